@@ -1,0 +1,7 @@
+//! juno-benches: what the measuring commands share: data files, processor time, the score of a forecast.
+//!
+//! **Invariant:** measures and prints, asserts nothing; every figure stands beside a naive or a peer's figure of the same run.
+
+pub mod forecast_score;
+pub mod machine;
+pub mod table;

@@ -1,0 +1,68 @@
+//! The machine that a measurement ran on, and what a process used of it.
+//!
+//! **Invariant:** reads /proc; where there is none, it says so instead of guessing.
+
+use std::fs::read_to_string;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+/// Clock ticks per second in /proc: fixed by Linux's user interface.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// One line about processor and cores.
+pub fn describe() -> String {
+    let info = read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1)).unwrap_or("unknown processor");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{model}, {cores} cores, {}", std::env::consts::OS)
+}
+
+/// Seconds of processor time of a running process, over all its threads.
+///
+/// # Errors
+/// Where /proc has no such process.
+pub fn cpu_seconds(pid: u32) -> Result<f64> {
+    Ok(ticks(&format!("/proc/{pid}/stat"), 11)? / TICKS_PER_SECOND)
+}
+
+/// Seconds of processor time of all children that this process has waited for.
+///
+/// # Errors
+/// Where there is no /proc.
+pub fn children_cpu_seconds() -> Result<f64> {
+    Ok(ticks("/proc/self/stat", 13)? / TICKS_PER_SECOND)
+}
+
+/// Memory that a process holds, in MiB.
+///
+/// # Errors
+/// Where /proc has no such process.
+pub fn resident_mib(pid: u32) -> Result<f64> {
+    let status = read_to_string(format!("/proc/{pid}/status")).context("no /proc on this machine")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("/proc lists no VmRSS")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
+}
+
+/// Bytes of all files below a folder.
+///
+/// # Errors
+/// Where a folder cannot be read.
+pub fn folder_bytes(folder: &Path) -> Result<u64> {
+    let mut total = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        total += if metadata.is_dir() { folder_bytes(&entry.path())? } else { metadata.len() };
+    }
+    Ok(total)
+}
+
+/// Two neighbouring tick counts of a stat line, added; fields are counted after the command's closing bracket.
+fn ticks(path: &str, first: usize) -> Result<f64> {
+    let stat = read_to_string(path).with_context(|| format!("{path} cannot be read"))?;
+    let (_, fields) = stat.rsplit_once(')').context("a stat line has a command in brackets")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let field = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok());
+    field(first).zip(field(first + 1)).map(|(user, system)| user + system).context("a stat line has tick counts")
+}

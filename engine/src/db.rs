@@ -1,0 +1,272 @@
+//! The database: the door to everything else.
+//!
+//! **Invariant:** decides nothing about rows; it checks that the database is open, and asks the right room.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use crate::append::prepare;
+use crate::commit::{Body, Committer, Request, RowsWrite};
+use crate::log::entry;
+use crate::lookup::check_absent;
+use crate::state::{Change, State};
+use crate::store::Store;
+use crate::system::System;
+use crate::{
+    COMMIT_BYTES_MAX, Catalog, Column, Error, FlushReport, Options, Result, Snapshot, Status, TableSchema, Write,
+    flush, open,
+};
+
+/// Requests that wait for the log before callers wait to hand theirs in.
+const REQUESTS_MAX: usize = 1024;
+
+/// An open database. Clones share it; the last one dropped stops its threads, and what was not flushed is replayed from
+/// the log by the next start.
+#[derive(Clone)]
+pub struct Db {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<Store>,
+    /// None once closed.
+    requests: Mutex<Option<Sender<Request>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    lock: Mutex<Option<Box<dyn Send + Sync>>>,
+}
+
+impl Db {
+    /// Opens or creates the database in a directory.
+    ///
+    /// # Errors
+    /// As [`Self::open_with`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, Options::default())
+    }
+
+    /// Opens or creates the database in a directory, with own settings.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] where another process has it open, [`Error::Corrupt`] where a file is damaged that no crash can
+    /// have damaged, [`Error::Io`].
+    pub fn open_with(path: impl AsRef<Path>, options: Options) -> Result<Self> {
+        let root: PathBuf = path.as_ref().into();
+        let disk = Arc::clone(options.system.disk());
+        disk.create_dir(&root).map_err(Error::io("create", &root))?;
+        let lock = disk.lock(&root.join("LOCK")).map_err(Error::io("lock", &root))?;
+        let lock = lock.ok_or_else(|| Error::Locked { path: root.clone() })?;
+        let (wake_flusher, woken) = bounded(1);
+        let (store, log) = open::open(&root, options, wake_flusher)?;
+        let store = Arc::new(store);
+        let (requests, waiting) = bounded(REQUESTS_MAX);
+        let committer = Committer { store: Arc::clone(&store), log };
+        let threads = vec![
+            spawn("juno-log", move || committer.work(&waiting))?,
+            spawn("juno-flush", flusher(Arc::clone(&store), woken))?,
+        ];
+        store.wake_flusher();
+        let inner = Inner {
+            store,
+            requests: Mutex::new(Some(requests)),
+            threads: Mutex::new(threads),
+            lock: Mutex::new(Some(lock)),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// All tables, as they are now.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.inner.store.state().catalog)
+    }
+
+    /// Creates a table, durably.
+    ///
+    /// # Errors
+    /// [`Error::TableExists`], [`Error::InvalidSchema`], [`Error::ReadOnly`], [`Error::Closed`].
+    pub fn create_table(&self, table: TableSchema) -> Result<()> {
+        table.validate()?;
+        self.inner.request(Body::Create(table)).map(drop)
+    }
+
+    /// Drops a table, durably. Snapshots go on reading it; its files go when the last of them does.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::ReadOnly`], [`Error::Closed`].
+    pub fn drop_table(&self, name: &str) -> Result<()> {
+        self.inner.request(Body::Drop(name.into()))?;
+        self.inner.store.save_catalog()
+    }
+
+    /// Adds columns to a table, durably. Those that it has already with the same type are passed over.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`]; [`Error::ColumnType`] where the table has the column with another type;
+    /// [`Error::InvalidSchema`] where a new one is not nullable; [`Error::ReadOnly`], [`Error::Closed`].
+    pub fn add_columns(&self, table: &str, columns: Vec<Column>) -> Result<()> {
+        self.inner.request(Body::Widen(table.into(), columns)).map(drop)
+    }
+
+    /// Applies all writes or none. When it returns they are on the disk and every later snapshot sees them. Answers the
+    /// commit's sequence number. Waits while flushes lag behind by [`Options::frozen_bytes_max`].
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::UnknownColumn`], [`Error::ColumnType`], [`Error::NotNull`],
+    /// [`Error::InvalidRow`], [`Error::Duplicate`], [`Error::ReadOnly`], [`Error::Closed`].
+    pub fn commit(&self, writes: Vec<Write>) -> Result<u64> {
+        let store = &self.inner.store;
+        store.check_writable()?;
+        store.wait_for_room();
+        let state = store.state();
+        let writes = prepare_all(&state, &writes)?;
+        if writes.is_empty() {
+            return Ok(state.sequence);
+        }
+        self.inner.request(Body::Rows { writes, since: state.sequence })
+    }
+
+    /// The database as it is now. The snapshot stays so while writes, flushes and drops go on.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.inner.store.state())
+    }
+
+    /// Flushes one table, or all: their rows in memory become parts.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::ReadOnly`], [`Error::Closed`], [`Error::Io`].
+    pub fn flush(&self, table: Option<&str>) -> Result<Vec<FlushReport>> {
+        let reports = self.inner.flush(table)?;
+        self.inner.request(Body::Rotate)?;
+        self.inner.store.trim_log()?;
+        Ok(reports)
+    }
+
+    /// Figures about the database as it is now.
+    pub fn status(&self) -> Status {
+        let store = &self.inner.store;
+        let state = store.state();
+        let memory = state.memory();
+        let parts = || state.tables.values().flat_map(|table| &table.parts);
+        Status {
+            log_bytes: store.log_bytes(),
+            memtable_bytes: memory.active_bytes + memory.frozen_bytes,
+            memtable_rows: memory.rows,
+            tables: state.tables.len(),
+            parts: parts().count(),
+            part_bytes: parts().map(|part| part.record.bytes).sum(),
+            read_only: store.failure().cloned(),
+        }
+    }
+
+    /// The clock and the randomness that the database was opened with.
+    pub fn system(&self) -> &System {
+        &self.inner.store.options.system
+    }
+
+    /// Flushes everything, stops the threads and lets go of the directory. Later calls answer [`Error::Closed`], except
+    /// `close` itself and reading.
+    ///
+    /// # Errors
+    /// What the flush answers; the directory is let go of all the same, and the log keeps what was not flushed.
+    pub fn close(&self) -> Result<()> {
+        if self.inner.requests.lock().is_none() {
+            return Ok(());
+        }
+        let flushed = self.inner.flush(None);
+        self.inner.stop();
+        let trimmed = flushed.and_then(|_| self.inner.store.save_catalog()).and_then(|()| self.inner.store.trim_log());
+        self.inner.lock.lock().take();
+        trimmed
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(work).map_err(Error::io("start thread", name))
+}
+
+fn flusher(store: Arc<Store>, woken: Receiver<()>) -> impl FnOnce() {
+    move || flush::work(&store, &woken)
+}
+
+/// Checks, sorts and encodes writes, and looks up the keys that must be absent.
+fn prepare_all(state: &State, writes: &[Write]) -> Result<Vec<RowsWrite>> {
+    let mut after = state.clone();
+    let mut prepared = Vec::with_capacity(writes.len());
+    let mut bytes = 0;
+    for write in writes {
+        let unknown = || Error::UnknownTable { table: write.table.clone() };
+        let table = Arc::clone(after.table(&write.table).ok_or_else(unknown)?);
+        let Some(ready) = prepare(&table.schema, write)? else { continue };
+        if let Some(absent) = &ready.absent {
+            check_absent(&table, absent, 0)?;
+        }
+        let encoded = entry::encode(&ready.run)?;
+        bytes += encoded.len();
+        if bytes > COMMIT_BYTES_MAX {
+            let reason = format!("one commit may hold {COMMIT_BYTES_MAX} bytes and this has more; split it");
+            return Err(Error::InvalidRow { table: write.table.clone(), reason });
+        }
+        let (name, id) = (write.table.clone(), table.id);
+        // A later write of the same commit must see this one.
+        let sequence = after.sequence + 1;
+        let run = Arc::new(ready.run.at(sequence));
+        after.apply(Change::Rows { table: name.clone(), id, run: Arc::clone(&run) }, sequence);
+        prepared.push(RowsWrite { table: name, id, run, absent: ready.absent, encoded });
+    }
+    Ok(prepared)
+}
+
+impl Inner {
+    /// Hands a request to the log's thread and waits for its answer.
+    fn request(&self, body: Body) -> Result<u64> {
+        let requests = self.requests.lock().clone().ok_or(Error::Closed)?;
+        let (reply, answer) = bounded(1);
+        let gone = || self.store.check_writable().err().unwrap_or(Error::Closed);
+        requests.send(Request { body, reply }).map_err(|_| gone())?;
+        drop(requests);
+        answer.recv().map_err(|_| gone())?
+    }
+
+    fn flush(&self, table: Option<&str>) -> Result<Vec<FlushReport>> {
+        if self.requests.lock().is_none() {
+            return Err(Error::Closed);
+        }
+        self.store.check_writable()?;
+        let state = self.store.state();
+        let ids: Vec<u64> = match table {
+            None => state.tables.values().map(|table| table.id).collect(),
+            Some(name) => vec![state.table(name).ok_or_else(|| Error::UnknownTable { table: name.into() })?.id],
+        };
+        let mut reports = Vec::new();
+        for id in ids {
+            flush::freeze(&self.store, id);
+            reports.extend(flush::flush(&self.store, id)?);
+        }
+        Ok(reports)
+    }
+
+    fn stop(&self) {
+        self.requests.lock().take();
+        self.store.stopping.store(true, Ordering::Relaxed);
+        self.store.announce_room();
+        self.store.wake_flusher();
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the engine panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,10 @@
+//! The database as its callers see it.
+//!
+//! **Invariant:** only the public interface, on a disk in memory unless the test is about files.
+
+mod concurrent;
+mod crash;
+mod durable;
+mod model;
+mod rows;
+mod support;

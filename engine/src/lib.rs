@@ -1,0 +1,47 @@
+//! juno-engine, the storage engine of juno: durable columns in one directory.
+//!
+//! Rows go into a log and a memtable, are flushed to sorted Parquet parts, and are read through [`Snapshot`]s that stay
+//! as they are while writes go on. [`Db`] is the door.
+//!
+//! **Invariant:** synchronous, with own threads; knows no SQL, no sockets, no kernels.
+
+mod append;
+mod catalog;
+mod commit;
+mod db;
+mod error;
+mod flush;
+mod key;
+mod log;
+mod lookup;
+mod manifest;
+mod memtable;
+mod merge;
+mod open;
+mod options;
+mod part;
+mod scan;
+mod schema;
+mod snapshot;
+mod state;
+mod status;
+mod store;
+pub mod system;
+mod window;
+mod write;
+
+pub use self::catalog::Catalog;
+pub use self::db::Db;
+pub use self::error::{Error, Result};
+pub use self::options::Options;
+pub use self::scan::{ScanRequest, TagFilter, TimeRange};
+pub use self::schema::{COLUMNS_MAX, Column, TableKind, TableSchema};
+pub use self::snapshot::{Slice, SliceReader, Snapshot, TableSnapshot};
+pub use self::status::{FlushReport, SliceStats, Status};
+pub use self::write::{OnConflict, Write};
+
+/// The most rows in a batch that a scan gives.
+pub const BATCH_ROWS_MAX: usize = 8192;
+
+/// The most bytes of one commit in the log.
+pub const COMMIT_BYTES_MAX: usize = 1 << 30;

@@ -1,0 +1,123 @@
+//! Appends groups of commits to the log and removes segments that nobody needs.
+//!
+//! **Invariant:** when `append` returns, the record is on the disk; it never writes again after a failure, which the
+//! caller sees to.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::record::{self, HEADER_LEN, Kind, RECORD_LEN};
+use super::segment_path;
+use crate::system::{Disk, DiskWrite};
+use crate::{Error, Result};
+
+/// What one entry of a group holds; the caller keeps the body.
+pub(crate) struct EntryRef<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) sequence: u64,
+    pub(crate) table: u64,
+    pub(crate) body: &'a [u8],
+}
+
+/// A segment on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) number: u64,
+    pub(crate) bytes: u64,
+    /// The newest commit in it.
+    pub(crate) last_sequence: u64,
+    /// Whether more may be appended.
+    pub(crate) open: bool,
+}
+
+/// All segments, the oldest first; shared between the writer and those who remove.
+pub(crate) type Segments = Arc<Mutex<Vec<Segment>>>;
+
+/// The end of the log.
+pub(crate) struct LogWriter {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    segments: Segments,
+    next_number: u64,
+    segment_bytes_max: u64,
+    open: Option<Box<dyn DiskWrite>>,
+}
+
+impl LogWriter {
+    /// A writer that begins a new segment behind those that are there.
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, segments: Segments, next_number: u64, bytes_max: u64) -> Self {
+        Self { disk, dir, segments, next_number, segment_bytes_max: bytes_max, open: None }
+    }
+
+    /// Writes one record durably.
+    pub(crate) fn append(&mut self, entries: &[EntryRef<'_>]) -> Result<()> {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
+        let headers: Vec<_> =
+            entries.iter().map(|e| record::entry_header(e.kind, e.sequence, e.table, e.body)).collect();
+        let pieces: Vec<&[u8]> = headers.iter().zip(entries).flat_map(|(h, e)| [&h[..], e.body]).collect();
+        let header = record::record_header(first.sequence, &pieces);
+        let len = (RECORD_LEN + pieces.iter().map(|piece| piece.len()).sum::<usize>()) as u64;
+
+        let mut file = match self.open.take() {
+            Some(file) => file,
+            None => self.begin_segment(first.sequence)?,
+        };
+        let path = segment_path(&self.dir, self.next_number - 1);
+        let all: Vec<&[u8]> = std::iter::once(&header[..]).chain(pieces).collect();
+        file.append(&all).map_err(Error::io("write", &path))?;
+        file.sync().map_err(Error::io("sync", &path))?;
+
+        let mut segments = self.segments.lock();
+        let segment = segments.last_mut().expect("begin_segment pushed it");
+        segment.bytes += len;
+        segment.last_sequence = last.sequence;
+        segment.open = segment.bytes < self.segment_bytes_max;
+        if segment.open {
+            self.open = Some(file);
+        }
+        Ok(())
+    }
+
+    /// Ends the segment, so that it can be removed once it is not needed.
+    pub(crate) fn rotate(&mut self) {
+        self.open = None;
+        if let Some(last) = self.segments.lock().last_mut() {
+            last.open = false;
+        }
+    }
+
+    fn begin_segment(&mut self, first_sequence: u64) -> Result<Box<dyn DiskWrite>> {
+        let number = self.next_number;
+        let path = segment_path(&self.dir, number);
+        let mut file = self.disk.create(&path).map_err(Error::io("create", &path))?;
+        file.append(&[&record::header(first_sequence)]).map_err(Error::io("write", &path))?;
+        file.sync().map_err(Error::io("sync", &path))?;
+        self.disk.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir))?;
+        self.next_number += 1;
+        self.segments.lock().push(Segment { number, bytes: HEADER_LEN as u64, last_sequence: 0, open: true });
+        Ok(file)
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        self.rotate();
+    }
+}
+
+/// Removes segments, the oldest first, all of whose commits are below `needed_from`.
+pub(crate) fn trim(disk: &dyn Disk, dir: &Path, segments: &Segments, needed_from: u64) -> Result<()> {
+    loop {
+        let oldest = match segments.lock().first() {
+            Some(oldest) if oldest.last_sequence < needed_from && !oldest.open => *oldest,
+            _ => return Ok(()),
+        };
+        let path = segment_path(dir, oldest.number);
+        disk.remove(&path).map_err(Error::io("remove", &path))?;
+        // One by one, so that no crash leaves a gap.
+        disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
+        segments.lock().remove(0);
+    }
+}

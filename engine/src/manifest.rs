@@ -1,0 +1,255 @@
+//! The manifest: which tables and parts there are.
+//!
+//! The directory holds `CURRENT` and `manifest/0000000001.manifest`, … `CURRENT` is one line of text: the number of the
+//! manifest in force with ten digits, a space, the CRC-32 of those ten digits in hexadecimal with eight digits, a line
+//! feed. It is replaced by a rename. Numbers in a manifest are little endian. It begins with 16 bytes:
+//!
+//! | bytes | meaning |
+//! |---|---|
+//! | 0..8 | `junoman\0` |
+//! | 8..12 | version, 1 |
+//! | 12..16 | CRC-32 of bytes 0..12 |
+//!
+//! Edits follow without gaps, each synced before the next is written:
+//!
+//! | bytes | meaning |
+//! |---|---|
+//! | 0..4 | `JEDT` |
+//! | 4..8 | length of the payload in bytes |
+//! | 8..12 | CRC-32 of the payload |
+//! | 12..16 | CRC-32 of bytes 0..12 |
+//! | 16.. | the payload: an [`Edit`] as JSON |
+//!
+//! A torn last edit is dropped, since what it announced was not relied on: the log still has the rows. A bad edit with a
+//! whole one behind it is damage.
+//!
+//! **Invariant:** holds names and figures only; it neither reads nor removes parts.
+
+pub(crate) mod edit;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(crate) use self::edit::{ColumnRecord, Edit, PartRecord, TableRecord};
+use crate::system::{Disk, DiskWrite, read_all};
+use crate::{Error, Result};
+
+const MAGIC: &[u8; 8] = b"junoman\0";
+const VERSION: u32 = 1;
+const HEADER_LEN: usize = 16;
+const EDIT_MAGIC: &[u8; 4] = b"JEDT";
+const EDIT_LEN: usize = 16;
+/// Edits in a manifest before opening the database writes a short one in its place.
+const EDITS_MAX: usize = 256;
+
+/// The manifest that is appended to.
+pub(crate) struct Manifest {
+    path: PathBuf,
+    file: Box<dyn DiskWrite>,
+    /// Definitions up to this commit are in it.
+    pub(crate) catalog_saved: u64,
+}
+
+/// What a manifest says.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(crate) struct Contents {
+    pub(crate) catalog_sequence: u64,
+    pub(crate) tables: Vec<TableContents>,
+    edits: usize,
+}
+
+/// One table with its parts.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct TableContents {
+    pub(crate) record: TableRecord,
+    pub(crate) flushed: u64,
+    pub(crate) parts: Vec<PartRecord>,
+}
+
+impl Manifest {
+    /// Reads the manifest of a directory, or begins one where there is none, and opens it for appending.
+    pub(crate) fn open(disk: &Arc<dyn Disk>, root: &Path) -> Result<(Self, Contents)> {
+        let dir = root.join("manifest");
+        disk.create_dir(&dir).map_err(Error::io("create", &dir))?;
+        let names = disk.list(&dir).map_err(Error::io("list", &dir))?;
+        let numbers: Vec<u64> = names.iter().filter_map(|name| name.file_stem()?.to_str()?.parse().ok()).collect();
+        let current = read_current(disk.as_ref(), root)?;
+        let (contents, torn) = match current {
+            None => (Contents::default(), true),
+            Some(number) => load(disk.as_ref(), &manifest_path(&dir, number))?,
+        };
+        let (number, manifest) = match current {
+            Some(number) if !torn && contents.edits <= EDITS_MAX => {
+                let path = manifest_path(&dir, number);
+                let file = disk.append(&path).map_err(Error::io("open", &path))?;
+                (number, Self { path, file, catalog_saved: contents.catalog_sequence })
+            }
+            _ => {
+                let number = numbers.iter().max().map_or(1, |last| last + 1);
+                (number, Self::rewrite(disk.as_ref(), root, number, &contents)?)
+            }
+        };
+        for old in numbers.into_iter().filter(|&old| old != number) {
+            let path = manifest_path(&dir, old);
+            disk.remove(&path).map_err(Error::io("remove", &path))?;
+        }
+        Ok((manifest, contents))
+    }
+
+    /// Appends an edit durably. After a failure the manifest must not be written again.
+    pub(crate) fn append(&mut self, edit: &Edit) -> Result<()> {
+        self.file.append(&[&frame(edit)]).map_err(Error::io("write", &self.path))?;
+        self.file.sync().map_err(Error::io("sync", &self.path))?;
+        if let Edit::Catalog { sequence, .. } = edit {
+            self.catalog_saved = *sequence;
+        }
+        Ok(())
+    }
+
+    fn rewrite(disk: &dyn Disk, root: &Path, number: u64, contents: &Contents) -> Result<Self> {
+        let dir = root.join("manifest");
+        let path = manifest_path(&dir, number);
+        let mut file = disk.create(&path).map_err(Error::io("create", &path))?;
+        let mut bytes = header().to_vec();
+        contents.edits().iter().for_each(|edit| bytes.extend(frame(edit)));
+        file.append(&[&bytes]).map_err(Error::io("write", &path))?;
+        file.sync().map_err(Error::io("sync", &path))?;
+        disk.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
+        write_current(disk, root, number)?;
+        Ok(Self { path, file, catalog_saved: contents.catalog_sequence })
+    }
+}
+
+impl Contents {
+    fn apply(&mut self, edit: Edit) -> Result<(), String> {
+        self.edits += 1;
+        match edit {
+            Edit::Catalog { sequence, tables } => {
+                let mut old = std::mem::take(&mut self.tables);
+                for record in tables {
+                    let known = old.iter().position(|table| table.record.id == record.id).map(|i| old.swap_remove(i));
+                    let (flushed, parts) = known.map_or((0, Vec::new()), |known| (known.flushed, known.parts));
+                    self.tables.push(TableContents { record, flushed, parts });
+                }
+                self.catalog_sequence = sequence;
+            }
+            Edit::Flush { table, sequence, parts } => {
+                let found = self.tables.iter_mut().find(|known| known.record.id == table);
+                let found = found.ok_or_else(|| format!("a flush of table {table}, which is not defined"))?;
+                found.flushed = sequence;
+                found.parts.extend(parts);
+            }
+        }
+        Ok(())
+    }
+
+    fn edits(&self) -> Vec<Edit> {
+        let tables = self.tables.iter().map(|table| table.record.clone()).collect();
+        let catalog = Edit::Catalog { sequence: self.catalog_sequence, tables };
+        let flushes = self.tables.iter().map(|table| Edit::Flush {
+            table: table.record.id,
+            sequence: table.flushed,
+            parts: table.parts.clone(),
+        });
+        std::iter::once(catalog).chain(flushes).collect()
+    }
+}
+
+fn manifest_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:010}.manifest"))
+}
+
+fn header() -> [u8; HEADER_LEN] {
+    let mut bytes = [0; HEADER_LEN];
+    bytes[..8].copy_from_slice(MAGIC);
+    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    let crc = crc32fast::hash(&bytes[..12]);
+    bytes[12..].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+fn frame(edit: &Edit) -> Vec<u8> {
+    let payload = serde_json::to_vec(edit).expect("an edit has only strings and numbers");
+    let mut bytes = Vec::with_capacity(EDIT_LEN + payload.len());
+    bytes.extend(EDIT_MAGIC);
+    bytes.extend(u32::try_from(payload.len()).expect("an edit is smaller than 4 GiB").to_le_bytes());
+    bytes.extend(crc32fast::hash(&payload).to_le_bytes());
+    bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+/// Reads a manifest; also tells whether its end was torn.
+fn load(disk: &dyn Disk, path: &Path) -> Result<(Contents, bool)> {
+    let corrupt = |offset: usize, reason: String| Error::Corrupt { file: path.into(), offset: offset as u64, reason };
+    let bytes = read_all(disk, path).map_err(Error::io("read", path))?;
+    if bytes.len() < HEADER_LEN || bytes[..HEADER_LEN] != header() {
+        return Err(corrupt(0, format!("this is not a juno manifest of version {VERSION}")));
+    }
+    let mut contents = Contents::default();
+    let mut offset = HEADER_LEN;
+    while offset < bytes.len() {
+        let Some(payload) = whole_edit(&bytes, offset) else {
+            // What is in force was whole when CURRENT began to name it, so its first edit cannot be torn.
+            let torn = contents.edits > 0 && !(offset + 1..bytes.len()).any(|at| whole_edit(&bytes, at).is_some());
+            if !torn {
+                return Err(corrupt(offset, "the edit does not match its checksum".into()));
+            }
+            tracing::warn!(file = %path.display(), offset, "dropped the torn end of the manifest");
+            return Ok((contents, true));
+        };
+        let edit = serde_json::from_slice(payload).map_err(|error| corrupt(offset, error.to_string()))?;
+        contents.apply(edit).map_err(|reason| corrupt(offset, reason))?;
+        offset += EDIT_LEN + payload.len();
+    }
+    if contents.edits == 0 {
+        return Err(corrupt(offset, "the manifest has no edit".into()));
+    }
+    Ok((contents, false))
+}
+
+/// The payload of the edit at `offset`, where it is whole.
+fn whole_edit(bytes: &[u8], offset: usize) -> Option<&[u8]> {
+    let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().expect("four bytes")));
+    let header = bytes.get(offset..offset + EDIT_LEN)?;
+    if &header[..4] != EDIT_MAGIC || word(offset + 12)? != crc32fast::hash(&header[..12]) {
+        return None;
+    }
+    let start = offset + EDIT_LEN;
+    let payload = bytes.get(start..start + word(offset + 4)? as usize)?;
+    (crc32fast::hash(payload) == word(offset + 8)?).then_some(payload)
+}
+
+/// The number in `CURRENT`; none in a directory that holds no database yet.
+fn read_current(disk: &dyn Disk, root: &Path) -> Result<Option<u64>> {
+    let path = root.join("CURRENT");
+    let corrupt = |reason: &str| Error::Corrupt { file: path.clone(), offset: 0, reason: reason.into() };
+    let bytes = match read_all(disk, &path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let left =
+                ["log", "parts"].iter().any(|dir| disk.list(&root.join(dir)).is_ok_and(|names| !names.is_empty()));
+            return if left { Err(corrupt("the file is missing, though there are parts or a log")) } else { Ok(None) };
+        }
+        Err(error) => return Err(Error::io("read", &path)(error)),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let number = text.get(..10).filter(|digits| text == current_line(digits)).and_then(|digits| digits.parse().ok());
+    number.map(Some).ok_or_else(|| corrupt("the line does not match its checksum"))
+}
+
+fn write_current(disk: &dyn Disk, root: &Path, number: u64) -> Result<()> {
+    let (path, fresh) = (root.join("CURRENT"), root.join("CURRENT.tmp"));
+    let mut file = disk.create(&fresh).map_err(Error::io("create", &fresh))?;
+    file.append(&[current_line(&format!("{number:010}")).as_bytes()]).map_err(Error::io("write", &fresh))?;
+    file.sync().map_err(Error::io("sync", &fresh))?;
+    disk.rename(&fresh, &path).map_err(Error::io("rename", &fresh))?;
+    disk.sync_dir(root).map_err(Error::io("sync", root))
+}
+
+fn current_line(digits: &str) -> String {
+    format!("{digits} {:08x}\n", crc32fast::hash(digits.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests;

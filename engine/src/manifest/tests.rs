@@ -1,0 +1,99 @@
+//! The manifest on a disk that tears and loses.
+//!
+//! **Invariant:** no tables with rows; those are tested through `Db`.
+
+use super::*;
+use crate::system::MemoryDisk;
+
+fn table(id: u64) -> TableRecord {
+    let column = ColumnRecord { name: "id".into(), data_type: "i64".into(), nullable: false, metadata: [].into() };
+    TableRecord { id, name: format!("t{id}"), columns: vec![column], key: vec![0], time: None }
+}
+
+fn part(number: u64) -> PartRecord {
+    PartRecord {
+        number,
+        rows: 1,
+        bytes: 2,
+        deletes: false,
+        sequence: 3,
+        window: None,
+        time: Some((4, 5)),
+        checksums: vec![6],
+    }
+}
+
+fn open(disk: &MemoryDisk) -> Result<(Manifest, Contents)> {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    Manifest::open(&disk, Path::new("db"))
+}
+
+#[test]
+fn edits_read_back_and_dropped_tables_take_their_parts_along() {
+    let disk = MemoryDisk::default();
+    let (mut manifest, empty) = open(&disk).unwrap();
+    assert!(empty.tables.is_empty());
+    manifest.append(&Edit::Catalog { sequence: 2, tables: vec![table(1), table(2)] }).unwrap();
+    manifest.append(&Edit::Flush { table: 1, sequence: 3, parts: vec![part(1)] }).unwrap();
+    manifest.append(&Edit::Flush { table: 2, sequence: 4, parts: vec![part(2)] }).unwrap();
+    manifest.append(&Edit::Catalog { sequence: 5, tables: vec![table(2)] }).unwrap();
+    let (manifest, contents) = open(&disk).unwrap();
+    assert_eq!(manifest.catalog_saved, 5);
+    assert_eq!(contents.tables, [TableContents { record: table(2), flushed: 4, parts: vec![part(2)] }]);
+}
+
+#[test]
+fn a_torn_edit_is_dropped_and_damage_before_a_whole_one_is_named() {
+    let disk = MemoryDisk::default();
+    let (mut manifest, _) = open(&disk).unwrap();
+    let path = manifest.path.clone();
+    manifest.append(&Edit::Catalog { sequence: 1, tables: vec![table(1)] }).unwrap();
+    let before = read_all(&disk, &path).unwrap().len();
+    manifest.append(&Edit::Flush { table: 1, sequence: 3, parts: vec![part(1)] }).unwrap();
+    let damaged = disk.after_crash(0);
+    damaged.damage(&path, |bytes| bytes[before - 2] ^= 1).unwrap();
+    let error = open(&damaged).err().unwrap();
+    assert!(matches!(error, Error::Corrupt { file, .. } if file == path));
+
+    let disk = damaged.after_crash(0);
+    disk.damage(&path, |bytes| {
+        bytes[before - 2] ^= 1;
+        bytes.pop();
+    })
+    .unwrap();
+    let (_, contents) = open(&disk).unwrap();
+    assert_eq!(contents.tables, [TableContents { record: table(1), flushed: 0, parts: vec![] }]);
+    let (_, again) = open(&disk).unwrap();
+    assert_eq!(again.tables, contents.tables, "the rewritten manifest says the same");
+}
+
+#[test]
+fn a_long_manifest_is_replaced_by_a_short_one_with_the_same_contents() {
+    let disk = MemoryDisk::default();
+    let (mut manifest, _) = open(&disk).unwrap();
+    manifest.append(&Edit::Catalog { sequence: 1, tables: vec![table(1)] }).unwrap();
+    for number in 0..300 {
+        manifest.append(&Edit::Flush { table: 1, sequence: number, parts: vec![part(number)] }).unwrap();
+    }
+    let (_, long) = open(&disk).unwrap();
+    let (_, short) = open(&disk).unwrap();
+    assert_eq!(long.tables, short.tables);
+    assert!(short.edits < 5);
+    assert_eq!(disk.list(Path::new("db/manifest")).unwrap().len(), 1);
+}
+
+#[test]
+fn the_bytes_of_version_1_stay_as_they_are() {
+    assert_eq!(header()[..12], *b"junoman\0\x01\0\0\0");
+    assert_eq!(current_line("0000000007"), "0000000007 9e06ed55\n");
+    let edit = Edit::Flush { table: 1, sequence: 3, parts: vec![part(9)] };
+    let json = r#"{"edit":"flush","table":1,"sequence":3,"parts":[{"number":9,"rows":1,"bytes":2,"deletes":false,"sequence":3,"window":null,"time":[4,5],"checksums":[6]}]}"#;
+    assert_eq!(frame(&edit)[EDIT_LEN..], *json.as_bytes());
+}
+
+#[test]
+fn a_missing_current_beside_a_log_is_damage() {
+    let disk = MemoryDisk::default();
+    disk.create(Path::new("db/log/0000000001.log")).unwrap();
+    assert!(matches!(open(&disk), Err(Error::Corrupt { .. })));
+}

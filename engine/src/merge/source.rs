@@ -1,0 +1,124 @@
+//! What a merge reads: runs in memory and parts on the disk, brought to the same columns.
+//!
+//! **Invariant:** adds nulls for columns that a source lacks; changes no value.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, new_null_array};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+
+use super::Sorted;
+use crate::key::KeyView;
+use crate::memtable::Run;
+use crate::part::{Part, PartReader, ReadPlan};
+use crate::schema::DELETED;
+use crate::{BATCH_ROWS_MAX, Result, TableSchema};
+
+/// The columns that a merge carries: the key first, then what else is wanted.
+#[derive(Debug)]
+pub(crate) struct Columns {
+    /// Indices into the table's columns.
+    pub(crate) indices: Vec<usize>,
+    /// All nullable: rows of deleted keys hold nothing else.
+    pub(crate) schema: SchemaRef,
+    key_len: usize,
+}
+
+impl Columns {
+    pub(crate) fn new(table: &TableSchema, wanted: &[usize]) -> Self {
+        let others = wanted.iter().filter(|index| !table.key.contains(index));
+        let mut indices = table.key.clone();
+        for &index in others {
+            if !indices[table.key.len()..].contains(&index) {
+                indices.push(index);
+            }
+        }
+        let field =
+            |&index: &usize| Field::new(&table.columns[index].name, table.columns[index].data_type.clone(), true);
+        let schema = Arc::new(Schema::new(indices.iter().map(field).collect::<Vec<_>>()));
+        Self { indices, schema, key_len: table.key.len() }
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.schema.fields().iter().map(|field| field.name().as_str())
+    }
+
+    /// The batch with these columns and nothing else.
+    fn conform(&self, batch: &RecordBatch) -> Result<Sorted> {
+        let columns = pick(batch, &self.schema);
+        let key = KeyView::new(&columns[..self.key_len], batch.num_rows())?;
+        let deleted = batch.column_by_name(DELETED).map(|column| column.as_boolean().clone());
+        Ok(Sorted { batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?, key, deleted })
+    }
+}
+
+/// Columns by name, null where the batch lacks one.
+fn pick(batch: &RecordBatch, schema: &Schema) -> Vec<ArrayRef> {
+    let column = |field: &Arc<Field>| match batch.column_by_name(field.name()) {
+        Some(column) => Arc::clone(column),
+        None => new_null_array(field.data_type(), batch.num_rows()),
+    };
+    schema.fields().iter().map(column).collect()
+}
+
+/// Columns by name under a schema of their own, null where the batch lacks one.
+pub(crate) fn project(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), pick(batch, schema), &options)?)
+}
+
+/// Rows of a run.
+pub(crate) struct RunSource {
+    rest: Option<Sorted>,
+}
+
+impl RunSource {
+    /// The rows that `keep` selects; all where absent.
+    pub(crate) fn new(columns: &Columns, run: &Run, keep: Option<&BooleanArray>) -> Result<Self> {
+        let mut sorted = columns.conform(&run.batch)?;
+        sorted.deleted.clone_from(&run.deleted);
+        if let Some(keep) = keep {
+            let batch = arrow::compute::filter_record_batch(&sorted.batch, keep)?;
+            let deleted = sorted.deleted.map(|deleted| arrow::compute::filter(&deleted, keep)).transpose()?;
+            sorted = columns.conform(&batch)?;
+            sorted.deleted = deleted.map(|deleted| deleted.as_boolean().clone());
+        }
+        Ok(Self { rest: Some(sorted) })
+    }
+}
+
+impl Iterator for RunSource {
+    type Item = Result<Sorted>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.rest.take().map(Ok)
+    }
+}
+
+/// Rows of a part.
+pub(crate) struct PartSource {
+    columns: Arc<Columns>,
+    reader: PartReader,
+}
+
+impl PartSource {
+    pub(crate) fn new(columns: &Arc<Columns>, part: &Arc<Part>, plan: &ReadPlan) -> Result<Self> {
+        let reader = PartReader::new(part, columns.names().chain([DELETED]), plan)?;
+        Ok(Self { columns: Arc::clone(columns), reader })
+    }
+}
+
+impl Iterator for PartSource {
+    type Item = Result<Sorted>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.reader.next()?.and_then(|batch| self.columns.conform(&batch)))
+    }
+}
+
+/// Rows of a batch in batches of at most [`BATCH_ROWS_MAX`], without copying.
+pub(crate) fn slices(batch: RecordBatch) -> impl Iterator<Item = RecordBatch> + Send {
+    let starts = (0..batch.num_rows()).step_by(BATCH_ROWS_MAX);
+    starts.map(move |start| batch.slice(start, BATCH_ROWS_MAX.min(batch.num_rows() - start)))
+}

@@ -1,0 +1,35 @@
+//! The engine's settings.
+//!
+//! **Invariant:** reads no environment and no file; the caller decides.
+
+use crate::system::System;
+
+/// Limits and the world that the engine runs in.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bytes of rows in memory, over all tables, before the largest memtable is frozen and flushed.
+    pub memtable_bytes_max: u64,
+    /// Bytes of frozen rows that wait for a flush before writers wait.
+    pub frozen_bytes_max: u64,
+    /// Bytes in a log segment before the next is begun.
+    pub log_segment_bytes_max: u64,
+    /// Bytes in all log segments before the table with the oldest unflushed row is flushed.
+    pub log_bytes_max: u64,
+    /// Bytes of footers and page indexes kept in memory.
+    pub footer_cache_bytes_max: u64,
+    /// Clock, disk and randomness.
+    pub system: System,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            memtable_bytes_max: 64 << 20,
+            frozen_bytes_max: 128 << 20,
+            log_segment_bytes_max: 64 << 20,
+            log_bytes_max: 512 << 20,
+            footer_cache_bytes_max: 64 << 20,
+            system: System::real(),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Parts: immutable Parquet files, each holding rows of one table sorted by key.
+//!
+//! Any Parquet reader reads them. Only a part with deleted keys has a column that the table does not have: `__deleted`,
+//! true in rows that mark a key as deleted and hold nothing else. Columns that no row of the part names are absent. The
+//! manifest holds the CRC-32 of each block of 64 KiB of the file.
+//!
+//! **Invariant:** the only place that knows Parquet; a part's file is removed only after the manifest forgot it and the
+//! last snapshot let go of it.
+
+mod block;
+mod encoding;
+mod footer;
+mod prune;
+mod reader;
+pub(crate) mod writer;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+
+use self::block::PartFile;
+pub(crate) use self::footer::FooterCache;
+pub(crate) use self::prune::ReadPlan;
+pub(crate) use self::reader::PartReader;
+use crate::manifest::PartRecord;
+use crate::system::Disk;
+use crate::{Error, Result, TimeRange};
+
+/// The extension of parts.
+const EXTENSION: &str = "parquet";
+
+/// One part. Dropping the last reference to an obsolete one removes its file.
+pub(crate) struct Part {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    pub(crate) record: PartRecord,
+    footers: Arc<FooterCache>,
+    checksums: Arc<[u32]>,
+    damaged_at: Arc<AtomicU64>,
+    obsolete: AtomicBool,
+}
+
+impl Part {
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: &Path, record: PartRecord, footers: Arc<FooterCache>) -> Self {
+        let path = part_path(dir, record.number);
+        let checksums = record.checksums.clone().into();
+        let damaged_at = Arc::new(AtomicU64::new(u64::MAX));
+        Self { disk, path, record, footers, checksums, damaged_at, obsolete: AtomicBool::new(false) }
+    }
+
+    /// The times that the part was cut to; all for a keyed table.
+    pub(crate) fn window(&self) -> TimeRange {
+        self.record.window.map_or(TimeRange::ALL, |(from, to)| TimeRange { from, to })
+    }
+
+    /// Says that the manifest does not name the part any more.
+    pub(crate) fn retire(&self) {
+        self.obsolete.store(true, Ordering::Relaxed);
+    }
+
+    /// The footer with the page index, from memory where it is there.
+    pub(crate) fn footer(&self) -> Result<ArrowReaderMetadata> {
+        self.footers
+            .get(self.record.number, || reader::load_footer(&self.file()?).map_err(|error| self.damaged(&error)))
+    }
+
+    /// The error for a part that cannot be read as what the manifest says it is.
+    fn damaged(&self, error: &dyn std::error::Error) -> Error {
+        let offset = match self.damaged_at.load(Ordering::Relaxed) {
+            u64::MAX => 0,
+            offset => offset,
+        };
+        Error::Corrupt { file: self.path.clone(), offset, reason: error.to_string() }
+    }
+
+    fn file(&self) -> Result<PartFile> {
+        let file = self.disk.open(&self.path).map_err(Error::io("open", &self.path))?;
+        let size = file.size().map_err(Error::io("read", &self.path))?;
+        if size != self.record.bytes {
+            let reason = format!("the part has {size} bytes, and the manifest says {}", self.record.bytes);
+            return Err(Error::Corrupt { file: self.path.clone(), offset: size.min(self.record.bytes), reason });
+        }
+        let (checksums, damaged_at) = (Arc::clone(&self.checksums), Arc::clone(&self.damaged_at));
+        Ok(PartFile { file, len: size, checksums, damaged_at })
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.footers.forget(self.record.number);
+        if self.obsolete.load(Ordering::Relaxed)
+            && let Err(error) = self.disk.remove(&self.path)
+        {
+            tracing::warn!(%error, file = %self.path.display(), "could not remove a dropped part; the next start will");
+        }
+    }
+}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Part").field("record", &self.record).finish_non_exhaustive()
+    }
+}
+
+/// The path of a part.
+pub(crate) fn part_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:010}.{EXTENSION}"))
+}
+
+/// The number of a part, from its name; none for other files.
+pub(crate) fn part_number(name: &Path) -> Option<u64> {
+    if name.extension()? != EXTENSION {
+        return None;
+    }
+    name.file_stem()?.to_str()?.parse().ok()
+}

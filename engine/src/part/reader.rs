@@ -1,0 +1,53 @@
+//! Reads columns of a part.
+//!
+//! **Invariant:** gives rows in the file's order, which is key order.
+
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::PageIndexPolicy;
+
+use super::block::PartFile;
+use super::{Part, ReadPlan};
+use crate::{BATCH_ROWS_MAX, Result};
+
+pub(super) fn load_footer(file: &PartFile) -> Result<ArrowReaderMetadata, ParquetError> {
+    ArrowReaderMetadata::load(file, ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional))
+}
+
+/// Batches of some columns of a part; columns that it lacks are absent.
+pub(crate) struct PartReader {
+    part: Arc<Part>,
+    reader: ParquetRecordBatchReader,
+}
+
+impl PartReader {
+    /// Reads the columns with these names from what the plan selects.
+    pub(crate) fn new<'a>(part: &Arc<Part>, names: impl IntoIterator<Item = &'a str>, plan: &ReadPlan) -> Result<Self> {
+        let footer = part.footer()?;
+        let schema = footer.schema();
+        let roots: Vec<_> = names.into_iter().filter_map(|name| schema.index_of(name).ok()).collect();
+        let mask = ProjectionMask::roots(footer.parquet_schema(), roots);
+        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(part.file()?, footer)
+            .with_projection(mask)
+            .with_batch_size(BATCH_ROWS_MAX)
+            .with_row_groups(plan.row_groups.clone());
+        if let Some(selection) = &plan.selection {
+            builder = builder.with_row_selection(selection.clone());
+        }
+        Ok(Self { part: Arc::clone(part), reader: builder.build()? })
+    }
+}
+
+impl Iterator for PartReader {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.reader.next()?.map_err(|error| self.part.damaged(&error)))
+    }
+}

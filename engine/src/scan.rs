@@ -1,0 +1,62 @@
+//! What a caller asks of a scan.
+//!
+//! **Invariant:** filters are hints for pruning: a scan returns all that they select, and may return other rows too. Those
+//! others may be out of date or deleted, so the caller must filter again.
+
+/// Columns wanted and rows worth reading.
+#[derive(Debug, Clone, Default)]
+pub struct ScanRequest {
+    /// Indices into the table's columns, in the order wanted.
+    pub projection: Vec<usize>,
+    /// The times of interest; meaningless for a keyed table.
+    pub time: TimeRange,
+    /// Tags of interest; a row must satisfy all.
+    pub tags: Vec<TagFilter>,
+}
+
+/// Times from `from` (inclusive) to `to` (exclusive), in microseconds since 1970. `to == i64::MAX` includes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeRange {
+    /// The first time.
+    pub from: i64,
+    /// The time after the last.
+    pub to: i64,
+}
+
+impl Default for TimeRange {
+    fn default() -> Self {
+        Self::ALL
+    }
+}
+
+impl TimeRange {
+    /// All times.
+    pub const ALL: Self = Self { from: i64::MIN, to: i64::MAX };
+
+    pub(crate) fn contains(self, time: i64) -> bool {
+        self.from <= time && (time < self.to || self.to == i64::MAX)
+    }
+
+    /// Whether any time from `min` to `max`, both inclusive, is in the range.
+    pub(crate) fn overlaps(self, min: i64, max: i64) -> bool {
+        self.from <= max && (min < self.to || self.to == i64::MAX)
+    }
+
+    /// Whether all times from `min` to `max`, both inclusive, are in the range.
+    pub(crate) fn covers(self, min: i64, max: i64) -> bool {
+        self.contains(min) && self.contains(max)
+    }
+
+    pub(crate) fn intersect(self, other: Self) -> Self {
+        Self { from: self.from.max(other.from), to: self.to.min(other.to) }
+    }
+}
+
+/// A tag that must have one of these values.
+#[derive(Debug, Clone)]
+pub struct TagFilter {
+    /// The index of a tag column.
+    pub column: usize,
+    /// The values wanted; null is never among them.
+    pub any_of: Vec<String>,
+}

@@ -1,0 +1,211 @@
+//! What the threads of an open database share: the state in force, the manifest, the files.
+//!
+//! **Invariant:** states follow each other one at a time, under `edit`; after the first failed write nothing is written.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam::channel::Sender;
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use crate::log::writer::{Segments, trim};
+use crate::manifest::{Edit, Manifest, TableRecord};
+use crate::part::FooterCache;
+use crate::state::{State, TableState};
+use crate::system::Disk;
+use crate::{Error, Options, Result};
+
+/// An open database without its threads.
+pub(crate) struct Store {
+    pub(crate) options: Options,
+    pub(crate) log_dir: PathBuf,
+    pub(crate) parts_dir: PathBuf,
+    pub(crate) segments: Segments,
+    pub(crate) footers: Arc<FooterCache>,
+    pub(crate) next_part: AtomicU64,
+    /// One removal of log segments at a time.
+    trimming: Mutex<()>,
+    /// One flush at a time, so that memtables of a table reach the manifest in their order.
+    pub(crate) flushing: Mutex<()>,
+    /// Set when the database closes.
+    pub(crate) stopping: AtomicBool,
+    state: RwLock<Arc<State>>,
+    editing: Mutex<()>,
+    manifest: Mutex<Manifest>,
+    /// Tables that are gone but whose parts the manifest may still name.
+    dropped: Mutex<Vec<Arc<TableState>>>,
+    failure: OnceLock<String>,
+    room: (Mutex<()>, Condvar),
+    wake_flusher: Sender<()>,
+}
+
+impl Store {
+    pub(crate) fn new(
+        options: Options,
+        root: &std::path::Path,
+        opened: (Manifest, State, Segments, u64),
+        footers: Arc<FooterCache>,
+        wake_flusher: Sender<()>,
+    ) -> Self {
+        let (manifest, state, segments, next_part) = opened;
+        Self {
+            options,
+            log_dir: root.join("log"),
+            parts_dir: root.join("parts"),
+            segments,
+            footers,
+            next_part: AtomicU64::new(next_part),
+            trimming: Mutex::default(),
+            flushing: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            state: RwLock::new(Arc::new(state)),
+            editing: Mutex::default(),
+            manifest: Mutex::new(manifest),
+            dropped: Mutex::default(),
+            failure: OnceLock::new(),
+            room: Default::default(),
+            wake_flusher,
+        }
+    }
+
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        self.options.system.disk()
+    }
+
+    /// The state in force.
+    pub(crate) fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.read())
+    }
+
+    /// Puts a changed copy of the state in force. Readers are not held up while `change` runs.
+    pub(crate) fn edit<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let _one_at_a_time = self.editing.lock();
+        let mut next = State::clone(&self.state.read());
+        let result = change(&mut next);
+        *self.state.write() = Arc::new(next);
+        result
+    }
+
+    /// The first failure to write, if there was one.
+    pub(crate) fn failure(&self) -> Option<&String> {
+        self.failure.get()
+    }
+
+    /// Fails where nothing may be written any more.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        match self.failure() {
+            Some(reason) => Err(Error::ReadOnly { reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the database read-only for the reason of an error.
+    pub(crate) fn poison(&self, error: &Error) {
+        self.poison_since(error.chain());
+    }
+
+    fn poison_since(&self, reason: String) {
+        if self.failure.set(reason.clone()).is_ok() {
+            tracing::error!(reason, "a write failed: the database is read-only until it is opened again");
+        }
+        self.announce_room();
+    }
+
+    /// Waits while too many frozen rows wait for their flush.
+    pub(crate) fn wait_for_room(&self) {
+        let full = || self.state().memory().frozen_bytes > self.options.frozen_bytes_max;
+        if !full() {
+            return;
+        }
+        let (lock, changed) = &self.room;
+        let mut guard = lock.lock();
+        while full() && self.failure().is_none() && !self.stopping.load(Ordering::Relaxed) {
+            self.wake_flusher();
+            changed.wait(&mut guard);
+        }
+    }
+
+    /// Tells those that wait in [`Self::wait_for_room`] to look again.
+    pub(crate) fn announce_room(&self) {
+        let _ordered = self.room.0.lock();
+        self.room.1.notify_all();
+    }
+
+    pub(crate) fn wake_flusher(&self) {
+        // Full means that it is awake already; gone means that the database closes.
+        let _ = self.wake_flusher.try_send(());
+    }
+
+    /// Bytes in the log.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.segments.lock().iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Remembers tables that were dropped, until [`Self::save_catalog`].
+    pub(crate) fn remember_dropped(&self, tables: Vec<Arc<TableState>>) {
+        self.dropped.lock().extend(tables);
+    }
+
+    /// Writes all definitions to the manifest where it lacks the newest, and lets go of dropped tables' parts.
+    pub(crate) fn save_catalog(&self) -> Result<()> {
+        let mut manifest = self.manifest.lock();
+        self.save_catalog_into(&mut manifest)
+    }
+
+    fn save_catalog_into(&self, manifest: &mut Manifest) -> Result<()> {
+        let dropped = std::mem::take(&mut *self.dropped.lock());
+        let state = self.state();
+        if state.catalog_sequence > manifest.catalog_saved {
+            self.append(manifest, &catalog_edit(&state))?;
+        }
+        dropped.iter().flat_map(|table| &table.parts).for_each(|part| part.retire());
+        Ok(())
+    }
+
+    /// Writes a flush of table `id` to the manifest and then calls `install`; answers false and does neither where the
+    /// table is gone.
+    pub(crate) fn save_flush(&self, id: u64, edit: &Edit, install: impl FnOnce()) -> Result<bool> {
+        let mut manifest = self.manifest.lock();
+        if self.state().table_by_id(id).is_none() {
+            return Ok(false);
+        }
+        self.save_catalog_into(&mut manifest)?;
+        self.append(&mut manifest, edit)?;
+        install();
+        Ok(true)
+    }
+
+    fn append(&self, manifest: &mut Manifest, edit: &Edit) -> Result<()> {
+        self.check_writable()?;
+        manifest.append(edit).inspect_err(|error| self.poison(error))
+    }
+
+    /// Removes log segments that nobody needs.
+    pub(crate) fn trim_log(&self) -> Result<()> {
+        let _one_at_a_time = self.trimming.lock();
+        let needed_from = {
+            let manifest = self.manifest.lock();
+            self.state().log_needed_from(manifest.catalog_saved)
+        };
+        trim(self.disk().as_ref(), &self.log_dir, &self.segments, needed_from)
+    }
+}
+
+/// Held by a thread of the engine: where it panics, the database becomes read-only rather than waiting for it for ever.
+pub(crate) struct Watch<'a>(pub(crate) &'a Store);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison_since("a thread of the engine panicked".into());
+        }
+    }
+}
+
+/// All definitions of a state, for the manifest.
+pub(crate) fn catalog_edit(state: &State) -> Edit {
+    let tables = state.tables.values().map(|table| TableRecord::new(table.id, &table.schema)).collect();
+    Edit::Catalog { sequence: state.catalog_sequence, tables }
+}

@@ -1,0 +1,24 @@
+//! juno-kernels: batched forecasting and anomaly scoring, slices in, slices out, with a CPU and a CUDA twin of every
+//! kernel.
+//!
+//! A call takes many series at once ([`Series`]) and hands all of them to one batched kernel on a [`Device`].
+//!
+//! **Invariant:** knows neither Arrow nor SQL nor storage, reads no clock and no randomness, and never panics on data:
+//! a kernel is a pure function of its slices and parameters.
+
+mod device;
+mod error;
+mod fft;
+mod grid;
+mod lanes;
+pub mod robust_residual;
+mod season;
+pub mod seasonal_ar;
+mod series;
+#[cfg(test)]
+mod twin;
+
+pub use device::Device;
+pub use error::{Error, Result};
+pub use grid::{GRID_POINTS_MAX, Grid, regular_grid};
+pub use series::Series;

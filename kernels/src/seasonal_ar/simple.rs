@@ -1,0 +1,53 @@
+//! Forecasts for series that nothing can be fitted to: constant, stopped, short.
+//!
+//! **Invariant:** host code shared by both twins; the mean stays within the known values.
+
+use super::history::History;
+use super::interval::quantile;
+use super::plan;
+
+/// A series that ends on one value for this many points, and for two seasons, has stopped.
+const FLAT_POINTS_MIN: usize = 48;
+
+/// Mean, lower and upper ends of one series.
+pub(super) type Row = (Vec<f64>, Vec<f64>, Vec<f64>);
+
+/// The forecast by the series' own rule, or `None` where a model can be fitted.
+pub(super) fn forecast(history: &History, horizon: usize, level: f64) -> Option<Row> {
+    let values = &history.values;
+    let (first, last) = (*values.first()?, *values.last()?);
+    if values.iter().all(|v| *v == first) {
+        return Some((vec![first; horizon], vec![first; horizon], vec![first; horizon]));
+    }
+    if flat_tail(values) >= (2 * history.seasons.main).max(FLAT_POINTS_MIN) {
+        return Some(stopped(values, last, horizon, level));
+    }
+    (values.len() < plan::POINTS_MIN).then(|| last_value(values, last, horizon, level))
+}
+
+/// How many points at the end repeat the last one.
+fn flat_tail(values: &[f64]) -> usize {
+    let last = values[values.len() - 1];
+    values.iter().rev().take_while(|v| **v == last).count()
+}
+
+/// Stopped: the last value goes on. By the rule of succession it lasts the horizon with the chance L / (L + horizon),
+/// L being how long it lasted; below the level, the interval reaches to the quantiles of all values.
+fn stopped(values: &[f64], last: f64, horizon: usize, level: f64) -> Row {
+    let lasted = flat_tail(values) as f64;
+    if lasted / (lasted + horizon as f64) >= level {
+        return (vec![last; horizon], vec![last; horizon], vec![last; horizon]);
+    }
+    let mut sorted = values.to_vec();
+    let lower = quantile(&mut sorted, (1.0 - level) / 2.0).min(last);
+    let upper = quantile(&mut sorted, (1.0 + level) / 2.0).max(last);
+    (vec![last; horizon], vec![lower; horizon], vec![upper; horizon])
+}
+
+/// Short: the last value, with the quantile of the changes so far growing with the root of time.
+fn last_value(values: &[f64], last: f64, horizon: usize, level: f64) -> Row {
+    let mut changes: Vec<f64> = values.windows(2).map(|pair| (pair[1] - pair[0]).abs()).collect();
+    let change = quantile(&mut changes, level);
+    let end = |sign: f64| (1..=horizon).map(|step| last + sign * change * (step as f64).sqrt()).collect();
+    (vec![last; horizon], end(-1.0), end(1.0))
+}

@@ -1,0 +1,117 @@
+//! The commands of the `juno` binary.
+//!
+//! **Invariant:** exit status 0 when all was done, 1 when something failed, 2 when the command line was wrong.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Read};
+use std::process::ExitCode;
+
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use juno_sql::engine::system::System;
+
+use crate::config::{Cli, Command, ImportArgs, ServeArgs, SqlArgs, report, unknown_variables};
+use crate::serve::{Config, Server, embedded};
+use crate::{console, demo, import, serve, telemetry};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Serve(#[from] serve::Error),
+    #[error(transparent)]
+    Demo(#[from] demo::Error),
+    #[error(transparent)]
+    Sql(#[from] console::Error),
+    #[error(transparent)]
+    Import(#[from] import::Error),
+    #[error("--log (JUNO_LOG): {0}")]
+    Log(String),
+    #[error("cannot read statements from the standard input: {0}")]
+    Input(std::io::Error),
+    #[error("{0} lines were refused; the others are stored")]
+    Refused(u64),
+}
+
+/// Does what a command line says, the program's name first, and gives the exit status.
+pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
+    let parsed =
+        Cli::command().try_get_matches_from(args).and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match dispatch(cli, &matches) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("juno: {error}");
+            ExitCode::from(if matches!(error, Error::Import(import::Error::Usage(_))) { 2 } else { 1 })
+        }
+    }
+}
+
+fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Error> {
+    for name in unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        eprintln!("juno: warning: the environment variable {name} means nothing to juno");
+    }
+    let log = match &cli.command {
+        Command::Serve(args) | Command::Config(args) => &args.machine.log,
+        Command::Demo(args) => &args.machine.log,
+        Command::Sql(args) => &args.machine.log,
+        Command::Import(args) => &args.machine.log,
+    };
+    telemetry::log_to_stderr(log, std::io::stderr().is_terminal()).map_err(Error::Log)?;
+    match cli.command {
+        Command::Serve(args) => run_server(args),
+        Command::Demo(args) => Ok(demo::run(args)?),
+        Command::Sql(args) => run_sql(args),
+        Command::Import(args) => run_import(&args),
+        Command::Config(_) => {
+            let settings = matches.subcommand().map_or(matches, |(_, settings)| settings);
+            print!("{}", report(settings));
+            Ok(())
+        }
+    }
+}
+
+fn run_server(args: ServeArgs) -> Result<(), Error> {
+    let config = Config {
+        data: args.data.data,
+        pg_addr: args.listen.pg_addr,
+        http_addr: args.listen.http_addr,
+        device: args.machine.device,
+    };
+    let data = config.data.display().to_string();
+    let server = Server::start(config)?;
+    println!("{}\n  data        {data}", server.addresses());
+    server.wait_for_signal()?;
+    server.stop()?;
+    tracing::info!("all data is flushed and closed");
+    Ok(())
+}
+
+fn run_sql(args: SqlArgs) -> Result<(), Error> {
+    let mut sql = args.sql;
+    if sql == "-" {
+        sql.clear();
+        std::io::stdin().read_to_string(&mut sql).map_err(Error::Input)?;
+    }
+    Ok(embedded(&args.data.data, &args.machine.device, async |session| {
+        console::run(session, &sql, args.format).await
+    })??)
+}
+
+fn run_import(args: &ImportArgs) -> Result<(), Error> {
+    let system = System::real();
+    let began_us = system.clock().monotonic_us();
+    let summary = embedded(&args.data.data, &args.machine.device, async |session| import::run(session, args).await)??;
+    let seconds = (system.clock().monotonic_us() - began_us) as f64 / 1e6;
+    println!(
+        "imported {} rows in {seconds:.1} s ({:.0} rows/s)",
+        summary.rows,
+        summary.rows as f64 / seconds.max(1e-9)
+    );
+    if summary.refused > 0 { Err(Error::Refused(summary.refused)) } else { Ok(()) }
+}

@@ -1,0 +1,231 @@
+//! The command line, its environment variables, and the report of where each setting came from.
+//!
+//! **Invariant:** reads no file and opens nothing; every setting has one default, which stands here.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
+
+/// The directory that holds a database where none is named.
+pub const DATA_DEFAULT: &str = "juno-data";
+
+/// A time-series database with machine learning inside it.
+#[derive(Debug, Parser)]
+#[command(name = "juno", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve PostgreSQL clients and HTTP on a data directory
+    Serve(ServeArgs),
+    /// Serve generated telemetry with incidents in it, and show what to try
+    Demo(DemoArgs),
+    /// Run SQL on a data directory, without a server
+    Sql(SqlArgs),
+    /// Import files: Parquet, CSV, NDJSON, Arrow or line protocol, by extension; text may be gzipped
+    Import(ImportArgs),
+    /// Show the effective settings and where each comes from
+    Config(ServeArgs),
+}
+
+/// `juno serve` and `juno config`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Where to listen.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// `juno demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Directory for the demo's data [default: a new temporary one, removed at the end]
+    #[arg(long, env = "JUNO_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where to listen.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// `juno sql`.
+#[derive(Debug, Clone, Args)]
+pub struct SqlArgs {
+    /// Statements, or - to read them from the standard input
+    pub sql: String,
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// How to print rows
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// `juno import`.
+#[derive(Debug, Clone, Args)]
+pub struct ImportArgs {
+    /// Files to import
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Table to import into; line protocol may do without, its lines name their own
+    #[arg(long, value_name = "NAME")]
+    pub table: Option<String>,
+    /// Column that holds the time [default: time, timestamp, ts, or the only one of a time type]
+    #[arg(long, value_name = "COLUMN")]
+    pub time: Option<String>,
+    /// Tag columns of a new table, by comma [default: all text columns]
+    #[arg(long, value_name = "COLUMNS")]
+    pub tags: Option<String>,
+    /// Unit of integer times: ns, us, ms, s, m, h [default for line protocol: ns]
+    #[arg(long, value_name = "UNIT")]
+    pub precision: Option<String>,
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// Where the data is.
+#[derive(Debug, Clone, Args)]
+pub struct DataArgs {
+    /// Data directory; made where it is not there
+    #[arg(long, env = "JUNO_DATA", value_name = "DIR", default_value = DATA_DEFAULT)]
+    pub data: PathBuf,
+}
+
+/// Where to listen. Only on this machine: there is no authentication yet.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ListenArgs {
+    /// Address for PostgreSQL clients
+    #[arg(long, env = "JUNO_PG_ADDR", value_name = "ADDR", default_value = "127.0.0.1:5432", value_parser = loopback)]
+    pub pg_addr: SocketAddr,
+    /// Address for HTTP
+    #[arg(long, env = "JUNO_HTTP_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = loopback)]
+    pub http_addr: SocketAddr,
+}
+
+/// How to run.
+#[derive(Debug, Clone, Args)]
+pub struct MachineArgs {
+    /// Device for ML functions: auto, cpu, cuda or cuda:N
+    #[arg(long, env = "JUNO_DEVICE", value_name = "DEVICE", default_value = "auto")]
+    pub device: String,
+    /// Log filter: error, warn, info, debug, or per module as in juno_server=debug
+    #[arg(long, env = "JUNO_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+}
+
+/// How `juno sql` prints rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns
+    Table,
+    /// RFC 4180 with a header
+    Csv,
+    /// One array of objects
+    Json,
+}
+
+/// Settings that `juno config` shows: the id, the flag and the variable.
+const SETTINGS: &[(&str, &str, &str)] = &[
+    ("data", "--data", "JUNO_DATA"),
+    ("pg_addr", "--pg-addr", "JUNO_PG_ADDR"),
+    ("http_addr", "--http-addr", "JUNO_HTTP_ADDR"),
+    ("device", "--device", "JUNO_DEVICE"),
+    ("log", "--log", "JUNO_LOG"),
+];
+
+/// The report of `juno config`, from the matches of its subcommand.
+pub fn report(matches: &ArgMatches) -> String {
+    let mut out = format!("{:<12} {:<24} {}\n", "SETTING", "VALUE", "SOURCE");
+    for (id, flag, variable) in SETTINGS {
+        let raw = matches.get_raw(id).and_then(|mut values| values.next()).unwrap_or_default();
+        let source = match matches.value_source(id) {
+            Some(ValueSource::CommandLine) => format!("flag {flag}"),
+            Some(ValueSource::EnvVariable) => format!("environment {variable}"),
+            _ => format!("default (set {flag} or {variable})"),
+        };
+        out.push_str(&format!("{:<12} {:<24} {source}\n", &flag[2..], raw.to_string_lossy()));
+    }
+    out
+}
+
+/// Names that start with `JUNO_` and mean nothing, such as a misspelt setting. `JUNO_REQUIRE_…` are switches of the tests.
+pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
+    let known =
+        |name: &String| SETTINGS.iter().any(|(_, _, variable)| variable == name) || name.starts_with("JUNO_REQUIRE_");
+    names.filter(|name| name.starts_with("JUNO_") && !known(name)).collect()
+}
+
+/// An address of this machine only.
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let mut found =
+        text.to_socket_addrs().map_err(|_| "write it as HOST:PORT, for instance 127.0.0.1:5432".to_owned())?;
+    let address = found.next().ok_or("this name has no address")?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("juno has no authentication yet, so it listens on loopback addresses only (127.0.0.1, [::1], localhost); put an \
+             authenticating proxy or an SSH tunnel in front of it"
+            .into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn addresses_of_other_machines_are_refused_and_the_flag_is_named() {
+        let error = parsed("juno serve --pg-addr 0.0.0.0:5432").unwrap_err().to_string();
+        assert!(error.contains("--pg-addr") && error.contains("authentication"), "{error}");
+        assert!(parsed("juno serve --http-addr 8080").unwrap_err().to_string().contains("HOST:PORT"));
+        assert!(parsed("juno serve --pg-addr localhost:5433 --http-addr [::1]:0").is_ok());
+    }
+
+    #[test]
+    fn the_report_says_where_a_setting_came_from() {
+        let matches = Cli::command().get_matches_from("juno config --data /x".split(' '));
+        let report = report(matches.subcommand_matches("config").expect("the subcommand was given"));
+        let line = |name: &str| report.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+        assert!(line("data").contains("/x") && line("data").contains("flag --data"), "{report}");
+        assert!(line("http-addr").contains("127.0.0.1:8080") && line("http-addr").contains("default"), "{report}");
+    }
+
+    #[test]
+    fn misspelt_variables_are_found() {
+        let names = ["JUNO_DATA", "JUNO_HTTP", "PATH", "JUNO_REQUIRE_GPU"].map(str::to_owned);
+        assert_eq!(unknown_variables(names.into_iter()), ["JUNO_HTTP"]);
+    }
+}

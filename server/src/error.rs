@@ -1,0 +1,131 @@
+//! What an error of a statement is called at the doors: its SQLSTATE, its HTTP status and its problem slug.
+//!
+//! **Invariant:** this is the only place that decides them, and it decides for every variant by name: a new one does not
+//! compile until it has all three.
+
+use axum::http::StatusCode;
+use juno_sql::Error;
+
+/// The SQLSTATE that PostgreSQL gives this error (its documentation's appendix A).
+pub fn sqlstate(error: &Error) -> &'static str {
+    match error {
+        Error::Syntax(_) => "42601",
+        Error::UndefinedTable(_) => "42P01",
+        Error::UndefinedColumn(_) => "42703",
+        Error::UndefinedFunction(_) => "42883",
+        Error::UndefinedType(_) => "42704",
+        Error::AmbiguousColumn(_) => "42702",
+        Error::DuplicateTable(_) => "42P07",
+        Error::InvalidDefinition(_) => "42P16",
+        Error::UniqueViolation { .. } => "23505",
+        Error::NotNullViolation { .. } => "23502",
+        Error::StringTooLong { .. } => "22001",
+        Error::NumericOutOfRange(_) => "22003",
+        Error::DatetimeOutOfRange(_) => "22008",
+        Error::InvalidText(_) => "22P02",
+        Error::TypeMismatch(_) => "42804",
+        Error::DivisionByZero => "22012",
+        Error::InvalidArgument(_) => "22023",
+        Error::InvalidParameter(_) => "08P01",
+        Error::Unsupported(_) | Error::UncommittedRead(_) => "0A000",
+        Error::FailedTransaction => "25P02",
+        Error::Cancelled | Error::Timeout => "57014",
+        Error::OutOfMemory(_) => "53200",
+        Error::ReadOnly(_) => "25006",
+        Error::ShuttingDown => "57P01",
+        Error::Corrupt(_) => "XX001",
+        Error::Internal(_) => "XX000",
+    }
+}
+
+/// The HTTP status of the answer that carries this error.
+pub fn http_status(error: &Error) -> StatusCode {
+    match error {
+        Error::Syntax(_) | Error::InvalidParameter(_) => StatusCode::BAD_REQUEST,
+        Error::UndefinedTable(_) => StatusCode::NOT_FOUND,
+        Error::UndefinedColumn(_)
+        | Error::UndefinedFunction(_)
+        | Error::UndefinedType(_)
+        | Error::AmbiguousColumn(_)
+        | Error::InvalidDefinition(_)
+        | Error::NotNullViolation { .. }
+        | Error::StringTooLong { .. }
+        | Error::NumericOutOfRange(_)
+        | Error::DatetimeOutOfRange(_)
+        | Error::InvalidText(_)
+        | Error::TypeMismatch(_)
+        | Error::DivisionByZero
+        | Error::InvalidArgument(_)
+        | Error::Unsupported(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        Error::DuplicateTable(_)
+        | Error::UniqueViolation { .. }
+        | Error::FailedTransaction
+        | Error::UncommittedRead(_) => StatusCode::CONFLICT,
+        Error::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        Error::Cancelled | Error::OutOfMemory(_) | Error::ReadOnly(_) | Error::ShuttingDown => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        Error::Corrupt(_) | Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The last segment of the problem's `type` (`/problems/<slug>`, RFC 9457).
+pub fn slug(error: &Error) -> &'static str {
+    match error {
+        Error::Syntax(_) => "syntax-error",
+        Error::UndefinedTable(_) => "undefined-table",
+        Error::UndefinedColumn(_) => "undefined-column",
+        Error::UndefinedFunction(_) => "undefined-function",
+        Error::UndefinedType(_) => "undefined-type",
+        Error::AmbiguousColumn(_) => "ambiguous-column",
+        Error::DuplicateTable(_) => "duplicate-table",
+        Error::InvalidDefinition(_) => "invalid-definition",
+        Error::UniqueViolation { .. } => "unique-violation",
+        Error::NotNullViolation { .. } => "not-null-violation",
+        Error::StringTooLong { .. } => "string-too-long",
+        Error::NumericOutOfRange(_) => "numeric-out-of-range",
+        Error::DatetimeOutOfRange(_) => "datetime-out-of-range",
+        Error::InvalidText(_) => "invalid-text",
+        Error::TypeMismatch(_) => "type-mismatch",
+        Error::DivisionByZero => "division-by-zero",
+        Error::InvalidArgument(_) => "invalid-argument",
+        Error::InvalidParameter(_) => "invalid-parameter",
+        Error::Unsupported(_) => "not-supported",
+        Error::FailedTransaction => "failed-transaction",
+        Error::UncommittedRead(_) => "uncommitted-read",
+        Error::Cancelled => "query-cancelled",
+        Error::Timeout => "statement-timeout",
+        Error::OutOfMemory(_) => "out-of-memory",
+        Error::ReadOnly(_) => "read-only",
+        Error::ShuttingDown => "shutting-down",
+        Error::Corrupt(_) => "data-corrupted",
+        Error::Internal(_) => "internal-error",
+    }
+}
+
+/// True where the caller cannot mend it and an operator must look: these are logged as errors, once, at the door.
+pub fn needs_operator(error: &Error) -> bool {
+    matches!(error, Error::Corrupt(_) | Error::Internal(_) | Error::ReadOnly(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constraint_errors_carry_postgresql_codes_and_client_statuses() {
+        let duplicate = Error::UniqueViolation { table: "t".into(), key: "(id)=(1)".into() };
+        assert_eq!((sqlstate(&duplicate), http_status(&duplicate)), ("23505", StatusCode::CONFLICT));
+        let null = Error::NotNullViolation { table: "t".into(), column: "c".into() };
+        assert_eq!((sqlstate(&null), http_status(&null)), ("23502", StatusCode::UNPROCESSABLE_ENTITY));
+        assert!(!needs_operator(&duplicate));
+    }
+
+    #[test]
+    fn only_faults_of_the_server_are_server_errors_with_an_internal_code() {
+        let internal = Error::Internal("x".into());
+        assert_eq!((sqlstate(&internal), http_status(&internal).as_u16()), ("XX000", 500));
+        assert!(needs_operator(&internal));
+        assert_eq!(http_status(&Error::Syntax("x".into())).as_u16(), 400);
+    }
+}

@@ -1,0 +1,112 @@
+//! The HTTP door: routes, the middleware around every request, and what the handlers share.
+//!
+//! **Invariant:** no SQL stands here and no rows are looked at; handlers turn requests into session calls.
+
+pub(crate) mod accept;
+pub(crate) mod answer;
+pub(crate) mod body;
+mod health;
+pub(crate) use health::exposition;
+pub(crate) mod problem;
+mod query;
+mod request;
+
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use juno_sql::engine::system::System;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+use crate::serve::Doors;
+use crate::telemetry::Counters;
+use crate::{ingest, v4};
+use problem::Problem;
+
+/// Queries over HTTP that run at a time; more of them wait.
+const QUERIES_MAX: usize = 64;
+/// Ingest bodies held in memory at a time; more of them wait.
+const UPLOADS_MAX: usize = 8;
+
+/// What all handlers share. It is there before the database is, so that probes are answered while a log is replayed.
+pub struct Gate {
+    doors: OnceLock<Arc<Doors>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) system: System,
+    started_us: u64,
+    pub(crate) queries: Arc<Semaphore>,
+    pub(crate) uploads: Arc<Semaphore>,
+}
+
+impl Gate {
+    /// A gate that answers 503 to everything but probes until it is opened.
+    pub fn new(counters: Arc<Counters>) -> Arc<Gate> {
+        let system = System::real();
+        Arc::new(Gate {
+            doors: OnceLock::new(),
+            counters,
+            started_us: system.clock().monotonic_us(),
+            system,
+            queries: Arc::new(Semaphore::new(QUERIES_MAX)),
+            uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+        })
+    }
+
+    /// The database is open: requests are served from now on. A second call changes nothing.
+    pub fn open(&self, doors: Arc<Doors>) {
+        let _ = self.doors.set(doors);
+    }
+
+    /// Microseconds since 1970.
+    pub(crate) fn now_us(&self) -> i64 {
+        self.system.clock().now_us()
+    }
+
+    /// Whole seconds since the gate was made.
+    pub(crate) fn uptime_s(&self) -> u64 {
+        (self.system.clock().monotonic_us() - self.started_us) / 1_000_000
+    }
+
+    pub(crate) fn doors(&self) -> Result<Arc<Doors>, Problem> {
+        self.doors
+            .get()
+            .cloned()
+            .ok_or_else(|| Problem::new("starting", "the database is not open yet: its log is being replayed"))
+    }
+}
+
+/// Serves HTTP until `shutdown` turns true, then lets the requests that run come to their end.
+pub fn listen(
+    gate: Arc<Gate>,
+    listener: TcpListener,
+    mut shutdown: watch::Receiver<bool>,
+) -> impl Future<Output = std::io::Result<()>> {
+    let router = router(gate);
+    async move {
+        let stopped = async move {
+            let _ = shutdown.wait_for(|stop| *stop).await;
+        };
+        axum::serve(listener, router).with_graceful_shutdown(stopped).await
+    }
+}
+
+/// All routes.
+pub fn router(gate: Arc<Gate>) -> Router {
+    let router = Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .route("/problems/{slug}", get(problem::page))
+        .route("/api/v4/query", post(query::query))
+        .route("/api/v4/ingest", post(ingest::upload))
+        .route("/write", post(ingest::write))
+        .route("/api/v2/write", post(ingest::write));
+    v4::routes(router)
+        .fallback(request::not_found)
+        .method_not_allowed_fallback(request::method_not_allowed)
+        .layer(from_fn_with_state(Arc::clone(&gate), request::around))
+        .with_state(gate)
+}

@@ -1,0 +1,72 @@
+//! Probes and metrics: `/healthz`, `/readyz`, `/metrics`.
+//!
+//! **Invariant:** answers from memory; never waits for a query, a disk or the query runtime.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use serde_json::json;
+
+use super::Gate;
+use super::accept::Format;
+
+/// The process is alive and its I/O runtime answers.
+pub(super) async fn healthz() -> Response {
+    Json(json!({"status": "ok"})).into_response()
+}
+
+/// 200 when statements and writes are taken, else 503 with the reason.
+pub(super) async fn readyz(State(gate): State<Arc<Gate>>) -> Response {
+    let reason = match gate.doors() {
+        Err(problem) => Some(problem.detail.clone()),
+        Ok(doors) => doors.session.db().status().read_only.map(|reason| format!("the database is read-only: {reason}")),
+    };
+    match reason {
+        None => Json(json!({"status": "ready"})).into_response(),
+        Some(reason) => {
+            let body = Json(json!({"status": "not ready", "reason": reason}));
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], body).into_response()
+        }
+    }
+}
+
+/// Everything countable, as OpenMetrics text.
+pub(super) async fn metrics(State(gate): State<Arc<Gate>>) -> Response {
+    ([(header::CONTENT_TYPE, Format::OpenMetrics.content_type())], exposition(&gate)).into_response()
+}
+
+/// The OpenMetrics document.
+pub(crate) fn exposition(gate: &Gate) -> String {
+    let mut out = String::new();
+    gate.counters.encode(&mut out);
+    let mut registry = Registry::with_prefix("juno");
+    let gauge = |registry: &mut Registry, name: &str, help: &str, value: u64| {
+        let gauge: Gauge = Gauge::default();
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        registry.register(name, help, gauge);
+    };
+    gauge(&mut registry, "uptime_seconds", "Time since the process started", gate.uptime_s());
+    if let Ok(doors) = gate.doors() {
+        let status = doors.session.db().status();
+        let device = Family::<Vec<(String, String)>, Gauge>::default();
+        let found = doors.session.device();
+        device.get_or_create(&vec![("kind".into(), found.kind().into()), ("name".into(), found.name())]).set(1);
+        registry.register("device", "The device that ML functions run on", device);
+        gauge(&mut registry, "log_bytes", "Bytes in the log", status.log_bytes);
+        gauge(&mut registry, "memtable_bytes", "Bytes of rows not yet in a part", status.memtable_bytes);
+        gauge(&mut registry, "memtable_rows", "Rows not yet in a part", status.memtable_rows);
+        gauge(&mut registry, "tables", "Tables", status.tables as u64);
+        gauge(&mut registry, "parts", "Parquet parts", status.parts as u64);
+        gauge(&mut registry, "part_bytes", "Bytes in Parquet parts", status.part_bytes);
+        gauge(&mut registry, "read_only", "1 after a failed write to disk", u64::from(status.read_only.is_some()));
+    }
+    text::encode(&mut out, &registry).expect("a String takes every write");
+    out
+}

@@ -1,0 +1,234 @@
+//! Errors over HTTP: RFC 9457 `application/problem+json`, and the page behind each problem's `type`.
+//!
+//! **Invariant:** says what went wrong and what to do; never shows a path of the machine, a backtrace or a row.
+
+use std::ops::{Deref, DerefMut};
+
+use axum::Json;
+use axum::extract::Path;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// A request that ended without its answer. The request middleware adds `instance` and `trace_id` and writes the body.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem(Box<Members>);
+
+/// The members of the JSON object.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Members {
+    /// `/problems/<slug>`, a page that this server serves.
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    /// The same for every problem of this type.
+    pub(crate) title: &'static str,
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// What happened this time.
+    pub(crate) detail: String,
+    /// PostgreSQL's code, where SQL was at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sqlstate: Option<&'static str>,
+    /// Which parts of the request are at fault.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) errors: Vec<Fault>,
+    /// The path that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) instance: Option<String>,
+    /// What to quote when asking for help: the request's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trace_id: Option<String>,
+}
+
+/// One part of a request that is at fault.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Fault {
+    /// A query parameter as `?name`, or a JSON pointer into the body.
+    pub(crate) pointer: String,
+    /// What is wrong with it.
+    pub(crate) detail: String,
+}
+
+impl Deref for Problem {
+    type Target = Members;
+
+    fn deref(&self) -> &Members {
+        &self.0
+    }
+}
+
+impl DerefMut for Problem {
+    fn deref_mut(&mut self) -> &mut Members {
+        &mut self.0
+    }
+}
+
+impl Problem {
+    /// A problem of a kind that [`KINDS`] knows.
+    pub(crate) fn new(slug: &'static str, detail: impl Into<String>) -> Problem {
+        let (_, status, title, _) = KINDS.iter().find(|kind| kind.0 == slug).unwrap_or(&KINDS[0]);
+        Problem::with(
+            slug,
+            StatusCode::from_u16(*status).expect("the table holds valid statuses"),
+            title,
+            detail.into(),
+        )
+    }
+
+    /// A statement's error.
+    pub(crate) fn sql(error: &juno_sql::Error) -> Problem {
+        let slug = crate::error::slug(error);
+        let title = KINDS.iter().find(|kind| kind.0 == slug).map_or("The statement failed", |kind| kind.2);
+        let mut problem = Problem::with(slug, crate::error::http_status(error), title, error.to_string());
+        problem.sqlstate = Some(crate::error::sqlstate(error));
+        problem
+    }
+
+    fn with(slug: &str, status: StatusCode, title: &'static str, detail: String) -> Problem {
+        let kind = format!("/problems/{slug}");
+        Problem(Box::new(Members {
+            kind,
+            title,
+            status: status.as_u16(),
+            detail,
+            sqlstate: None,
+            errors: vec![],
+            instance: None,
+            trace_id: None,
+        }))
+    }
+
+    /// Names a part of the request that is at fault.
+    pub(crate) fn at(mut self, pointer: impl Into<String>) -> Problem {
+        let detail = self.detail.clone();
+        self.errors.push(Fault { pointer: pointer.into(), detail });
+        self
+    }
+
+    /// The answer, written out.
+    pub(crate) fn render(&self) -> Response {
+        let status = StatusCode::from_u16(self.status).expect("the table holds valid statuses");
+        let mut response = (status, Json(&*self.0)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<juno_sql::Error> for Problem {
+    fn from(error: juno_sql::Error) -> Problem {
+        Problem::sql(&error)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.render();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// `GET /problems/{slug}`: what the problem is and what to do about it.
+pub(crate) async fn page(Path(slug): Path<String>) -> Result<Response, Problem> {
+    let kind = KINDS.iter().find(|kind| kind.0 == slug);
+    let (slug, status, title, text) =
+        kind.ok_or_else(|| Problem::new("not-found", format!("there is no problem \"{slug}\"")))?;
+    let html = format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>\
+         <h1>{title}</h1><p><code>/problems/{slug}</code>, HTTP status {status}</p><p>{text}</p></html>\n"
+    );
+    Ok(([(header::CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response())
+}
+
+/// Every problem: slug, status, title, and the page's text.
+#[rustfmt::skip]
+pub(crate) const KINDS: &[(&str, u16, &str, &str)] = &[
+    ("internal-error", 500, "The server failed", "Nothing in the request is at fault. The server's log has an entry under the trace id."),
+    ("bad-request", 400, "The request cannot be read", "The detail names the part that is malformed."),
+    ("unknown-parameter", 400, "Unknown query parameter", "The endpoint does not take this parameter; the detail lists those that it takes."),
+    ("invalid-parameter-value", 400, "A query parameter has no valid value", "The detail says what values the parameter takes."),
+    ("invalid-cursor", 400, "The cursor is not valid", "Cursors come from next_cursor of an earlier page of the same list, with the same order. Start again without one."),
+    ("not-found", 404, "Nothing is at this address", "The path names no endpoint of this server."),
+    ("method-not-allowed", 405, "The method is not allowed here", "The Allow header lists the methods that this path takes."),
+    ("not-acceptable", 406, "No acceptable format", "The Accept header allows none of the formats that this endpoint can write; the detail lists them."),
+    ("too-large", 413, "The body is too large", "Send it in several requests. The limit holds for the bytes sent and for the bytes after decompression."),
+    ("unsupported-media-type", 415, "The format cannot be read", "The Content-Type or Content-Encoding is not one that this endpoint reads; the detail lists them."),
+    ("unreadable-body", 400, "The body is not what its type says", "The body is truncated, damaged or not of the format that Content-Type names. Nothing of it was stored."),
+    ("unstorable-rows", 422, "The rows do not fit a telemetry table", "A column has a type that telemetry tables do not hold, or a row has no valid time. Nothing of the body was stored."),
+    ("range-too-large", 422, "The time range is too large", "Ask for a shorter range or a larger step."),
+    ("unknown-metric", 404, "There is no such metric", "Metrics are named table.column; information_schema.columns lists them."),
+    ("starting", 503, "The server is starting", "The log is being replayed. Try again in a moment."),
+    ("syntax-error", 400, "The SQL cannot be parsed", "The detail names the place."),
+    ("undefined-table", 404, "The table does not exist", "information_schema.tables lists the tables."),
+    ("undefined-column", 422, "The column does not exist", "information_schema.columns lists the columns."),
+    ("undefined-function", 422, "The function does not exist", "No function of this name takes these arguments."),
+    ("undefined-type", 422, "The type does not exist", "The detail lists the types that there are."),
+    ("ambiguous-column", 422, "The column name is ambiguous", "Qualify it with its table's name."),
+    ("duplicate-table", 409, "The table exists already", "Drop it first, or say IF NOT EXISTS."),
+    ("invalid-definition", 422, "The table definition is not valid", "The detail says what is wrong with it."),
+    ("unique-violation", 409, "A row with this key exists", "Update it, or choose another key."),
+    ("not-null-violation", 422, "A value is missing", "The column does not take NULL."),
+    ("string-too-long", 422, "A text is too long for its column", "The detail names the limit."),
+    ("numeric-out-of-range", 422, "A number is out of range", "The column's type cannot hold it."),
+    ("datetime-out-of-range", 422, "A time is out of range", "The column's type cannot hold it."),
+    ("invalid-text", 422, "A text is not a value of the type", "The detail quotes it."),
+    ("type-mismatch", 422, "Types do not fit", "Cast one of them."),
+    ("division-by-zero", 422, "Division by zero", "Guard the divisor with NULLIF."),
+    ("invalid-argument", 422, "An argument is not valid", "The detail says what the function takes."),
+    ("invalid-parameter", 400, "The statement's parameters do not fit", "params must have one value for each $n."),
+    ("not-supported", 422, "juno does not have this", "PostgreSQL has it and juno does not; the detail may name another way."),
+    ("failed-transaction", 409, "The transaction has failed", "Roll it back and start again."),
+    ("uncommitted-read", 409, "The table was written in this transaction", "Commit before reading it again."),
+    ("query-cancelled", 503, "The statement was cancelled", "It was asked to stop."),
+    ("statement-timeout", 504, "The statement ran too long", "Raise statement_timeout, or ask for less."),
+    ("out-of-memory", 503, "The statement needs too much memory", "Ask for fewer rows or groups at a time."),
+    ("read-only", 503, "The database is read-only", "A write to disk failed; the log and the detail say why. Mend it and start again."),
+    ("shutting-down", 503, "The server is shutting down", "Try again when it is back."),
+    ("data-corrupted", 500, "Stored data is damaged", "The detail names the file. Restore it from a copy."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slug_of_an_sql_error_has_its_page_and_its_status() {
+        let text = || "x".to_owned();
+        let errors = [
+            juno_sql::Error::Syntax(text()),
+            juno_sql::Error::UndefinedTable(text()),
+            juno_sql::Error::UniqueViolation { table: text(), key: text() },
+            juno_sql::Error::StringTooLong { column: text(), limit: 1 },
+            juno_sql::Error::InvalidText(text()),
+            juno_sql::Error::Unsupported(text()),
+            juno_sql::Error::Timeout,
+            juno_sql::Error::ReadOnly(text()),
+            juno_sql::Error::Corrupt(text()),
+            juno_sql::Error::Internal(text()),
+        ];
+        for error in errors {
+            let problem = Problem::sql(&error);
+            let kind = KINDS.iter().find(|kind| problem.kind.ends_with(kind.0));
+            assert_eq!(kind.map(|kind| kind.1), Some(problem.status), "{}", problem.kind);
+        }
+    }
+
+    #[test]
+    fn slugs_are_unique_and_statuses_are_errors() {
+        for (at, kind) in KINDS.iter().enumerate() {
+            assert!((400..600).contains(&kind.1) && !KINDS[..at].iter().any(|other| other.0 == kind.0), "{}", kind.0);
+        }
+    }
+
+    #[test]
+    fn a_problem_names_the_part_at_fault() {
+        let problem = Problem::new("unknown-parameter", "there is no parameter \"x\"").at("?x");
+        let json = serde_json::to_value(&*problem).unwrap();
+        assert_eq!(json["type"], "/problems/unknown-parameter");
+        assert_eq!(json["errors"][0]["pointer"], "?x");
+        assert_eq!(json["status"], 400);
+    }
+}

@@ -1,0 +1,208 @@
+//! The ingest doors over HTTP: InfluxDB line protocol, and uploads of Parquet, Arrow, NDJSON and CSV.
+//!
+//! **Invariant:** bytes become batches here; creating tables, widening them and making rows durable is the session's work.
+
+pub(crate) mod known;
+pub(crate) mod line_protocol;
+pub(crate) mod precision;
+pub(crate) mod read;
+pub(crate) mod refusal;
+pub(crate) mod shape;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use juno_sql::Incoming;
+use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::http::problem::Problem;
+use crate::http::{Gate, body};
+use crate::serve::Doors;
+use known::Known;
+use line_protocol::Parsed;
+use precision::Precision;
+use read::Format;
+use refusal::Refusal;
+use shape::Wanted;
+
+/// The longest body of line protocol, before and after gunzip.
+const WRITE_BYTES_MAX: usize = 64 << 20;
+/// The longest upload, before and after gunzip.
+const UPLOAD_BYTES_MAX: usize = 256 << 20;
+/// The most rows of one upload: they are one commit.
+const UPLOAD_ROWS_MAX: usize = 10_000_000;
+/// Bad lines that an answer lists; all are counted.
+const LISTED_LINES_MAX: usize = 100;
+/// Parameters of InfluxDB clients that mean nothing here: there is one database.
+const INFLUX_PARAMETERS: &[&str] =
+    &["db", "rp", "bucket", "org", "orgID", "u", "p", "consistency", "accept_partial", "no_sync"];
+
+type Pairs = Vec<(String, String)>;
+
+/// `POST /write` and `POST /api/v2/write`: line protocol. 204, or 400 with the bad lines named and the good ones stored.
+pub(crate) async fn write(
+    State(gate): State<Arc<Gate>>,
+    Query(pairs): Query<Pairs>,
+    headers: HeaderMap,
+    request: Body,
+) -> Result<Response, Problem> {
+    let doors = gate.doors()?;
+    let mut precision = Precision::Nanoseconds;
+    for (name, value) in &pairs {
+        match name.as_str() {
+            "precision" => precision = Precision::read(value).ok_or_else(|| odd_precision(value))?,
+            other if INFLUX_PARAMETERS.contains(&other) => {}
+            other => return Err(unknown(other, "precision, db, rp, bucket, org")),
+        }
+    }
+    let _permit = permit(&gate).await;
+    let bytes = body::read(request, &headers, WRITE_BYTES_MAX).await?;
+    let catalog = doors.session.db().catalog();
+    let now_us = gate.now_us();
+    let parsed = blocking(&doors, move || {
+        Ok(line_protocol::parse(&bytes, precision, now_us, &|name| catalog.table(name).map(|table| Known::of(table))))
+    });
+    let mut parsed = parsed.await?;
+    store_tables(&doors, &mut parsed).await?;
+    let Parsed { accepted, rejected, rejected_total, .. } = parsed;
+    doors.counters.ingested("line_protocol", accepted, rejected_total);
+    let Some(first) = rejected.first() else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let more = if rejected_total > 1 { format!(" (and {} more)", rejected_total - 1) } else { String::new() };
+    let body = json!({
+        "code": "invalid",
+        "message": format!("partial write: line {}: {}{more}", first.line, first.message),
+        "line": first.line,
+        "accepted": accepted,
+        "rejected": rejected_total,
+        "errors": rejected.iter().take(LISTED_LINES_MAX).collect::<Vec<_>>(),
+    });
+    Ok((StatusCode::BAD_REQUEST, Json(body)).into_response())
+}
+
+/// `POST /api/v4/ingest?table=&time=&tags=&precision=`: one upload, stored whole or not at all.
+pub(crate) async fn upload(
+    State(gate): State<Arc<Gate>>,
+    Query(pairs): Query<Pairs>,
+    headers: HeaderMap,
+    request: Body,
+) -> Result<Response, Problem> {
+    let doors = gate.doors()?;
+    let wanted = wanted(&pairs)?;
+    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let format = Format::of_media(media).ok_or_else(|| {
+        Problem::new("unsupported-media-type", format!("Content-Type \"{media}\" is not one of {}", Format::MEDIA))
+    })?;
+    let _permit = permit(&gate).await;
+    let bytes = body::read(request, &headers, UPLOAD_BYTES_MAX).await?;
+    let catalog = doors.session.db().catalog();
+    let table = wanted.table.clone();
+    let read = blocking(&doors, move || {
+        let known = catalog.table(&wanted.table).map(|table| Known::of(table));
+        let batches = read::bytes(format, bytes.into(), &wanted, known.as_ref())?;
+        all(batches, &wanted, known.as_ref())
+    });
+    let incoming = read.await?;
+    let rows: usize = incoming.iter().map(|incoming| incoming.rows.num_rows()).sum();
+    store(&doors, incoming).await?;
+    doors.counters.ingested(format.name(), rows as u64, 0);
+    Ok(Json(json!({"table": table, "rows": rows})).into_response())
+}
+
+fn wanted(pairs: &Pairs) -> Result<Wanted, Problem> {
+    let mut wanted = Wanted::default();
+    for (name, value) in pairs {
+        match name.as_str() {
+            "table" => wanted.table = value.clone(),
+            "time" => wanted.time = Some(value.clone()),
+            "tags" => wanted.tags = Some(shape::names(value)),
+            "precision" => wanted.precision = Some(Precision::read(value).ok_or_else(|| odd_precision(value))?),
+            other => return Err(unknown(other, "table, time, tags, precision")),
+        }
+    }
+    if wanted.table.is_empty() || wanted.table.len() > shape::NAME_BYTES_MAX {
+        return Err(
+            Problem::new("invalid-parameter-value", "table=NAME must say which table the rows are for").at("?table")
+        );
+    }
+    Ok(wanted)
+}
+
+/// All rows of an upload in memory, each of them checked.
+fn all(batches: read::Batches, wanted: &Wanted, known: Option<&Known>) -> Result<Vec<Incoming>, Refusal> {
+    let (mut incoming, mut rows) = (vec![], 0);
+    for batch in batches {
+        let batch = batch?;
+        let shaped = shape::shape(&batch, rows, wanted, known)?;
+        rows += batch.num_rows();
+        if rows > UPLOAD_ROWS_MAX {
+            return Err(Refusal::TooLarge(format!(
+                "an upload may have {UPLOAD_ROWS_MAX} rows; send it in several requests"
+            )));
+        }
+        incoming.push(shaped);
+    }
+    Ok(incoming)
+}
+
+/// Runs work that computes on the query runtime's blocking threads.
+async fn blocking<T: Send + 'static>(
+    doors: &Doors,
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Problem> {
+    match doors.query.spawn_blocking(work).await {
+        Ok(done) => done.map_err(Problem::from),
+        // The Parquet and Arrow readers may panic on bytes that are damaged on purpose.
+        Err(_) => Err(Problem::new("unreadable-body", "the body is damaged")),
+    }
+}
+
+/// Stores the tables of a text in one commit. Where the session refuses one of them (it is a view, or another writer was first with
+/// another type), the others are stored each on its own, and the refused table's lines count as bad.
+async fn store_tables(doors: &Doors, parsed: &mut Parsed) -> Result<(), Problem> {
+    let incoming = std::mem::take(&mut parsed.incoming);
+    match store(doors, incoming.clone()).await {
+        Err(problem) if problem.status < 500 => {}
+        done => return done,
+    }
+    for (table, first_line) in incoming.into_iter().zip(std::mem::take(&mut parsed.first_lines)) {
+        let rows = table.rows.num_rows() as u64;
+        match store(doors, vec![table]).await {
+            Ok(()) => {}
+            Err(problem) if problem.status < 500 => parsed.refuse(first_line, rows, problem.detail.clone()),
+            Err(problem) => return Err(problem),
+        }
+    }
+    Ok(())
+}
+
+/// One commit on the query runtime. It runs to its end even when the client goes away.
+async fn store(doors: &Doors, incoming: Vec<Incoming>) -> Result<(), Problem> {
+    if incoming.iter().all(|incoming| incoming.rows.num_rows() == 0) {
+        return Ok(());
+    }
+    let session = doors.session.connect();
+    let stored = doors.query.spawn(async move { session.ingest(incoming).await });
+    let stored = stored.await.map_err(|_| Problem::new("internal-error", "the rows could not be stored"))?;
+    stored.map(drop).map_err(Problem::from)
+}
+
+async fn permit(gate: &Gate) -> OwnedSemaphorePermit {
+    Arc::clone(&gate.uploads).acquire_owned().await.expect("the semaphore is never closed")
+}
+
+fn unknown(name: &str, known: &str) -> Problem {
+    Problem::new("unknown-parameter", format!("there is no parameter \"{name}\" here; parameters are: {known}"))
+        .at(format!("?{name}"))
+}
+
+fn odd_precision(value: &str) -> Problem {
+    Problem::new("invalid-parameter-value", format!("precision=\"{value}\" is not one of {}", Precision::NAMES))
+        .at("?precision")
+}

@@ -1,0 +1,21 @@
+//! juno-server: bytes to and from a session. The `juno` binary is a thin shell over this library.
+//!
+//! **Invariant:** no decision about data is made here; the doors turn bytes into values, hand them to a
+//! [`juno_sql::Session`] and turn the answer into bytes.
+
+mod command;
+pub mod config;
+pub mod console;
+mod csv;
+pub mod demo;
+pub mod error;
+pub mod http;
+pub mod import;
+mod ingest;
+mod json;
+pub mod pgwire;
+pub mod serve;
+pub mod telemetry;
+pub mod v4;
+
+pub use command::run;

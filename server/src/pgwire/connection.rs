@@ -1,0 +1,324 @@
+//! One client's connection: takes its messages in order and answers each.
+//!
+//! **Invariant:** at most one statement of a connection runs at a time, and none on this runtime: the query runtime
+//! runs it, and this task only waits and writes.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use arrow::array::timezone::Tz;
+use arrow::datatypes::SchemaRef;
+use juno_sql::{Error, Outcome, Session, Statement, TransactionStatus};
+use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, ReadyForQuery};
+use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage, response};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::serve::Doors;
+use crate::telemetry::Door;
+
+use super::backends::Backend;
+use super::column::{Column, describe};
+use super::encode::Encoder;
+use super::extended::{Named, deallocated};
+use super::report::{self, Report};
+use super::running::Rows;
+use super::socket::{Socket, Stop};
+use super::startup;
+
+/// Why an answer was not given.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The connection ends.
+    Stop(Stop),
+    /// The statement failed; the connection goes on.
+    Report(Report),
+}
+
+impl From<Stop> for Trouble {
+    fn from(stop: Stop) -> Trouble {
+        Trouble::Stop(stop)
+    }
+}
+
+impl From<Report> for Trouble {
+    fn from(report: Report) -> Trouble {
+        Trouble::Report(report)
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Trouble {
+        failed(&error, None)
+    }
+}
+
+/// The report of a failed statement; what an operator must see is logged, here and nowhere else on this door.
+pub(super) fn failed(error: &Error, sql: Option<&str>) -> Trouble {
+    if crate::error::needs_operator(error) {
+        tracing::error!(sqlstate = crate::error::sqlstate(error), sql, "a statement failed: {error}");
+    }
+    Trouble::Report(Report::of(error, sql))
+}
+
+/// A connection that was greeted.
+pub(super) struct Connection {
+    pub(super) doors: Arc<Doors>,
+    pub(super) socket: Socket,
+    pub(super) session: Arc<Session>,
+    pub(super) backend: Backend,
+    pub(super) named: Named,
+    reported: Vec<(&'static str, String)>,
+    skipping: bool,
+}
+
+impl Connection {
+    /// `reported` are the settings as the client was told of them.
+    pub(super) fn new(
+        doors: Arc<Doors>,
+        socket: Socket,
+        session: Arc<Session>,
+        backend: Backend,
+        reported: Vec<(&'static str, String)>,
+    ) -> Connection {
+        Connection { doors, socket, session, backend, named: Named::default(), reported, skipping: false }
+    }
+
+    /// Serves the client until it leaves, breaks the protocol, or the server shuts down.
+    pub(super) async fn serve(mut self, mut shutdown: watch::Receiver<bool>) {
+        let stop = match self.ready().await {
+            Ok(()) => self.converse(&mut shutdown).await,
+            Err(stop) => stop,
+        };
+        if let Stop::Fatal(report) = stop {
+            self.doors.counters.error(Door::Pgwire, report.code());
+            self.socket.put(PgWireBackendMessage::ErrorResponse(report.into()));
+            self.socket.close().await;
+        }
+    }
+
+    async fn converse(&mut self, shutdown: &mut watch::Receiver<bool>) -> Stop {
+        loop {
+            let incoming = tokio::select! {
+                biased;
+                () = super::ended(shutdown) => {
+                    return Stop::Fatal(Report::fatal("57P01", "terminating connection due to administrator command"));
+                }
+                incoming = self.socket.message() => incoming,
+            };
+            let incoming = match incoming {
+                Ok(Some(incoming)) => incoming,
+                Ok(None) => return Stop::Gone,
+                Err(stop) => return stop,
+            };
+            if matches!(incoming.message, PgWireFrontendMessage::Terminate(_)) {
+                return Stop::Gone;
+            }
+            if let Err(stop) = self.take(incoming.message, incoming.utf8).await {
+                return stop;
+            }
+        }
+    }
+
+    async fn take(&mut self, message: PgWireFrontendMessage, utf8: bool) -> Result<(), Stop> {
+        let simple = matches!(message, PgWireFrontendMessage::Query(_));
+        if self.skipping && !matches!(message, PgWireFrontendMessage::Sync(_)) {
+            return Ok(());
+        }
+        let taken = if utf8 {
+            self.dispatch(message).await
+        } else {
+            Err(Report::error("22021", "invalid byte sequence for encoding \"UTF8\"").into())
+        };
+        match taken {
+            Ok(()) => {}
+            Err(Trouble::Stop(stop)) => return Err(stop),
+            Err(Trouble::Report(report)) => {
+                self.session.fail_transaction();
+                self.doors.counters.error(Door::Pgwire, report.code());
+                self.socket.put(PgWireBackendMessage::ErrorResponse(report.into()));
+                self.skipping = !simple;
+                self.socket.flush().await?;
+            }
+        }
+        if simple { self.ready().await } else { Ok(()) }
+    }
+
+    async fn dispatch(&mut self, message: PgWireFrontendMessage) -> Result<(), Trouble> {
+        match message {
+            PgWireFrontendMessage::Query(query) => self.query(query.query).await,
+            PgWireFrontendMessage::Parse(parse) => self.parse(parse).await,
+            PgWireFrontendMessage::Bind(bind) => self.bind(bind),
+            PgWireFrontendMessage::Describe(what) => self.describe(&what),
+            PgWireFrontendMessage::Execute(execute) => self.execute(execute).await,
+            PgWireFrontendMessage::Close(what) => self.close(&what),
+            PgWireFrontendMessage::Flush(_) => Ok(self.socket.flush().await?),
+            PgWireFrontendMessage::Sync(_) => {
+                self.skipping = false;
+                if self.session.transaction_status() == TransactionStatus::Idle {
+                    self.named.drop_portals();
+                }
+                Ok(self.ready().await?)
+            }
+            // What is left of a copy that was refused; PostgreSQL ignores it too.
+            PgWireFrontendMessage::CopyData(_)
+            | PgWireFrontendMessage::CopyDone(_)
+            | PgWireFrontendMessage::CopyFail(_) => Ok(()),
+            _ => Err(Stop::Fatal(Report::fatal("08P01", "this message has no place here")).into()),
+        }
+    }
+
+    /// Sends ReadyForQuery and all that waits before it.
+    async fn ready(&mut self) -> Result<(), Stop> {
+        let status = match self.session.transaction_status() {
+            TransactionStatus::Idle => response::TransactionStatus::Idle,
+            TransactionStatus::Open => response::TransactionStatus::Transaction,
+            TransactionStatus::Failed => response::TransactionStatus::Error,
+        };
+        self.socket.put(PgWireBackendMessage::ReadyForQuery(ReadyForQuery::new(status)));
+        self.socket.flush().await
+    }
+
+    /// The simple protocol: all statements of the text in order, the first error stops the rest.
+    async fn query(&mut self, sql: String) -> Result<(), Trouble> {
+        self.named.drop_unnamed();
+        if let Some(tag) = deallocated(&sql).and_then(|name| self.named.deallocate(&name)) {
+            self.complete(tag.to_owned());
+            return Ok(());
+        }
+        let _busy = self.backend.busy();
+        let session = Arc::clone(&self.session);
+        let text = sql.clone();
+        let statements = self.on_query_runtime(async move { session.parse(&text) }).await?;
+        let statements = statements.map_err(|error| failed(&error, Some(&sql)))?;
+        if statements.is_empty() {
+            self.socket.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
+        }
+        for statement in statements {
+            let started = Instant::now();
+            let ran = self.run(statement, &sql).await;
+            self.doors.counters.statement(Door::Pgwire, started.elapsed());
+            ran?;
+        }
+        Ok(())
+    }
+
+    async fn run(&mut self, statement: Statement, sql: &str) -> Result<(), Trouble> {
+        self.refuse_in_failed_transaction(&statement)?;
+        let session = Arc::clone(&self.session);
+        let ran = self.on_query_runtime(async move {
+            let prepared = session.prepare(statement, &[]).await?;
+            if !prepared.parameters.is_empty() {
+                return Err(Error::InvalidParameter("there is no parameter $1 in a simple query".to_owned()));
+            }
+            let outcome = session.execute(&prepared, Vec::new()).await?;
+            Ok((prepared.schema, outcome))
+        });
+        match ran.await?.map_err(|error| failed(&error, Some(sql)))? {
+            (schema, Outcome::Rows { tag, stream }) => {
+                let schema: SchemaRef = schema.unwrap_or_else(|| stream.schema());
+                let columns: Arc<[Column]> = Column::all(&schema, &[])?.into();
+                self.socket.put(PgWireBackendMessage::RowDescription(describe(&columns)));
+                let mut rows = Rows::start(&self.doors.query, stream, Encoder::new(columns, self.zone()));
+                let (count, _) = self.send(&mut rows, 0).await?;
+                self.complete(counted(tag, count));
+            }
+            (_, outcome) => self.answer(outcome),
+        }
+        Ok(())
+    }
+
+    /// In a failed transaction only its end is let through, as in PostgreSQL.
+    pub(super) fn refuse_in_failed_transaction(&self, statement: &Statement) -> Result<(), Error> {
+        match self.session.transaction_status() {
+            TransactionStatus::Failed if !statement.ends_transaction() => Err(Error::FailedTransaction),
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers an outcome without rows.
+    pub(super) fn answer(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Done { tag, notices } => {
+                for notice in &notices {
+                    self.socket.put(PgWireBackendMessage::NoticeResponse(report::notice(notice)));
+                }
+                self.complete(tag);
+            }
+            Outcome::Empty => self.socket.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())),
+            Outcome::Rows { .. } => {}
+        }
+    }
+
+    /// Sends CommandComplete, and before it the settings that the command changed.
+    pub(super) fn complete(&mut self, tag: String) {
+        let word = tag.split(' ').next().unwrap_or_default();
+        if matches!(word, "SET" | "RESET" | "DISCARD" | "COMMIT" | "ROLLBACK") {
+            let now = startup::reported(&self.session);
+            for ((name, value), (_, told)) in now.iter().zip(&self.reported) {
+                if value != told {
+                    startup::report_setting(&mut self.socket, name, value);
+                }
+            }
+            self.reported = now;
+        }
+        match tag.as_str() {
+            "DISCARD ALL" => self.named = Named::default(),
+            "COMMIT" | "ROLLBACK" => self.named.drop_portals(),
+            _ => {}
+        }
+        self.socket.put(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag)));
+    }
+
+    /// Sends at most `limit` rows (0 = all). The number of rows sent, and whether the limit ended it.
+    pub(super) async fn send(&mut self, rows: &mut Rows, limit: usize) -> Result<(usize, bool), Trouble> {
+        let mut count = 0;
+        while limit == 0 || count < limit {
+            let next = self.socket.attend(rows.next(limit.saturating_sub(count))).await;
+            match self.or_cancel(next)?? {
+                Some(chunk) => {
+                    count += chunk.ends.len();
+                    let sent = self.socket.put_bytes(&chunk.bytes).await;
+                    self.or_cancel(sent)?;
+                }
+                None => return Ok((count, false)),
+            }
+        }
+        Ok((count, true))
+    }
+
+    /// Runs session work on the query runtime, with an eye on the client.
+    pub(super) async fn on_query_runtime<T: Send + 'static>(
+        &mut self,
+        work: impl Future<Output = juno_sql::Result<T>> + Send + 'static,
+    ) -> Result<juno_sql::Result<T>, Stop> {
+        let task = self.doors.query.spawn(work);
+        let ended = self.socket.attend(task).await;
+        let ended = self.or_cancel(ended)?;
+        Ok(ended.unwrap_or_else(|error| Err(Error::Internal(format!("the statement's task failed: {error}")))))
+    }
+
+    /// A client that is gone needs no answer: its statement is stopped.
+    fn or_cancel<T>(&self, result: Result<T, Stop>) -> Result<T, Stop> {
+        if result.is_err() {
+            self.backend.cancel();
+        }
+        result
+    }
+
+    /// The session's time zone, in which times are shown and read.
+    pub(super) fn zone(&self) -> Tz {
+        let name = self.session.setting("TimeZone");
+        let zone = name.and_then(|name| name.parse().ok());
+        zone.unwrap_or_else(|| "+00:00".parse().expect("a fixed offset is a time zone"))
+    }
+}
+
+/// The command tag of a statement with rows: the number of rows where PostgreSQL gives it.
+pub(super) fn counted(tag: &str, rows: usize) -> String {
+    match tag {
+        "SELECT" | "FETCH" | "MOVE" | "UPDATE" | "DELETE" | "MERGE" => format!("{tag} {rows}"),
+        "INSERT" => format!("INSERT 0 {rows}"),
+        _ => tag.to_owned(),
+    }
+}

@@ -1,0 +1,232 @@
+//! Start-up and shutdown of a server: the runtimes, the listeners, the database behind them.
+//!
+//! Two runtimes: listeners and the wire live on `io`, all session calls and result streams on `query`, so that a runaway
+//! query blocks neither a connection nor a probe.
+//!
+//! **Invariant:** nothing here reads a request; the doors do.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use juno_sql::Session;
+use juno_sql::engine::Db;
+use juno_sql::kernels::Device;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::http::Gate;
+use crate::telemetry::Counters;
+use crate::{http, pgwire};
+
+/// Threads of the I/O runtime: it only moves bytes.
+const IO_THREADS: usize = 2;
+/// How long running requests may take to end after a signal.
+const GRACE: Duration = Duration::from_secs(10);
+/// DataFusion's planner recurses deeply in debug builds.
+const STACK_BYTES: usize = 8 << 20;
+
+/// What every door is given.
+pub struct Doors {
+    /// The root session; `connect()` gives a client its own.
+    pub session: Session,
+    /// The runtime that all session calls and result streams run on.
+    pub query: Handle,
+    /// The counters behind `/metrics`.
+    pub counters: Arc<Counters>,
+}
+
+/// Why a server did not start, or did not stop cleanly.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; choose another address with {flag} or {variable}")]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// The flag that sets it.
+        flag: &'static str,
+        /// The variable that sets it.
+        variable: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The device that was asked for is not there.
+    #[error("--device (JUNO_DEVICE): {0}")]
+    Device(String),
+    /// The data directory cannot be opened or closed.
+    #[error("data directory \"{}\": {cause}", path.display())]
+    Data {
+        /// The directory.
+        path: PathBuf,
+        /// What the engine or the session said.
+        cause: juno_sql::Error,
+    },
+    /// The system refused threads or signals.
+    #[error("the server cannot run: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// What a server is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The data directory; made where it is not there.
+    pub data: PathBuf,
+    /// The address for PostgreSQL clients; port 0 takes any free one.
+    pub pg_addr: SocketAddr,
+    /// The address for HTTP; port 0 takes any free one.
+    pub http_addr: SocketAddr,
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
+}
+
+/// A running server. Dropping it without [`Server::stop`] is what a crash is: the log is replayed at the next start.
+pub struct Server {
+    io: Runtime,
+    query: Runtime,
+    doors: Arc<Doors>,
+    config: Config,
+    shutdown: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<()>>,
+    pg_addr: SocketAddr,
+    http_addr: SocketAddr,
+}
+
+impl Server {
+    /// Binds both addresses, opens the database, serves. Probes are answered from the first moment on.
+    pub fn start(config: Config) -> Result<Server, Error> {
+        let io = runtime("juno-io", IO_THREADS)?;
+        let query = runtime("juno-query", std::thread::available_parallelism().map_or(2, usize::from))?;
+        let pg = io.block_on(bind(config.pg_addr, "--pg-addr", "JUNO_PG_ADDR"))?;
+        let web = io.block_on(bind(config.http_addr, "--http-addr", "JUNO_HTTP_ADDR"))?;
+        let (pg_addr, http_addr) = (pg.local_addr()?, web.local_addr()?);
+        let (shutdown, stop) = watch::channel(false);
+        let counters = Counters::new();
+        let gate = Gate::new(Arc::clone(&counters));
+        let serving = http::listen(Arc::clone(&gate), web, stop.clone());
+        let web = io.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the HTTP listener failed");
+            }
+        });
+        let session = query.block_on(open(&config.data, &config.device))?;
+        let doors = Arc::new(Doors { session, query: query.handle().clone(), counters });
+        gate.open(Arc::clone(&doors));
+        let serving = pgwire::listen(Arc::clone(&doors), pg, stop);
+        let pg = io.spawn(async move {
+            serving.await;
+        });
+        Ok(Server { io, query, doors, config, shutdown, listeners: vec![web, pg], pg_addr, http_addr })
+    }
+
+    /// What the doors share: for work that runs beside them.
+    pub fn doors(&self) -> &Arc<Doors> {
+        &self.doors
+    }
+
+    /// Where PostgreSQL clients connect.
+    pub fn pg_addr(&self) -> SocketAddr {
+        self.pg_addr
+    }
+
+    /// Where HTTP is served.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// What a user needs to connect: one line for each door and one for the device.
+    pub fn addresses(&self) -> String {
+        let (pg, http, device) = (self.pg_addr, self.http_addr, self.doors.session.device().name());
+        let version = env!("CARGO_PKG_VERSION");
+        format!("juno {version} is ready\n  PostgreSQL  {pg}\n  HTTP        http://{http}\n  ML device   {device}")
+    }
+
+    /// Sleeps until SIGINT or SIGTERM comes. A second signal ends the process at once.
+    pub fn wait_for_signal(&self) -> Result<(), Error> {
+        self.io.block_on(async {
+            let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+            let name = tokio::select! {
+                _ = interrupt.recv() => "SIGINT",
+                _ = terminate.recv() => "SIGTERM",
+            };
+            tracing::info!(signal = name, "shutting down: running requests may end, then all data is flushed");
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                tracing::warn!("ended by a second signal; the log is replayed at the next start");
+                std::process::exit(130);
+            });
+            Ok(())
+        })
+    }
+
+    /// Stops listening, waits for running requests within [`GRACE`], flushes and closes the database.
+    pub fn stop(self) -> Result<(), Error> {
+        let Server { io, query, doors, config, shutdown, listeners, .. } = self;
+        shutdown.send_replace(true);
+        let ended = io.block_on(async { tokio::time::timeout(GRACE, futures::future::join_all(listeners)).await });
+        if ended.is_err() {
+            tracing::warn!("requests still ran after {} s and were cut off", GRACE.as_secs());
+        }
+        let closed = doors.session.db().close();
+        query.shutdown_timeout(Duration::from_secs(1));
+        io.shutdown_timeout(Duration::from_secs(1));
+        closed.map_err(|cause| Error::Data { path: config.data, cause: cause.into() })
+    }
+}
+
+/// Opens a data directory without any listener, does the work, flushes and closes it again.
+pub fn embedded<T>(data: &Path, device: &str, work: impl AsyncFnOnce(&Session) -> T) -> Result<T, Error> {
+    let query = runtime("juno-query", std::thread::available_parallelism().map_or(2, usize::from))?;
+    let done = query.block_on(async {
+        let session = open(data, device).await?;
+        let done = work(&session).await;
+        let closed = session.db().close();
+        closed.map_err(|error| Error::Data { path: data.to_owned(), cause: error.into() })?;
+        Ok(done)
+    });
+    query.shutdown_timeout(Duration::from_secs(1));
+    done
+}
+
+/// Opens a data directory for SQL. Must run on the runtime that the session will be used on.
+async fn open(data: &Path, device: &str) -> Result<Session, Error> {
+    let failed = |cause| Error::Data { path: data.to_owned(), cause };
+    let device = Device::parse(device).map_err(|error| Error::Device(error.to_string()))?;
+    let path = data.to_owned();
+    let db = tokio::task::spawn_blocking(move || Db::open(path)).await;
+    let db = db.map_err(std::io::Error::other)?.map_err(|error| failed(error.into()))?;
+    Session::open(db, device).await.map_err(failed)
+}
+
+/// A runtime with named threads.
+fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name(name)
+        .thread_stack_size(STACK_BYTES)
+        .enable_all()
+        .build()
+}
+
+async fn bind(address: SocketAddr, flag: &'static str, variable: &'static str) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Address { address, flag, variable, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_is_an_error_that_names_the_flag() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let error = bind(taken.local_addr().unwrap(), "--pg-addr", "JUNO_PG_ADDR").await.unwrap_err().to_string();
+        assert!(error.contains("--pg-addr") && error.contains("127.0.0.1"), "{error}");
+    }
+}

@@ -1,0 +1,232 @@
+//! Keyset pages of a list endpoint: `limit`, `cursor`, `order`, `from`, `to`, and the endpoint's filters.
+//!
+//! A cursor is `<order><time µs>.<from µs>.<to µs>.<id>`: the last row's key and the range of the first page, so that a relative
+//! range does not move between pages. It is opaque to clients.
+//!
+//! **Invariant:** a row is on one page only, whatever is inserted meanwhile; one page is at most [`LIMIT_MAX`] rows.
+
+use std::fmt::Write as _;
+
+use arrow::array::AsArray;
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use arrow::record_batch::RecordBatch;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+
+use super::Pairs;
+use super::filter::{Conditions, Filter, Kind, invalid, unknown};
+use super::range::{Range, rfc3339};
+use crate::http::Gate;
+use crate::http::accept::{Format, negotiate};
+use crate::http::answer::encode::Encoder;
+use crate::http::answer::{self, Job, Table};
+use crate::http::problem::Problem;
+use crate::json::{self, RowShape};
+
+/// The parameters that every list takes.
+pub(super) const PARAMETERS: &[&str] = &["limit", "cursor", "order", "from", "to"];
+const LIMIT_MAX: usize = 1000;
+const LIMIT_DEFAULT: usize = 100;
+
+/// A list endpoint.
+pub(super) struct List<'a> {
+    pub(super) path: &'a str,
+    pub(super) sql: &'a str,
+    pub(super) time: &'a str,
+    pub(super) last_day: bool,
+    pub(super) filters: &'a [Filter],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Ascending,
+    Descending,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Cursor {
+    order: Order,
+    time_us: i64,
+    range: Range,
+    id: String,
+}
+
+#[derive(Debug)]
+struct Request {
+    job: Job,
+    limit: usize,
+    order: Order,
+    range: Range,
+}
+
+/// Answers one page.
+pub(super) async fn page(
+    gate: &Gate,
+    list: &List<'_>,
+    pairs: Pairs,
+    headers: &HeaderMap,
+    now_us: i64,
+) -> Result<Response, Problem> {
+    let format = negotiate(headers, Format::ROWS)?;
+    let request = read(list, &pairs, now_us)?;
+    let Table { schema, batches } = answer::collect(gate, request.job.clone()).await?;
+    let all = concat_batches(&schema, &batches).map_err(juno_sql::Error::from)?;
+    let more = all.num_rows() > request.limit;
+    let rows = all.slice(0, all.num_rows().min(request.limit));
+    let next = if more { Some(cursor_after(list, &request, &rows)?) } else { None };
+    let body = match format {
+        Format::Json => document(&rows, next.as_deref())?.into_bytes().into(),
+        _ => {
+            let mut encoder = Encoder::new(format, schema)?;
+            encoder.batch(&rows)?;
+            encoder.finish("SELECT")?
+        }
+    };
+    let mut response = ([(header::CONTENT_TYPE, format.content_type())], body).into_response();
+    if let Some(next) = &next
+        && let Ok(link) = HeaderValue::from_str(&link(list.path, &pairs, next))
+    {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    Ok(response)
+}
+
+/// Turns the parameters into a statement that asks for one row more than the page has.
+fn read(list: &List<'_>, pairs: &Pairs, now_us: i64) -> Result<Request, Problem> {
+    let known: Vec<&str> = list.filters.iter().map(|filter| filter.name).chain(PARAMETERS.iter().copied()).collect();
+    if let Some((name, _)) = pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+        return Err(unknown(name, &known));
+    }
+    let limit = match single(pairs, "limit")? {
+        None => LIMIT_DEFAULT,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=LIMIT_MAX).contains(limit))
+            .ok_or_else(|| invalid("limit", text, "a number from 1 to 1000"))?,
+    };
+    let order = match single(pairs, "order")? {
+        None | Some("desc") => Order::Descending,
+        Some("asc") => Order::Ascending,
+        Some(text) => return Err(invalid("order", text, "asc or desc")),
+    };
+    let cursor = single(pairs, "cursor")?.map(|text| parse_cursor(text).filter(|cursor| cursor.order == order));
+    let cursor = cursor.map(|cursor| {
+        cursor.ok_or_else(|| Problem::new("invalid-cursor", "this cursor is of no page of this list").at("?cursor"))
+    });
+    let cursor = cursor.transpose()?;
+    let (from, to) = (single(pairs, "from")?, single(pairs, "to")?);
+    let range = match &cursor {
+        Some(cursor) if from.is_none() && to.is_none() => cursor.range,
+        _ => Range::read(from, to, list.last_day, now_us)?,
+    };
+    let mut conditions = Conditions::default();
+    conditions.within(list.time, range);
+    for filter in list.filters {
+        let texts: Vec<&str> =
+            pairs.iter().filter(|(name, _)| name == filter.name).map(|(_, text)| text.as_str()).collect();
+        conditions.filter(filter, &texts, now_us)?;
+    }
+    let (beyond, direction) = if order == Order::Descending { ("<", "DESC") } else { (">", "ASC") };
+    if let Some(cursor) = cursor {
+        let time = conditions.bind(rfc3339(cursor.time_us).into(), Kind::Time);
+        let id = conditions.bind(cursor.id.into(), Kind::Text);
+        conditions.and(format!("({0} {beyond} {time} OR ({0} = {time} AND id {beyond} {id}))", list.time));
+    }
+    let sql = format!(
+        "{}{} ORDER BY {} {direction}, id {direction} LIMIT {}",
+        list.sql,
+        conditions.clause(),
+        list.time,
+        limit + 1
+    );
+    let job = Job { sql, values: conditions.values, types: conditions.types };
+    Ok(Request { job, limit, order, range })
+}
+
+/// The value of a parameter that may be given once.
+pub(super) fn single<'a>(pairs: &'a Pairs, name: &str) -> Result<Option<&'a str>, Problem> {
+    let mut values = pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    match (values.next(), values.next()) {
+        (_, Some(second)) => Err(invalid(name, second, "given once only")),
+        (first, None) => Ok(first),
+    }
+}
+
+fn parse_cursor(text: &str) -> Option<Cursor> {
+    let order = match text.get(..1)? {
+        "a" => Order::Ascending,
+        "d" => Order::Descending,
+        _ => return None,
+    };
+    let mut parts = text[1..].splitn(4, '.');
+    let time_us = parts.next()?.parse().ok()?;
+    let mut end = || match parts.next()? {
+        "" => Some(None),
+        us => us.parse().ok().map(Some),
+    };
+    let range = Range { from_us: end()?, to_us: end()? };
+    let id = parts.next().filter(|id| !id.is_empty())?.to_owned();
+    Some(Cursor { order, time_us, range, id })
+}
+
+fn write_cursor(cursor: &Cursor) -> String {
+    let order = if cursor.order == Order::Ascending { 'a' } else { 'd' };
+    let end = |us: Option<i64>| us.map(|us| us.to_string()).unwrap_or_default();
+    format!("{order}{}.{}.{}.{}", cursor.time_us, end(cursor.range.from_us), end(cursor.range.to_us), cursor.id)
+}
+
+fn cursor_after(list: &List<'_>, request: &Request, rows: &RecordBatch) -> Result<String, Problem> {
+    let column = |name: &str, kind: DataType| {
+        let array = rows
+            .column_by_name(name)
+            .ok_or_else(|| juno_sql::Error::Internal(format!("the view of {} has no column \"{name}\"", list.path)))?;
+        cast(array, &kind).map_err(juno_sql::Error::from)
+    };
+    let times = column(list.time, DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())))?;
+    let ids = column("id", DataType::Utf8)?;
+    let last = rows.num_rows() - 1;
+    let time_us = times.as_primitive::<TimestampMicrosecondType>().value(last);
+    let id = ids.as_string::<i32>().value(last).to_owned();
+    Ok(write_cursor(&Cursor { order: request.order, time_us, range: request.range, id }))
+}
+
+fn document(rows: &RecordBatch, next: Option<&str>) -> Result<String, Problem> {
+    let (mut out, mut first) = (String::from("{\"items\":["), true);
+    json::rows(rows.schema_ref(), rows, RowShape::Object, (",", &mut first, ""), &mut out)
+        .map_err(juno_sql::Error::from)?;
+    out.push_str("],\"next_cursor\":");
+    match next {
+        Some(next) => json::string(next, &mut out),
+        None => out.push_str("null"),
+    }
+    writeln!(out, ",\"has_more\":{}}}", next.is_some()).expect("a String takes every write");
+    Ok(out)
+}
+
+/// The next page's address: the same filters with the new cursor.
+fn link(path: &str, pairs: &Pairs, next: &str) -> String {
+    let mut out = format!("<{path}?");
+    // The cursor holds the range: a relative one must not move between pages.
+    for (name, value) in pairs.iter().filter(|(name, _)| !["cursor", "from", "to"].contains(&name.as_str())) {
+        write!(out, "{}={}&", percent(name), percent(value)).expect("a String takes every write");
+    }
+    write!(out, "cursor={}>; rel=\"next\"", percent(next)).expect("a String takes every write");
+    out
+}
+
+/// Percent-encodes all but the unreserved characters (RFC 3986, section 2.3).
+fn percent(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            other => write!(out, "%{other:02X}").expect("a String takes every write"),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

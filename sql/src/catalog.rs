@@ -1,0 +1,80 @@
+//! The `public` schema: the engine's tables and the views that ship with juno, always as they are now.
+//!
+//! **Invariant:** nothing is cached here that DDL could make stale.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::SessionState;
+use parking_lot::RwLock;
+
+use juno_engine::Db;
+
+use crate::table::Table;
+
+/// The name of the one database.
+pub(crate) const DATABASE: &str = "juno";
+/// The schema that tables live in.
+pub(crate) const SCHEMA: &str = "public";
+/// The schema that describes tables to PostgreSQL's clients.
+pub(crate) const PG_CATALOG: &str = "pg_catalog";
+
+/// Tables of the engine and views, by name.
+pub(crate) struct PublicSchema {
+    db: Db,
+    /// A state without tables, for planning DEFAULT expressions.
+    defaults: SessionState,
+    views: RwLock<BTreeMap<String, Arc<dyn TableProvider>>>,
+}
+
+impl std::fmt::Debug for PublicSchema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PublicSchema").field("views", &self.views.read().keys()).finish_non_exhaustive()
+    }
+}
+
+impl PublicSchema {
+    pub(crate) fn new(db: Db, defaults: SessionState) -> Self {
+        PublicSchema { db, defaults, views: RwLock::default() }
+    }
+
+    /// The engine that the tables come from.
+    pub(crate) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Adds a view; the name must be free.
+    pub(crate) fn add_view(&self, name: &str, view: Arc<dyn TableProvider>) {
+        self.views.write().insert(name.to_owned(), view);
+    }
+
+    /// Whether a view has this name.
+    pub(crate) fn has_view(&self, name: &str) -> bool {
+        self.views.read().contains_key(name)
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for PublicSchema {
+    fn table_names(&self) -> Vec<String> {
+        let catalog = self.db.catalog();
+        catalog.tables.keys().cloned().chain(self.views.read().keys().cloned()).collect()
+    }
+
+    async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
+        if let Some(view) = self.views.read().get(name) {
+            return Ok(Some(Arc::clone(view)));
+        }
+        match self.db.catalog().table(name) {
+            Some(schema) => Ok(Some(Arc::new(Table::new(self.db.clone(), Arc::clone(schema), &self.defaults)?))),
+            None => Ok(None),
+        }
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.has_view(name) || self.db.catalog().table(name).is_some()
+    }
+}

@@ -1,0 +1,292 @@
+//! What can go wrong in SQL, by what the caller does next. `server/error.rs` gives each its SQLSTATE and HTTP status.
+//!
+//! **Invariant:** no SQLSTATE and no HTTP status stands here; `Display` never prints its source twice.
+
+use arrow::error::ArrowError;
+use datafusion::common::SchemaError;
+use datafusion::error::DataFusionError;
+
+/// An error that a statement or an ingest call ends with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is not SQL that juno can parse.
+    #[error("{0}")]
+    Syntax(String),
+    /// A table, view or relation that does not exist.
+    #[error("{0}")]
+    UndefinedTable(String),
+    /// A column that does not exist.
+    #[error("{0}")]
+    UndefinedColumn(String),
+    /// A function or procedure that does not exist, or not with these arguments.
+    #[error("{0}")]
+    UndefinedFunction(String),
+    /// A type name that does not exist.
+    #[error("{0}")]
+    UndefinedType(String),
+    /// A column name that more than one relation has.
+    #[error("{0}")]
+    AmbiguousColumn(String),
+    /// A table of this name exists already.
+    #[error("relation \"{0}\" already exists")]
+    DuplicateTable(String),
+    /// A table definition that cannot be.
+    #[error("{0}")]
+    InvalidDefinition(String),
+    /// A row with this primary key exists.
+    #[error("duplicate key value violates unique constraint \"{table}_pkey\": key {key} already exists")]
+    UniqueViolation {
+        /// The table.
+        table: String,
+        /// The key as `(columns)=(values)`.
+        key: String,
+    },
+    /// A null where the column forbids it.
+    #[error("null value in column \"{column}\" of relation \"{table}\" violates not-null constraint")]
+    NotNullViolation {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// A text longer than its column allows.
+    #[error("value too long for type character varying({limit}) in column \"{column}\"")]
+    StringTooLong {
+        /// The column.
+        column: String,
+        /// Its limit in characters.
+        limit: usize,
+    },
+    /// A number outside the range of its type.
+    #[error("{0}")]
+    NumericOutOfRange(String),
+    /// A time outside the range of its type.
+    #[error("{0}")]
+    DatetimeOutOfRange(String),
+    /// A text that is no value of the wanted type.
+    #[error("{0}")]
+    InvalidText(String),
+    /// Types that do not fit each other.
+    #[error("{0}")]
+    TypeMismatch(String),
+    /// Division by zero.
+    #[error("division by zero")]
+    DivisionByZero,
+    /// An argument outside what the function takes.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// The wrong number or kind of statement parameters.
+    #[error("{0}")]
+    InvalidParameter(String),
+    /// Something PostgreSQL has and juno does not.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A statement after an error inside a transaction block.
+    #[error("current transaction is aborted, commands ignored until end of transaction block")]
+    FailedTransaction,
+    /// A read of rows written earlier in the same transaction.
+    #[error("table \"{0}\" was written in this transaction and cannot be read or changed again before COMMIT")]
+    UncommittedRead(String),
+    /// The statement was cancelled by its client.
+    #[error("canceling statement due to user request")]
+    Cancelled,
+    /// The statement ran longer than `statement_timeout`.
+    #[error("canceling statement due to statement timeout")]
+    Timeout,
+    /// The query needed more memory than it may have.
+    #[error("{0}")]
+    OutOfMemory(String),
+    /// The database takes no writes.
+    #[error("the database is read-only: {0}")]
+    ReadOnly(String),
+    /// The database is shutting down.
+    #[error("the database is shutting down")]
+    ShuttingDown,
+    /// Stored bytes are damaged.
+    #[error("{0}")]
+    Corrupt(String),
+    /// Nothing the caller can mend.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// The result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<juno_engine::Error> for Error {
+    fn from(error: juno_engine::Error) -> Self {
+        use juno_engine::Error as Engine;
+        let text = error.to_string();
+        match error {
+            Engine::UnknownTable { .. } => Error::UndefinedTable(text),
+            Engine::TableExists { table } => Error::DuplicateTable(table),
+            Engine::UnknownColumn { .. } => Error::UndefinedColumn(text),
+            Engine::ColumnType { .. } => Error::TypeMismatch(text),
+            Engine::NotNull { table, column } => Error::NotNullViolation { table, column },
+            Engine::Duplicate { table, key } => Error::UniqueViolation { table, key },
+            Engine::InvalidRow { .. } => Error::InvalidText(text),
+            Engine::InvalidSchema { .. } => Error::InvalidDefinition(text),
+            Engine::ReadOnly { reason } => Error::ReadOnly(reason),
+            Engine::Corrupt { .. } => Error::Corrupt(text),
+            Engine::Closed => Error::ShuttingDown,
+            _ => Error::Internal(with_source(&error)),
+        }
+    }
+}
+
+/// The message of an error and of what caused it, on one line.
+fn with_source(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", with_source(source)),
+        None => error.to_string(),
+    }
+}
+
+impl From<ArrowError> for Error {
+    fn from(error: ArrowError) -> Self {
+        match error {
+            ArrowError::DivideByZero => Error::DivisionByZero,
+            ArrowError::ArithmeticOverflow(text) => Error::NumericOutOfRange(text),
+            ArrowError::CastError(text) | ArrowError::ParseError(text) | ArrowError::InvalidArgumentError(text) => cast_error(text),
+            ArrowError::ComputeError(text) => Error::InvalidArgument(text),
+            ArrowError::ExternalError(source) => external(source),
+            ArrowError::MemoryError(text) => Error::OutOfMemory(text),
+            other => Error::Internal(other.to_string()),
+        }
+    }
+}
+
+/// A failed cast: out of range, or no value of the type at all.
+fn cast_error(text: String) -> Error {
+    let lower = text.to_lowercase();
+    let range = ["too large", "too small", "out of range", "overflow", "can't cast value", "cannot be casted"];
+    if lower.contains("timestamp") && ["out of range", "overflow", "out of bounds"].iter().any(|word| lower.contains(word)) {
+        Error::DatetimeOutOfRange(text)
+    } else if range.iter().any(|word| lower.contains(word)) {
+        Error::NumericOutOfRange(text)
+    } else {
+        Error::InvalidText(text)
+    }
+}
+
+/// An error of ours that travelled through Arrow or DataFusion, or a foreign one.
+fn external(source: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    match source.downcast::<Error>() {
+        Ok(own) => *own,
+        Err(source) => match source.downcast::<juno_engine::Error>() {
+            Ok(engine) => Error::from(*engine),
+            Err(source) => match source.downcast::<DataFusionError>() {
+                Ok(inner) => Error::from(*inner),
+                Err(source) => Error::Internal(with_source(source.as_ref())),
+            },
+        },
+    }
+}
+
+impl From<Error> for DataFusionError {
+    fn from(error: Error) -> Self {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        match error {
+            DataFusionError::ArrowError(inner, _) => Error::from(*inner),
+            DataFusionError::SQL(inner, _) => Error::Syntax(syntax_text(&inner.to_string())),
+            DataFusionError::NotImplemented(text) => Error::Unsupported(text),
+            DataFusionError::Plan(text) => plan_error(text),
+            DataFusionError::Configuration(text) => Error::InvalidArgument(text),
+            DataFusionError::SchemaError(inner, _) => schema_error(&inner),
+            DataFusionError::Execution(text) => execution_error(text),
+            DataFusionError::ResourcesExhausted(text) => Error::OutOfMemory(text),
+            DataFusionError::External(source) => external(source),
+            DataFusionError::Context(_, inner) => Error::from(*inner),
+            DataFusionError::Diagnostic(_, inner) => Error::from(*inner),
+            DataFusionError::Collection(mut all) if !all.is_empty() => Error::from(all.swap_remove(0)),
+            DataFusionError::Shared(inner) => shared(&inner),
+            other => Error::Internal(other.strip_backtrace()),
+        }
+    }
+}
+
+/// An error that several partitions share: it cannot be taken apart, so what it says decides.
+fn shared(error: &DataFusionError) -> Error {
+    match error {
+        DataFusionError::ArrowError(inner, _) if matches!(**inner, ArrowError::DivideByZero) => Error::DivisionByZero,
+        DataFusionError::ArrowError(inner, _) => match &**inner {
+            ArrowError::CastError(text) | ArrowError::ParseError(text) => cast_error(text.clone()),
+            other => Error::Internal(other.to_string()),
+        },
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => shared(inner),
+        DataFusionError::External(source) => match source.downcast_ref::<juno_engine::Error>() {
+            Some(juno_engine::Error::Corrupt { .. }) => Error::Corrupt(source.to_string()),
+            _ => Error::Internal(source.to_string()),
+        },
+        DataFusionError::ResourcesExhausted(text) => Error::OutOfMemory(text.clone()),
+        DataFusionError::Execution(text) => execution_error(text.clone()),
+        DataFusionError::Plan(text) => plan_error(text.clone()),
+        other => Error::Internal(other.strip_backtrace()),
+    }
+}
+
+fn syntax_text(text: &str) -> String {
+    let text = text.trim_start_matches("sql parser error: ");
+    format!("syntax error: {text}")
+}
+
+fn plan_error(text: String) -> Error {
+    let lower = text.to_lowercase();
+    let between = |start: &str, end: char| {
+        text.find(start).and_then(|at| text[at + start.len()..].split(end).next()).map(str::to_owned).unwrap_or_default()
+    };
+    if lower.contains("table '") && lower.contains("not found") || lower.contains("table not found") {
+        let full = between("table '", '\'');
+        let name = full.trim_start_matches("juno.").trim_start_matches("public.");
+        Error::UndefinedTable(format!("relation \"{name}\" does not exist"))
+    } else if lower.starts_with("invalid function") {
+        let name = between("'", '\'');
+        Error::UndefinedFunction(format!("function {name} does not exist"))
+    } else if lower.contains("no function matches") || lower.contains("failed to coerce arguments") {
+        Error::UndefinedFunction(text)
+    } else if lower.contains("unsupported sql type") {
+        Error::UndefinedType(text)
+    } else if lower.contains("placeholder") || lower.contains("parameter") {
+        Error::InvalidParameter(text)
+    } else if lower.contains("cannot coerce") || lower.contains("cannot infer common") || lower.contains("cannot cast") {
+        Error::TypeMismatch(text)
+    } else if lower.contains("not supported") || lower.contains("unsupported") {
+        Error::Unsupported(text)
+    } else {
+        Error::Syntax(text)
+    }
+}
+
+fn schema_error(error: &SchemaError) -> Error {
+    match error {
+        SchemaError::FieldNotFound { field, .. } => {
+            let name = match &field.relation {
+                Some(relation) => format!("{relation}.{}", field.name),
+                None => format!("\"{}\"", field.name),
+            };
+            Error::UndefinedColumn(format!("column {name} does not exist"))
+        }
+        SchemaError::AmbiguousReference { field } => {
+            Error::AmbiguousColumn(format!("column reference \"{}\" is ambiguous", field.name))
+        }
+        other => Error::InvalidDefinition(other.to_string()),
+    }
+}
+
+fn execution_error(text: String) -> Error {
+    let lower = text.to_lowercase();
+    if lower.contains("divide by zero") || lower.contains("division by zero") {
+        Error::DivisionByZero
+    } else if lower.contains("overflow") {
+        Error::NumericOutOfRange(text)
+    } else if lower.contains("error parsing") || lower.contains("cannot cast") {
+        cast_error(text)
+    } else {
+        Error::InvalidArgument(text)
+    }
+}

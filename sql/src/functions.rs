@@ -1,0 +1,64 @@
+//! The SQL functions that juno adds to DataFusion's own: one file each, one line each in [`register`].
+//!
+//! **Invariant:** a function converts, calls one kernel or works out one value, and converts back. It reads no table and
+//! changes nothing, so that planning and EXPLAIN are free of effects.
+
+mod anomaly_score;
+mod calls;
+mod first_last;
+mod forecast;
+mod gather;
+mod gen_random_uuid;
+mod json;
+mod launches;
+mod pg_typeof;
+mod refusal;
+mod time_bucket;
+mod version;
+
+use std::sync::Arc;
+
+use datafusion::catalog::MemoryCatalogProviderList;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::ScalarUDF;
+use juno_kernels::Device;
+
+pub(crate) use gen_random_uuid::gen_random_uuid;
+pub use launches::kernel_counters;
+pub(crate) use version::version;
+
+/// Adds every function, planner and plan rule to a builder that has its default features already.
+///
+/// ML functions run on `device`. Later additions win over functions of the same name. Tables named in texts are looked up in
+/// the builder's list of catalogs, which is made here if there is none yet and must not be replaced afterwards.
+pub(crate) fn register(mut builder: SessionStateBuilder, device: &Device) -> SessionStateBuilder {
+    builder.scalar_functions().get_or_insert_default().extend(scalars());
+    let aggregates = [first_last::first(), first_last::last(), forecast::aggregate(device)];
+    builder.aggregate_functions().get_or_insert_default().extend(aggregates.map(Arc::new));
+    builder.window_functions().get_or_insert_default().push(Arc::new(anomaly_score::window(device)));
+    let expressions = builder.expr_planners().get_or_insert_default();
+    expressions.insert(0, Arc::new(json::Operators::default()));
+    expressions.insert(0, Arc::new(calls::Calls));
+    let catalogs = Arc::clone(builder.catalog_list().get_or_insert_with(|| Arc::new(MemoryCatalogProviderList::new())));
+    let relations = builder.relation_planners().get_or_insert_default();
+    relations.insert(0, Arc::new(forecast::Table::new(device, catalogs)));
+    builder
+        .with_physical_optimizer_rule(Arc::new(forecast::Batching::new(device)))
+        .with_physical_optimizer_rule(Arc::new(anomaly_score::Batching::new(device)))
+}
+
+fn scalars() -> Vec<Arc<ScalarUDF>> {
+    [
+        gen_random_uuid(&juno_engine::system::System::real()),
+        json::get(),
+        json::get_text(),
+        pg_typeof::pg_typeof(),
+        time_bucket::time_bucket(),
+        version(),
+    ]
+    .map(Arc::new)
+    .into()
+}
+
+#[cfg(test)]
+mod tests;

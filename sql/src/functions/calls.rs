@@ -1,0 +1,66 @@
+//! Checks on calls of the ML functions that only the parsed call can show: clauses that make no sense, constants out of range.
+//!
+//! **Invariant:** refuses or passes on; the only thing it rewrites is the type of an untyped parameter.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::Result;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawWindowExpr};
+use datafusion::logical_expr::{Expr, WindowFunctionDefinition};
+
+use super::forecast::Request;
+use crate::functions::refusal::invalid;
+
+/// Checks calls of `forecast` and `anomaly_score` while SQL is planned.
+#[derive(Debug)]
+pub(super) struct Calls;
+
+impl ExprPlanner for Calls {
+    fn plan_aggregate(&self, mut call: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
+        if call.func.name() == "forecast" {
+            if call.distinct || !call.order_by.is_empty() {
+                return Err(invalid("forecast takes no DISTINCT and no ORDER BY: rows may come in any order"));
+            }
+            typed(call.args.get_mut(2), &DataType::Utf8);
+            typed(call.args.get_mut(3), &DataType::Float64);
+            Request::check(call.args.get(2), call.args.get(3))?;
+        }
+        Ok(PlannerResult::Original(call))
+    }
+
+    fn plan_window(&self, call: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
+        match &call.func_def {
+            WindowFunctionDefinition::AggregateUDF(function) if function.name() == "forecast" => {
+                return Err(invalid("forecast is an aggregate: use GROUP BY in place of OVER"));
+            }
+            WindowFunctionDefinition::WindowUDF(function) if function.name() == "anomaly_score" => score(&call)?,
+            _ => {}
+        }
+        Ok(PlannerResult::Original(call))
+    }
+}
+
+fn score(call: &RawWindowExpr) -> Result<()> {
+    let Some(first) = call.order_by.first() else {
+        return Err(invalid("anomaly_score needs its window in time order: add ORDER BY time to OVER (…)"));
+    };
+    if !first.asc {
+        return Err(invalid(
+            "anomaly_score learns from the past: its window must be ordered by time ascending, not DESC",
+        ));
+    }
+    if call.filter.is_some() || call.distinct || call.null_treatment.is_some() {
+        return Err(invalid("anomaly_score takes no FILTER, DISTINCT or NULLS clause: filter rows in a sub-query"));
+    }
+    Ok(())
+}
+
+/// Gives a parameter such as `$1`, of which nothing else says the type, the type that its argument expects.
+pub(super) fn typed(argument: Option<&mut Expr>, data_type: &DataType) {
+    if let Some(Expr::Placeholder(parameter)) = argument
+        && parameter.field.is_none()
+    {
+        parameter.field = Some(Arc::new(Field::new(&parameter.id, data_type.clone(), true)));
+    }
+}

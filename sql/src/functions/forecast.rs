@@ -1,0 +1,272 @@
+//! `forecast`: what a series will do next, as an aggregate over its points and as a table function over a relation.
+//!
+//! Rows may come in any order. The values of equal times are averaged, null and NaN values are gaps, rows without a time are
+//! left out. The points of a series are laid on an even grid whose step is their median distance; a series with fewer than
+//! [`series::POINTS_MIN`] distinct times has no forecast and gives no rows. The method is the kernel `seasonal_ar`.
+//!
+//! The aggregate only collects points. A plan rule ([`Batching`]) puts [`node::ForecastExec`] above it, which hands all series
+//! of the query to one kernel call; where the rule does not reach, the aggregate calls the kernel itself.
+//!
+//! **Invariant:** a series' forecast depends on its own points and on the arguments, not on the series beside it.
+
+mod batching;
+mod node;
+mod points;
+mod request;
+mod series;
+mod table;
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, ListArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, TypeSignature, Volatility,
+};
+use juno_kernels::Device;
+
+pub(super) use self::batching::Batching;
+use self::points::{Points, points_type};
+pub(super) use self::request::Request;
+use self::series::Wanted;
+pub(super) use self::table::Table;
+use super::launches;
+use crate::functions::pg_typeof::name_of;
+use crate::functions::refusal::{invalid, mismatch};
+use crate::types::timestamptz;
+
+/// The name that SQL knows both forms by.
+const NAME: &str = "forecast";
+
+/// `SELECT host, forecast(time, usage_user, horizon => '24 hours', level => 0.95) FROM cpu GROUP BY host`.
+///
+/// The horizon is a number of steps, an interval or its text; the level, 0.95 unless given, is the share of outcomes that
+/// `lower` to `upper` should hold. Gives a list of (time timestamptz, forecast, lower, upper double precision); `unnest` makes
+/// rows of it. Immutable.
+pub(super) fn aggregate(device: &Device) -> AggregateUDF {
+    AggregateUDF::new_from_impl(Forecast::new(device, Output::Forecasts))
+}
+
+/// What the aggregate gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Output {
+    Forecasts,
+    /// The collected points, for [`node::ForecastExec`] to go on with.
+    Points,
+}
+
+struct Forecast {
+    device: Device,
+    output: Output,
+    signature: Signature,
+}
+
+impl Forecast {
+    fn new(device: &Device, output: Output) -> Self {
+        let signature = Signature::one_of(vec![TypeSignature::Any(3), TypeSignature::Any(4)], Volatility::Immutable)
+            .with_parameter_names(vec!["time", "value", "horizon", "level"])
+            .expect("four names for up to four arguments");
+        Forecast { device: device.clone(), output, signature }
+    }
+
+    fn begin(&self, args: &AccumulatorArgs) -> Result<State> {
+        let request = Request::of(args.exprs)?;
+        Ok(State { points: Points::default(), request, device: self.device.clone(), output: self.output })
+    }
+}
+
+impl std::fmt::Debug for Forecast {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Forecast").field("device", &self.device.kind()).field("output", &self.output).finish()
+    }
+}
+
+impl PartialEq for Forecast {
+    fn eq(&self, other: &Self) -> bool {
+        self.output == other.output
+    }
+}
+
+impl Eq for Forecast {}
+
+impl Hash for Forecast {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.output.hash(state);
+    }
+}
+
+impl AggregateUDFImpl for Forecast {
+    fn name(&self) -> &str {
+        match self.output {
+            Output::Forecasts => NAME,
+            Output::Points => "forecast_points",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        check_types(types)?;
+        Ok(match self.output {
+            Output::Forecasts => forecasts_type(),
+            Output::Points => points_type(),
+        })
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        let mut state = self.begin(&args)?;
+        state.points.resize(1);
+        Ok(Box::new(state))
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        Ok(vec![Arc::new(Field::new(format_state_name(args.name, "points"), points_type(), true))])
+    }
+
+    fn groups_accumulator_supported(&self, _: AccumulatorArgs) -> bool {
+        true
+    }
+
+    fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        Ok(Box::new(self.begin(&args)?))
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
+    }
+}
+
+fn check_types(types: &[DataType]) -> Result<()> {
+    let [time, value, horizon, level @ ..] = types else {
+        return Err(invalid("forecast takes time, value, horizon and, if wanted, level"));
+    };
+    if !matches!(time, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64) {
+        return Err(mismatch(format!("argument time of forecast must be a timestamp, not {}", name_of(time))));
+    }
+    if !value.is_numeric() && !value.is_null() {
+        return Err(mismatch(format!("argument value of forecast must be a number, not {}", name_of(value))));
+    }
+    if !(horizon.is_integer() || horizon.is_string() || matches!(horizon, DataType::Interval(_) | DataType::Null)) {
+        return Err(mismatch(format!(
+            "argument horizon of forecast must be an interval or a number of steps, not {}",
+            name_of(horizon)
+        )));
+    }
+    match level {
+        [level] if !level.is_numeric() && !level.is_string() && !level.is_null() => Err(mismatch(format!(
+            "argument level of forecast must be a number between 0 and 1, not {}",
+            name_of(level)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// One step of a forecast.
+fn step_fields() -> Fields {
+    let number = |name: &str| Field::new(name, DataType::Float64, true);
+    vec![Field::new("time", timestamptz(), true), number("forecast"), number("lower"), number("upper")].into()
+}
+
+/// The forecast of one series: a list of steps.
+fn forecasts_type() -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(DataType::Struct(step_fields()), true)))
+}
+
+/// The points of one group or of many, and what to make of them.
+struct State {
+    points: Points,
+    request: Request,
+    device: Device,
+    output: Output,
+}
+
+impl State {
+    fn finish(&mut self, emit_to: EmitTo) -> Result<ListArray> {
+        let points = self.points.take(emit_to);
+        if self.output == Output::Points {
+            return Ok(points);
+        }
+        let wanted = Wanted { points: &points, request: &self.request };
+        let mut done = series::forecast(&self.device, &[wanted], |_| Ok(()))?;
+        Ok(done.lists.swap_remove(0))
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("request", &self.request).field("output", &self.output).finish_non_exhaustive()
+    }
+}
+
+impl GroupsAccumulator for State {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        groups: &[usize],
+        filter: Option<&BooleanArray>,
+        total: usize,
+    ) -> Result<()> {
+        self.points.resize(total);
+        self.points.add(&values[0], &values[1], groups, filter)
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        Ok(Arc::new(self.finish(emit_to)?))
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        Ok(vec![Arc::new(self.points.take(emit_to))])
+    }
+
+    fn merge_batch(&mut self, values: &[ArrayRef], groups: &[usize], total: usize) -> Result<()> {
+        self.points.resize(total);
+        self.points.merge(&values[0], groups)
+    }
+
+    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        let rows: Vec<usize> = (0..values[0].len()).collect();
+        let mut points = Points::default();
+        points.resize(rows.len());
+        points.add(&values[0], &values[1], &rows, filter)?;
+        Ok(vec![Arc::new(points.take(EmitTo::All))])
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.points.size_bytes()
+    }
+}
+
+impl Accumulator for State {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.points.add(&values[0], &values[1], &vec![0; values[0].len()], None)
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let list = self.finish(EmitTo::All)?;
+        self.points.resize(1);
+        Ok(ScalarValue::List(Arc::new(list)))
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let list = self.points.take(EmitTo::All);
+        self.points.resize(1);
+        Ok(vec![ScalarValue::List(Arc::new(list))])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.points.merge(&states[0], &vec![0; states[0].len()])
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.points.size_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests;

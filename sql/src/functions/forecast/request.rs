@@ -1,0 +1,238 @@
+//! What is asked of a forecast: how far, and how sure.
+//!
+//! **Invariant:** constants only; a horizon or level that depends on rows is refused.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::IntervalMonthDayNanoArray;
+use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
+use arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalUnit, Schema};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::util::display::array_value_to_string;
+use chrono::{DateTime, Months};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{ColumnarValue, Expr};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::collect_columns;
+use juno_kernels::seasonal_ar::HORIZON_STEPS_MAX;
+
+use crate::functions::refusal::invalid;
+
+const DAY_US: i64 = 86_400_000_000;
+const LEVEL: f64 = 0.95;
+
+/// The constant arguments of a forecast.
+#[derive(Debug, Clone, PartialEq)]
+pub(in super::super) struct Request {
+    pub(super) horizon: Horizon,
+    pub(super) level: f64,
+}
+
+impl Request {
+    /// Reads the request out of the physical arguments (time, value, horizon, level).
+    pub(super) fn of(args: &[Arc<dyn PhysicalExpr>]) -> Result<Self> {
+        let horizon = args.get(2).ok_or_else(|| invalid("forecast needs a horizon, like '24 hours'"))?;
+        let level = args.get(3).map(|level| level_of(&constant("level", level)?)).transpose()?;
+        Ok(Request { horizon: Horizon::of(&constant("horizon", horizon)?)?, level: level.unwrap_or(LEVEL) })
+    }
+
+    /// Refuses a bad horizon or level as soon as it is known, which for a parameter such as `$1` is later.
+    pub(in super::super) fn check(horizon: Option<&Expr>, level: Option<&Expr>) -> Result<()> {
+        if let Some(horizon) = horizon.and_then(known) {
+            Horizon::of(&horizon)?;
+        }
+        if let Some(level) = level.and_then(known) {
+            level_of(&level)?;
+        }
+        Ok(())
+    }
+}
+
+/// The value of a constant expression; none where it needs rows or parameters.
+fn known(expr: &Expr) -> Option<ScalarValue> {
+    match ExprSimplifier::new(SimplifyContext::default()).simplify(expr.clone()).ok()? {
+        Expr::Literal(value, _) => Some(value),
+        _ => None,
+    }
+}
+
+fn constant(name: &str, expr: &Arc<dyn PhysicalExpr>) -> Result<ScalarValue> {
+    if !collect_columns(expr).is_empty() {
+        return Err(invalid(format!("argument {name} of forecast must be a constant, not {expr}")));
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)?;
+    match expr.evaluate(&row) {
+        Ok(ColumnarValue::Scalar(value)) => Ok(value),
+        Ok(ColumnarValue::Array(values)) => ScalarValue::try_from_array(&values, 0),
+        Err(_) => Err(invalid(format!("argument {name} of forecast must be a constant, not {expr}"))),
+    }
+}
+
+fn level_of(value: &ScalarValue) -> Result<f64> {
+    match value.cast_to(&DataType::Float64) {
+        Ok(ScalarValue::Float64(Some(level))) if level > 0.0 && level < 1.0 => Ok(level),
+        _ => {
+            Err(invalid(format!("argument level of forecast must be a share between 0 and 1, like 0.95, not {value}")))
+        }
+    }
+}
+
+/// How far a forecast reaches; above zero.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Horizon {
+    Steps(usize),
+    Span(IntervalMonthDayNano),
+}
+
+impl Horizon {
+    fn of(value: &ScalarValue) -> Result<Self> {
+        let bad = || {
+            invalid(format!(
+                "argument horizon of forecast must be a number of steps like 24 or an interval like '24 hours', \
+                 above zero, not '{value}'"
+            ))
+        };
+        if value.is_null() {
+            return Err(bad());
+        }
+        let text = value.try_as_str().flatten().map(str::trim);
+        let steps = match text {
+            Some(text) => text.parse::<i64>().ok(),
+            None if value.data_type().is_integer() => match value.cast_to(&DataType::Int64).map_err(|_| bad())? {
+                ScalarValue::Int64(steps) => steps,
+                _ => None,
+            },
+            None => None,
+        };
+        if let Some(steps) = steps {
+            return Self::checked_steps(steps).ok_or_else(|| {
+                invalid(format!("argument horizon of forecast must be 1 to {HORIZON_STEPS_MAX} steps, not {steps}"))
+            });
+        }
+        let span = match text {
+            Some(text) => parse_interval_month_day_nano(text).map_err(|_| bad())?,
+            None => match value.cast_to(&DataType::Interval(IntervalUnit::MonthDayNano)).map_err(|_| bad())? {
+                ScalarValue::IntervalMonthDayNano(Some(span)) => span,
+                _ => return Err(bad()),
+            },
+        };
+        let horizon = Horizon::Span(span);
+        if horizon.span_us(0).is_some_and(|span| span > 0) { Ok(horizon) } else { Err(bad()) }
+    }
+
+    fn checked_steps(steps: i64) -> Option<Self> {
+        let steps = usize::try_from(steps).ok()?;
+        (1..=HORIZON_STEPS_MAX).contains(&steps).then_some(Horizon::Steps(steps))
+    }
+
+    /// How many steps of `step_us` the horizon is from `last_us` on, to the nearest step; 0 where it is less than half a step.
+    pub(super) fn steps(&self, last_us: i64, step_us: i64) -> Result<usize> {
+        if let Horizon::Steps(steps) = self {
+            return Ok(*steps);
+        }
+        let span = self.span_us(last_us).unwrap_or(i64::MAX);
+        let steps = (i128::from(span) + i128::from(step_us) / 2) / i128::from(step_us.max(1));
+        match usize::try_from(steps) {
+            Ok(steps) if steps <= HORIZON_STEPS_MAX => Ok(steps),
+            _ => Err(invalid(format!(
+                "argument horizon of forecast: {self} is {steps} steps of {}, and a forecast has at most \
+                 {HORIZON_STEPS_MAX}: ask for less, or average the values first with GROUP BY time_bucket('5 minutes', time)",
+                Step(step_us)
+            ))),
+        }
+    }
+
+    /// The length in microseconds from a time on; months have the length that the calendar gives them there.
+    fn span_us(&self, from_us: i64) -> Option<i64> {
+        let Horizon::Span(span) = self else { return None };
+        let fixed = i64::from(span.days).checked_mul(DAY_US)?.checked_add(span.nanoseconds / 1_000)?;
+        if span.months == 0 {
+            return Some(fixed);
+        }
+        let from = DateTime::from_timestamp_micros(from_us)?;
+        let months = Months::new(span.months.unsigned_abs());
+        let to = if span.months < 0 { from.checked_sub_months(months)? } else { from.checked_add_months(months)? };
+        (to.timestamp_micros() - from_us).checked_add(fixed)
+    }
+}
+
+impl fmt::Display for Horizon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Horizon::Steps(steps) => write!(f, "{steps} steps"),
+            Horizon::Span(span) => {
+                let one = IntervalMonthDayNanoArray::from(vec![*span]);
+                f.write_str(&array_value_to_string(&one, 0).map_err(|_| fmt::Error)?)
+            }
+        }
+    }
+}
+
+/// A step's length in the largest unit that is whole.
+struct Step(i64);
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units =
+            [(DAY_US, "d"), (3_600_000_000, "h"), (60_000_000, "min"), (1_000_000, "s"), (1_000, "ms"), (1, "µs")];
+        let (unit, name) = units.into_iter().find(|(unit, _)| self.0 % unit == 0).expect("everything is whole µs");
+        write!(f, "{} {name}", self.0 / unit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn horizon(value: impl Into<ScalarValue>) -> Result<Horizon> {
+        Horizon::of(&value.into())
+    }
+
+    #[test]
+    fn horizons_are_steps_or_intervals() {
+        const HOUR_US: i64 = 3_600_000_000;
+        assert_eq!(horizon(24_i64).expect("steps"), Horizon::Steps(24));
+        assert_eq!(horizon("24").expect("steps"), Horizon::Steps(24));
+        for text in ["24 hours", "1 day", "23 hours 60 minutes", "P1D"] {
+            let Ok(horizon) = horizon(text) else { continue };
+            assert_eq!(horizon.steps(0, HOUR_US).expect("in range"), 24, "{text}");
+        }
+        assert_eq!(horizon("10 minutes").expect("interval").steps(0, HOUR_US).expect("in range"), 0);
+        assert_eq!(horizon("1 day").expect("interval").steps(0, 10_000_037).expect("in range"), 8_640);
+    }
+
+    #[test]
+    fn a_month_is_as_long_as_the_calendar_says() {
+        let month = horizon("1 month").expect("interval");
+        let first_of_february_2024 = 1_706_745_600_000_000;
+        assert_eq!(month.steps(first_of_february_2024, DAY_US).expect("in range"), 29);
+        assert_eq!(month.steps(0, DAY_US).expect("in range"), 31);
+    }
+
+    #[test]
+    fn horizons_out_of_range_are_refused_by_name() {
+        let bad =
+            [ScalarValue::from("soon"), "".into(), "-1 hour".into(), "0 hours".into(), 0_i64.into(), (-3_i64).into()];
+        for value in bad.into_iter().chain([ScalarValue::Null, (1_i64 << 40).into(), ScalarValue::from("-1 month")]) {
+            let error = Horizon::of(&value).expect_err("out of range").to_string();
+            assert!(error.contains("argument horizon of forecast"), "{value}: {error}");
+        }
+        let error = horizon("24 hours").expect("interval").steps(0, 1_000_000).expect_err("too many").to_string();
+        assert!(error.contains("86400 steps of 1 s"), "{error}");
+        assert!(horizon("1000000 years").is_err() || horizon("1000000 years").expect("big").steps(0, 1).is_err());
+    }
+
+    #[test]
+    fn levels_out_of_range_are_refused_by_name() {
+        assert_eq!(level_of(&ScalarValue::from(0.8)).expect("a share"), 0.8);
+        assert_eq!(level_of(&ScalarValue::from("0.8")).expect("a share"), 0.8);
+        for bad in [ScalarValue::from(0.0), 1.0.into(), f64::NAN.into(), 95_i64.into(), "x".into(), ScalarValue::Null] {
+            let error = level_of(&bad).expect_err("out of range").to_string();
+            assert!(error.contains("argument level of forecast"), "{error}");
+        }
+    }
+}

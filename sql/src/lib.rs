@@ -1,0 +1,38 @@
+//! juno-sql: DataFusion over the engine and the kernels; the only crate that knows DataFusion.
+//!
+//! **Invariant:** no sockets, no HTTP, no PostgreSQL messages; bytes become values in `server`.
+
+mod attribute;
+mod cast;
+mod catalog;
+mod change;
+mod column;
+mod definition;
+mod error;
+mod functions;
+mod ingest;
+mod interrupt;
+mod jsonb;
+mod migrate;
+mod ops;
+mod parameter;
+mod procedure;
+mod prune;
+mod scan;
+mod session;
+mod setting;
+mod statement;
+mod table;
+mod transaction;
+mod types;
+mod yielding;
+
+pub use error::{Error, Result};
+pub use functions::kernel_counters;
+pub use ingest::Incoming;
+pub use juno_engine as engine;
+pub use juno_kernels as kernels;
+pub use session::Session;
+pub use statement::{Outcome, Prepared, STATEMENT_BYTES_MAX, Statement};
+pub use transaction::TransactionStatus;
+pub use types::TYPE_KEY;

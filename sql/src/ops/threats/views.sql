@@ -1,0 +1,26 @@
+-- GET /api/v4/threats/history
+CREATE VIEW threats_history AS
+SELECT
+    id,
+    detected_at,
+    threat_type,
+    severity,
+    indicators,
+    confidence_score,
+    response_actions,
+    resolved_at,
+    false_positive,
+    CASE
+        WHEN false_positive THEN 'false_positive'
+        WHEN resolved_at IS NOT NULL THEN 'resolved'
+        WHEN response_actions IS NOT NULL THEN 'contained'
+        ELSE 'new'
+    END AS status,
+    indicators ->> 'entity' AS entity
+FROM threat_events;
+
+-- GET /api/v4/threats/alerts
+CREATE VIEW threats_alerts AS
+SELECT *
+FROM threats_history
+WHERE resolved_at IS NULL AND false_positive IS NOT TRUE;

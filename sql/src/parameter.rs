@@ -1,0 +1,131 @@
+//! Statement parameters: which type each `$n` has.
+//!
+//! **Invariant:** types only; values come with execution.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
+use datafusion::sql::sqlparser::ast::{
+    CastKind, DataType as SqlType, ExactNumberInfo, Expr, TimezoneInfo, Value, VisitMut, VisitorMut,
+};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+
+use crate::{Error, Result};
+
+/// The most parameters of a statement: what the protocol can number.
+const PARAMETERS_MAX: usize = u16::MAX as usize;
+
+/// A plan, the fields that clients send its parameters as, and the types that the plan wants where they differ.
+pub(crate) type Planned = (LogicalPlan, Vec<FieldRef>, Vec<Option<DataType>>);
+
+/// Plans a statement and finds the type of each parameter: as the client said, else from where it stands, else text.
+pub(crate) async fn plan(state: &SessionState, parsed: Parsed, types: &[Option<DataType>]) -> Result<Planned> {
+    let spare = types.iter().any(Option::is_some).then(|| parsed.clone());
+    let planned = match state.statement_to_plan(parsed).await {
+        Ok(plan) => resolved(plan, types),
+        Err(error) => Err(error.into()),
+    };
+    match (planned, spare) {
+        (Err(_), Some(mut spare)) => {
+            cast_placeholders(&mut spare, types);
+            resolved(state.statement_to_plan(spare).await?, types)
+        }
+        (planned, _) => planned,
+    }
+}
+
+fn resolved(plan: LogicalPlan, types: &[Option<DataType>]) -> Result<Planned> {
+    let found = plan.get_parameter_fields()?;
+    let mut count = types.len();
+    for id in found.keys() {
+        let number = id.trim_start_matches('$').parse::<usize>().ok().filter(|number| (1..=PARAMETERS_MAX).contains(number));
+        let number = number.ok_or_else(|| Error::InvalidParameter(format!("there is no parameter {id}: write $1, $2, …")))?;
+        count = count.max(number);
+    }
+    let (mut sent, mut wanted) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    for number in 1..=count {
+        let planned = found.get(&format!("${number}")).cloned().flatten().filter(|field| *field.data_type() != DataType::Null);
+        let said = types.get(number - 1).cloned().flatten();
+        let plain = |data_type| Arc::new(Field::new("", data_type, true));
+        sent.push(match (planned.clone(), said) {
+            (Some(field), None) => undictionaried(field),
+            (Some(field), Some(said)) if undictionaried(Arc::clone(&field)).data_type() == &said => undictionaried(field),
+            (_, Some(said)) => plain(said),
+            (None, None) => plain(DataType::Utf8),
+        });
+        wanted.push(planned.map(|field| field.data_type().clone()));
+    }
+    Ok((plan, sent, wanted))
+}
+
+/// A tag's parameter is sent as text.
+fn undictionaried(field: FieldRef) -> FieldRef {
+    match field.data_type() {
+        DataType::Dictionary(_, value) => Arc::new(field.as_ref().clone().with_data_type(value.as_ref().clone())),
+        _ => field,
+    }
+}
+
+/// The values in the types that the plan wants.
+pub(crate) fn fitted(values: Vec<ScalarValue>, wanted: &[Option<DataType>]) -> Result<Vec<ScalarValue>> {
+    let fit = |(value, wanted): (ScalarValue, &Option<DataType>)| match wanted {
+        Some(wanted) if value.data_type() != *wanted => Ok(value.cast_to(wanted)?),
+        _ => Ok(value),
+    };
+    values.into_iter().zip(wanted).map(fit).collect()
+}
+
+/// The statement that computes the arguments of a CALL.
+pub(crate) fn select(arguments: &[Expr]) -> Result<Parsed> {
+    let list = arguments.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let text = if list.is_empty() { "SELECT 1 WHERE false".to_owned() } else { format!("SELECT {list}") };
+    let mut parsed = DFParserBuilder::new(text.as_str()).with_dialect(&PostgreSqlDialect {}).build()?.parse_statements()?;
+    parsed.pop_front().ok_or_else(|| Error::Internal("a SELECT parsed to nothing".into()))
+}
+
+/// `$n` becomes `$n::type` wherever the client named a type.
+fn cast_placeholders(parsed: &mut Parsed, types: &[Option<DataType>]) {
+    struct Placeholders<'a>(&'a [Option<DataType>]);
+    impl VisitorMut for Placeholders<'_> {
+        type Break = ();
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Expr::Value(value) = expr
+                && let Value::Placeholder(id) = &value.value
+                && let Ok(number @ 1..) = id.trim_start_matches('$').parse::<usize>()
+                && let Some(Some(said)) = self.0.get(number - 1)
+                && let Some(data_type) = sql_name(said)
+            {
+                let inner = Box::new(expr.clone());
+                *expr = Expr::Cast { kind: CastKind::Cast, expr: inner, data_type, array: false, format: None };
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    if let Parsed::Statement(statement) = parsed {
+        let _ = VisitMut::visit(statement.as_mut(), &mut Placeholders(types));
+    }
+}
+
+fn sql_name(data_type: &DataType) -> Option<SqlType> {
+    Some(match data_type {
+        DataType::Boolean => SqlType::Boolean,
+        DataType::Int16 => SqlType::SmallInt(None),
+        DataType::Int32 => SqlType::Integer(None),
+        DataType::Int64 => SqlType::BigInt(None),
+        DataType::Float32 => SqlType::Real,
+        DataType::Float64 => SqlType::DoublePrecision,
+        DataType::Decimal128(precision, scale) => {
+            SqlType::Numeric(ExactNumberInfo::PrecisionAndScale(u64::from(*precision), i64::from(*scale)))
+        }
+        DataType::Utf8 => SqlType::Text,
+        DataType::Date32 => SqlType::Date,
+        DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => SqlType::Timestamp(None, TimezoneInfo::Tz),
+        DataType::Timestamp(TimeUnit::Microsecond, None) => SqlType::Timestamp(None, TimezoneInfo::None),
+        _ => return None,
+    })
+}

@@ -1,0 +1,131 @@
+//! The plan node that reads slices of a table's snapshot.
+//!
+//! **Invariant:** plans nothing and filters nothing: slices come pruned, rows leave as the engine gives them.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use futures::StreamExt;
+use juno_engine::Slice;
+
+use crate::Error;
+
+/// Reads a table: each partition reads its share of the slices, one after the other.
+pub(crate) struct Scan {
+    table: String,
+    schema: SchemaRef,
+    /// Slices by partition.
+    shares: Vec<Vec<Arc<Slice>>>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl Scan {
+    /// A scan of `slices` in at most `partitions` partitions, about even in rows.
+    pub(crate) fn new(table: String, schema: SchemaRef, slices: Vec<Slice>, partitions: usize) -> Self {
+        let shares = share(slices, partitions);
+        let properties = Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(shares.len()),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        ));
+        Scan { table, schema, shares, properties, metrics: ExecutionPlanMetricsSet::new() }
+    }
+}
+
+impl std::fmt::Debug for Scan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scan").field("table", &self.table).field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+/// Deals slices out, largest first, each to the share with the fewest rows; never fewer than one share.
+fn share(mut slices: Vec<Slice>, partitions: usize) -> Vec<Vec<Arc<Slice>>> {
+    slices.sort_by_key(|slice| std::cmp::Reverse(slice.stats().rows));
+    let mut shares = vec![(0u64, Vec::new()); partitions.min(slices.len()).max(1)];
+    for slice in slices {
+        let least = shares.iter_mut().min_by_key(|(rows, _)| *rows).expect("there is always one share");
+        least.0 += slice.stats().rows as u64;
+        least.1.push(Arc::new(slice));
+    }
+    shares.into_iter().map(|(_, slices)| slices).collect()
+}
+
+impl DisplayAs for Scan {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let columns: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let slices: usize = self.shares.iter().map(Vec::len).sum();
+        write!(f, "Scan: table={}, slices={slices}, columns=[{}]", self.table, columns.join(", "))
+    }
+}
+
+impl ExecutionPlan for Scan {
+    fn name(&self) -> &str {
+        "Scan"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let baseline = BaselineMetrics::new(&self.metrics, partition);
+        let count = |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
+        let (parts, groups, pruned) = (count("parts"), count("row_groups"), count("row_groups_pruned"));
+        let share = self.shares[partition].clone();
+        let schema = Arc::clone(&self.schema);
+        let batches = share.into_iter().flat_map(move |slice| {
+            let stats = slice.stats();
+            parts.add(stats.parts);
+            groups.add(stats.row_groups);
+            pruned.add(stats.row_groups_pruned);
+            let read: Box<dyn Iterator<Item = juno_engine::Result<RecordBatch>> + Send> = match slice.read() {
+                Ok(reader) => Box::new(reader),
+                Err(error) => Box::new(std::iter::once(Err(error))),
+            };
+            read
+        });
+        let mut batches = batches;
+        let read = std::iter::from_fn(move || {
+            let timer = baseline.elapsed_compute().timer();
+            let batch = batches.next()?;
+            timer.done();
+            Some(batch.map_err(|error| DataFusionError::from(Error::from(error))).and_then(|batch| {
+                baseline.record_output(batch.num_rows());
+                let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+                Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), batch.columns().to_vec(), &rows)?)
+            }))
+        });
+        let stream = futures::stream::iter(read).boxed();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}

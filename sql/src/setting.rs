@@ -1,0 +1,149 @@
+//! Session settings: what SET, SHOW and RESET know.
+//!
+//! **Invariant:** a setting that would have an effect in PostgreSQL and has none here takes only the value that is true of juno.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::{Error, Result};
+
+/// What a setting takes.
+#[derive(Clone, Copy)]
+enum Takes {
+    /// Any text; only the client reads it.
+    Text,
+    /// Milliseconds, or a number with a unit; 0 is off.
+    Duration,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// Never changes.
+    Fixed,
+}
+
+const ON: Takes = Takes::OneOf(&["on", "true", "yes", "1"]);
+
+/// Name as PostgreSQL shows it, default, and what it takes.
+const KNOWN: &[(&str, &str, Takes)] = &[
+    ("application_name", "", Takes::Text),
+    ("bytea_output", "hex", Takes::OneOf(&["hex"])),
+    ("client_encoding", "UTF8", Takes::OneOf(&["utf8", "utf-8", "unicode"])),
+    ("client_min_messages", "notice", Takes::Text),
+    ("DateStyle", "ISO, MDY", Takes::OneOf(&["iso", "iso, mdy", "iso, dmy", "iso, ymd", "iso,mdy", "iso,dmy", "iso,ymd"])),
+    ("default_transaction_isolation", "read committed", Takes::OneOf(&["read committed"])),
+    ("default_transaction_read_only", "off", Takes::OneOf(&["off", "false"])),
+    ("extra_float_digits", "1", Takes::Text),
+    ("idle_in_transaction_session_timeout", "0", Takes::OneOf(&["0"])),
+    ("integer_datetimes", "on", Takes::Fixed),
+    ("IntervalStyle", "postgres", Takes::OneOf(&["postgres"])),
+    ("is_superuser", "on", Takes::Fixed),
+    ("jit", "off", Takes::Text),
+    ("lock_timeout", "0", Takes::OneOf(&["0"])),
+    ("max_identifier_length", "63", Takes::Fixed),
+    ("row_security", "off", Takes::Text),
+    ("search_path", "public", Takes::Text),
+    ("server_encoding", "UTF8", Takes::Fixed),
+    ("server_version", "16.6", Takes::Fixed),
+    ("server_version_num", "160006", Takes::Fixed),
+    ("standard_conforming_strings", "on", ON),
+    ("statement_timeout", "0", Takes::Duration),
+    ("synchronous_commit", "on", ON),
+    ("TimeZone", "UTC", Takes::OneOf(&["utc", "gmt", "etc/utc", "zulu", "+00:00", "+00", "0"])),
+    ("transaction_isolation", "read committed", Takes::OneOf(&["read committed"])),
+    ("transaction_read_only", "off", Takes::OneOf(&["off", "false"])),
+];
+
+/// The settings of one session.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Settings {
+    changed: BTreeMap<&'static str, String>,
+}
+
+fn known(name: &str) -> Result<&'static (&'static str, &'static str, Takes)> {
+    KNOWN
+        .iter()
+        .find(|(known, ..)| known.eq_ignore_ascii_case(name))
+        .ok_or_else(|| Error::InvalidArgument(format!("unrecognized configuration parameter \"{name}\"")))
+}
+
+impl Settings {
+    /// The value of a setting.
+    pub(crate) fn get(&self, name: &str) -> Result<String> {
+        let (name, default, _) = known(name)?;
+        Ok(self.changed.get(name).cloned().unwrap_or_else(|| (*default).to_owned()))
+    }
+
+    /// Changes a setting.
+    pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let (name, default, takes) = known(name)?;
+        let value = value.trim().trim_matches('\'');
+        let kept = match takes {
+            Takes::Text => value.to_owned(),
+            Takes::Duration => milliseconds(name, value)?.to_string(),
+            Takes::OneOf(words) if words.iter().any(|word| word.eq_ignore_ascii_case(value)) => (*default).to_owned(),
+            Takes::OneOf(_) => {
+                return Err(Error::Unsupported(format!("\"{name}\" is always {default} in juno and cannot be \"{value}\"")));
+            }
+            Takes::Fixed => return Err(Error::InvalidArgument(format!("parameter \"{name}\" cannot be changed"))),
+        };
+        self.changed.insert(name, kept);
+        Ok(())
+    }
+
+    /// Back to the default: one setting, or all.
+    pub(crate) fn reset(&mut self, name: Option<&str>) -> Result<()> {
+        match name {
+            Some(name) => {
+                self.changed.remove(known(name)?.0);
+            }
+            None => self.changed.clear(),
+        }
+        Ok(())
+    }
+
+    /// All settings with their values.
+    pub(crate) fn all(&self) -> Vec<(&'static str, String)> {
+        KNOWN
+            .iter()
+            .map(|(name, default, _)| (*name, self.changed.get(name).cloned().unwrap_or_else(|| (*default).to_owned())))
+            .collect()
+    }
+
+    /// How long a statement may run.
+    pub(crate) fn statement_timeout(&self) -> Option<Duration> {
+        let ms = self.changed.get("statement_timeout")?.parse().ok().filter(|ms| *ms > 0)?;
+        Some(Duration::from_millis(ms))
+    }
+}
+
+/// `250`, `250ms`, `5s`, `2min` or `1h` in milliseconds.
+fn milliseconds(name: &str, value: &str) -> Result<u64> {
+    let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let factor = match value[digits..].trim() {
+        "" | "ms" => Some(1),
+        "s" => Some(1_000),
+        "min" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    let number = value[..digits].parse::<u64>().ok();
+    number.zip(factor).and_then(|(number, factor)| number.checked_mul(factor)).filter(|ms| *ms <= i32::MAX as u64).ok_or_else(
+        || Error::InvalidArgument(format!("invalid value for parameter \"{name}\": \"{value}\"; write 500, '500ms', '5s' or '1min'")),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_takes_units_and_a_fixed_truth_takes_only_itself() {
+        let mut settings = Settings::default();
+        assert_eq!(settings.statement_timeout(), None);
+        settings.set("statement_timeout", "2min").expect("has a unit");
+        assert_eq!(settings.statement_timeout(), Some(Duration::from_secs(120)));
+        assert!(settings.set("statement_timeout", "soon").is_err());
+        settings.set("timezone", "Etc/UTC").expect("is UTC");
+        assert!(matches!(settings.set("TimeZone", "Europe/Berlin"), Err(Error::Unsupported(_))));
+        assert!(settings.get("no_such").is_err());
+    }
+}

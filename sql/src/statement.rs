@@ -1,0 +1,229 @@
+//! Statements: from text to what kind of work each asks for.
+//!
+//! **Invariant:** plans nothing and runs nothing; the text in, the tree and its kind out.
+
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
+use datafusion::sql::sqlparser::ast::{self, Expr, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+use std::ops::ControlFlow;
+
+use crate::cast;
+use crate::change::Change;
+use crate::procedure::Procedure;
+use crate::{Error, Result};
+
+/// The longest statement text that is parsed, in bytes.
+pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
+
+/// One parsed statement.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    pub(crate) kind: Kind,
+}
+
+/// What a statement asks for.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    /// Rows from a plan; the word is the command tag.
+    Query(&'static str, Box<Parsed>),
+    /// INSERT, UPDATE or DELETE.
+    Change(Box<Parsed>),
+    CreateTable(Box<ast::CreateTable>),
+    DropTable {
+        names: Vec<ast::ObjectName>,
+        if_exists: bool,
+    },
+    Call(Box<ast::Function>),
+    Begin,
+    Commit,
+    Rollback,
+    Set(Box<ast::Set>),
+    Show(String),
+    Reset(Option<String>),
+    /// DEALLOCATE ALL and DISCARD ALL: there is nothing to forget.
+    Forget(&'static str),
+}
+
+impl Statement {
+    /// Whether the statement ends a transaction block: it runs in a failed one too.
+    pub fn ends_transaction(&self) -> bool {
+        matches!(self.kind, Kind::Commit | Kind::Rollback)
+    }
+}
+
+/// A planned statement; it can be executed many times.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// One per `$n`; the field's metadata carries `juno.type` where Arrow's type does not say it all.
+    pub parameters: Vec<FieldRef>,
+    /// The type that the plan wants for each parameter, where it differs from what the client sends.
+    pub(crate) wanted: Vec<Option<DataType>>,
+    /// The result's columns, or none where the statement returns no rows.
+    pub schema: Option<SchemaRef>,
+    pub(crate) work: Work,
+}
+
+/// What executing a prepared statement does.
+#[derive(Debug, Clone)]
+pub(crate) enum Work {
+    Query(&'static str, Box<LogicalPlan>),
+    Change(Box<Change>),
+    Call {
+        procedure: &'static Procedure,
+        /// Which parameter each column of the arguments' row is for.
+        places: Vec<usize>,
+        arguments: Box<LogicalPlan>,
+    },
+    Other(Box<Kind>),
+}
+
+/// What a statement gives.
+pub enum Outcome {
+    /// Rows, read as they are computed. The command tag is `tag` and, for SELECT, the number of rows.
+    Rows {
+        /// SELECT, EXPLAIN, SHOW or CALL.
+        tag: &'static str,
+        /// The rows.
+        stream: SendableRecordBatchStream,
+    },
+    /// No rows.
+    Done {
+        /// The whole command tag: `INSERT 0 5`, `CREATE TABLE`, `BEGIN`.
+        tag: String,
+        /// What the user should be told besides.
+        notices: Vec<String>,
+    },
+    /// There was no statement.
+    Empty,
+}
+
+impl Outcome {
+    pub(crate) fn done(tag: impl Into<String>) -> Self {
+        Outcome::Done { tag: tag.into(), notices: Vec::new() }
+    }
+}
+
+/// The statements of a text.
+///
+/// # Errors
+/// [`Error::Syntax`] and [`Error::Unsupported`].
+pub(crate) fn parse(sql: &str, compatibility: &PostgresCompatibilityParser) -> Result<Vec<Statement>> {
+    if sql.len() > STATEMENT_BYTES_MAX {
+        let most = STATEMENT_BYTES_MAX >> 20;
+        return Err(Error::InvalidArgument(format!("statement text of {} bytes exceeds {most} MiB: send data by COPY or /write", sql.len())));
+    }
+    let parsed: Vec<Parsed> = if asks_catalog(sql) {
+        let statements = compatibility.parse(sql).map_err(|error| Error::Syntax(syntax(&error.to_string())))?;
+        statements.into_iter().map(|statement| Parsed::Statement(Box::new(statement))).collect()
+    } else {
+        DFParserBuilder::new(sql).with_dialect(&PostgreSqlDialect {}).build()?.parse_statements()?.into()
+    };
+    parsed.into_iter().map(classify).collect()
+}
+
+fn syntax(text: &str) -> String {
+    format!("syntax error: {}", text.trim_start_matches("sql parser error: "))
+}
+
+/// Whether a text asks for PostgreSQL's catalog, which only the compatibility parser understands in full.
+fn asks_catalog(sql: &str) -> bool {
+    let lower = sql.to_lowercase();
+    ["pg_", "::reg", "current_user", "session_user", "current_schema", "current_database", "information_schema"]
+        .iter()
+        .any(|word| lower.contains(word))
+}
+
+fn classify(parsed: Parsed) -> Result<Statement> {
+    let statement = match parsed {
+        Parsed::Statement(statement) => *statement,
+        Parsed::Explain(mut explain) => {
+            if let Parsed::Statement(inner) = explain.statement.as_mut() {
+                rewrite_casts(inner.as_mut());
+            }
+            return Ok(Statement { kind: Kind::Query("EXPLAIN", Box::new(Parsed::Explain(explain))) });
+        }
+        Parsed::Reset(_) => return Ok(Statement { kind: Kind::Reset(None) }),
+        Parsed::CopyTo(_) => return Err(unsupported("COPY")),
+        Parsed::CreateExternalTable(_) => return Err(unsupported("CREATE EXTERNAL TABLE")),
+    };
+    sql_statement(statement).map(|kind| Statement { kind })
+}
+
+fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
+    use ast::Statement as Sql;
+    rewrite_casts(&mut statement);
+    let parsed = |statement| Box::new(Parsed::Statement(Box::new(statement)));
+    Ok(match statement {
+        Sql::Query(_) => Kind::Query("SELECT", parsed(statement)),
+        Sql::Explain { .. } | Sql::ExplainTable { .. } => Kind::Query("EXPLAIN", parsed(statement)),
+        Sql::ShowTables { .. } | Sql::ShowColumns { .. } | Sql::ShowFunctions { .. } => Kind::Query("SHOW", parsed(statement)),
+        Sql::Insert(ref insert) => {
+            refuse(insert.on.is_some(), "INSERT … ON CONFLICT")?;
+            refuse(insert.returning.is_some(), "RETURNING")?;
+            Kind::Change(parsed(statement))
+        }
+        Sql::Update(ref update) => {
+            refuse(update.returning.is_some(), "RETURNING")?;
+            refuse(update.from.is_some(), "UPDATE … FROM")?;
+            Kind::Change(parsed(statement))
+        }
+        Sql::Delete(ref delete) => {
+            refuse(delete.returning.is_some(), "RETURNING")?;
+            refuse(delete.using.is_some(), "DELETE … USING")?;
+            Kind::Change(parsed(statement))
+        }
+        Sql::CreateTable(create) => Kind::CreateTable(Box::new(create)),
+        Sql::Drop { object_type: ast::ObjectType::Table, names, if_exists, .. } => Kind::DropTable { names, if_exists },
+        Sql::Call(function) => Kind::Call(Box::new(function)),
+        Sql::StartTransaction { .. } => Kind::Begin,
+        Sql::Commit { .. } => Kind::Commit,
+        Sql::Rollback { savepoint: None, .. } => Kind::Rollback,
+        Sql::Rollback { .. } | Sql::Savepoint { .. } | Sql::ReleaseSavepoint { .. } => return Err(unsupported("SAVEPOINT")),
+        Sql::Set(set) => Kind::Set(Box::new(set)),
+        Sql::ShowVariable { variable } => {
+            Kind::Show(variable.iter().map(|part| part.value.clone()).collect::<Vec<_>>().join("."))
+        }
+        Sql::Reset(reset) => match reset.reset {
+            ast::Reset::ALL => Kind::Reset(None),
+            ast::Reset::ConfigurationParameter(name) => Kind::Reset(Some(name.to_string())),
+        },
+        Sql::Deallocate { name, .. } if name.value.eq_ignore_ascii_case("all") => Kind::Forget("DEALLOCATE ALL"),
+        Sql::Discard { .. } => Kind::Forget("DISCARD ALL"),
+        other => {
+            let text = other.to_string();
+            let command: Vec<&str> = text.split_whitespace().take(2).collect();
+            return Err(unsupported(&command.join(" ")));
+        }
+    })
+}
+
+fn refuse(present: bool, what: &str) -> Result<()> {
+    if present { Err(unsupported(what)) } else { Ok(()) }
+}
+
+fn unsupported(what: &str) -> Error {
+    Error::Unsupported(format!("{what} is not supported"))
+}
+
+/// `x::jsonb`, `x::json` and `x::uuid` become calls of functions that check the text and say what it is.
+fn rewrite_casts(statement: &mut ast::Statement) {
+    struct Casts;
+    impl VisitorMut for Casts {
+        type Break = ();
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Expr::Cast { expr: inner, data_type, .. } = expr
+                && let Some(function) = cast::function_for(data_type)
+                && !matches!(&**inner, Expr::Value(value) if matches!(value.value, ast::Value::Placeholder(_)))
+            {
+                let inner = std::mem::replace(&mut **inner, Expr::value(ast::Value::Null));
+                *expr = cast::call(function, inner);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = VisitMut::visit(statement, &mut Casts);
+}

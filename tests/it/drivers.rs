@@ -1,0 +1,159 @@
+//! psql, psycopg and asyncpg against a real server: what their users type.
+//!
+//! **Invariant:** a client that is missing is named loudly; with JUNO_REQUIRE_CLIENTS set, that is a failure.
+
+use std::process::Command;
+
+use crate::{server, skip};
+
+fn has_psql() -> bool {
+    let found = Command::new("psql").arg("--version").output().is_ok();
+    if !found {
+        skip("psql is not installed", "JUNO_REQUIRE_CLIENTS");
+    }
+    found
+}
+
+/// A Python that has a module, or none.
+fn python(module: &str) -> Option<String> {
+    let python = std::env::var("JUNO_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
+    let found = Command::new(&python).args(["-c", &format!("import {module}")]).output().is_ok_and(|output| output.status.success());
+    if !found {
+        skip(&format!("{python} has no module {module}"), "JUNO_REQUIRE_CLIENTS");
+    }
+    found.then_some(python)
+}
+
+#[test]
+fn psql_describes_what_is_there() {
+    if !has_psql() {
+        return;
+    }
+    let server = server();
+    server.psql(&["-c", "CREATE TABLE cpu (time TIMESTAMPTZ, host TEXT, usage DOUBLE PRECISION)"]).expect("a table");
+    let tables = server.psql(&["-c", r"\dt"]).expect("\\dt");
+    for table in ["cpu", "healing_incidents", "optimization_history", "scaling_events", "threat_events", "governance_adaptations"] {
+        assert!(tables.contains(table), "\\dt lacks {table}:\n{tables}");
+    }
+    let described = server.psql(&["-c", r"\d cpu"]).expect("\\d cpu");
+    for (column, kind) in [("time", "timestamp"), ("host", "text"), ("usage", "double precision")] {
+        let line = described.lines().find(|line| line.trim_start().starts_with(column)).unwrap_or_default();
+        assert!(line.contains(kind), "\\d cpu says of {column}:\n{described}");
+    }
+    let incidents = server.psql(&["-c", r"\d healing_incidents"]).expect("\\d healing_incidents");
+    for (column, kind) in [("id", "uuid"), ("symptoms", "jsonb"), ("severity", "character varying(20)")] {
+        let line = incidents.lines().find(|line| line.trim_start().starts_with(column)).unwrap_or_default();
+        assert!(line.contains(kind), "\\d healing_incidents says of {column}:\n{incidents}");
+    }
+    assert!(server.psql(&["-c", r"\d"]).expect("\\d").contains("cpu"));
+    assert!(server.psql(&["-c", r"\l"]).expect("\\l").contains("juno"));
+    assert!(server.psql(&["-c", r"\dn"]).expect("\\dn").contains("public"));
+}
+
+#[test]
+fn psql_shows_values_and_tags_as_postgresql_does() {
+    if !has_psql() {
+        return;
+    }
+    let server = server();
+    let script = "CREATE TABLE t (id UUID PRIMARY KEY DEFAULT gen_random_uuid(), at TIMESTAMPTZ, v DECIMAL(5,2), ok BOOLEAN, j JSONB);\n\
+                  INSERT INTO t (id, at, v, ok, j) VALUES ('0192F0C1-7B4E-7C3A-8D5E-0123456789AB', '2026-01-02 03:04:05.5+00', 1.5, true, '{\"b\":1}');\n\
+                  INSERT INTO t (at) VALUES (NULL);\n\
+                  UPDATE t SET ok = false WHERE v > 1;\n\
+                  SELECT * FROM t WHERE v IS NOT NULL;\n\
+                  DELETE FROM t;\n\
+                  DROP TABLE t;\n";
+    let file = server.scratch("script.sql");
+    std::fs::write(&file, script).expect("a file");
+    let printed = server.psql(&["--tuples-only", "--no-align", "--file", &file.display().to_string()]).expect("the script runs");
+    let lines: Vec<&str> = printed.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "CREATE TABLE",
+            "INSERT 0 1",
+            "INSERT 0 1",
+            "UPDATE 1",
+            "0192f0c1-7b4e-7c3a-8d5e-0123456789ab|2026-01-02 03:04:05.5+00|1.50|f|{\"b\": 1}",
+            "DELETE 2",
+            "DROP TABLE"
+        ]
+    );
+}
+
+const PSYCOPG: &str = r#"
+import datetime, decimal, sys, uuid
+import psycopg
+from psycopg.types.json import Jsonb
+connection = psycopg.connect(host="127.0.0.1", port=int(sys.argv[1]), user="anyone", dbname="juno")
+with connection.cursor() as cursor:
+    cursor.execute("CREATE TABLE p (id UUID PRIMARY KEY, at TIMESTAMPTZ, v DECIMAL(6,2), n BIGINT, f DOUBLE PRECISION, ok BOOLEAN, j JSONB, s TEXT)")
+    connection.commit()
+    key = uuid.uuid4()
+    at = datetime.datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=datetime.timezone.utc)
+    row = (key, at, decimal.Decimal("12.34"), 2**40, 0.1, True, Jsonb({"a": [1, None]}), "it's")
+    cursor.execute("INSERT INTO p VALUES (%s, %s, %s, %s, %s, %s, %s, %s)", row)
+    assert cursor.rowcount == 1, cursor.rowcount
+    connection.commit()
+    for binary in (False, True):
+        got = connection.cursor(binary=binary).execute("SELECT * FROM p WHERE id = %s AND at >= %s AND n > %s", (key, at, 7)).fetchone()
+        assert got[0] == key and got[1] == at and got[2] == decimal.Decimal("12.34") and got[3] == 2**40, got
+        assert got[4] == 0.1 and got[5] is True and got[6] == {"a": [1, None]} and got[7] == "it's", got
+    cursor.execute("UPDATE p SET s = %s WHERE id = %s", ("other", key))
+    assert cursor.rowcount == 1
+    connection.rollback()
+    assert cursor.execute("SELECT s FROM p").fetchone() == ("it's",), "a rollback forgets"
+    cursor.executemany("INSERT INTO p (id, n) VALUES (%s, %s)", [(uuid.uuid4(), n) for n in range(100)])
+    connection.commit()
+    assert cursor.execute("SELECT count(*), sum(n) FROM p WHERE n < 100").fetchone() == (100, 4950)
+    connection.rollback()
+    try:
+        cursor.execute("INSERT INTO p (id) VALUES (%s)", (key,))
+        connection.commit()
+        sys.exit("a duplicate was taken")
+    except psycopg.errors.UniqueViolation:
+        connection.rollback()
+    try:
+        cursor.execute("SELECT * FROM nowhere")
+    except psycopg.errors.UndefinedTable:
+        connection.rollback()
+    assert cursor.execute("SELECT 1").fetchone() == (1,)
+print("fine")
+"#;
+
+#[test]
+fn psycopg_sends_and_reads_every_type() {
+    let Some(python) = python("psycopg") else { return };
+    let server = server();
+    let output = Command::new(python).args(["-c", PSYCOPG, &server.pg_port().to_string()]).output().expect("python");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+const ASYNCPG: &str = r#"
+import asyncio, datetime, decimal, sys, uuid
+import asyncpg
+async def main():
+    c = await asyncpg.connect(host="127.0.0.1", port=int(sys.argv[1]), user="anyone", database="juno", ssl=False)
+    print(await c.execute("CREATE TABLE a (id UUID PRIMARY KEY, at TIMESTAMPTZ, v DECIMAL(6,2), n INTEGER, j JSONB)"))
+    key = uuid.uuid4()
+    at = datetime.datetime(2026, 1, 2, 3, 4, 5, 123456, tzinfo=datetime.timezone.utc)
+    assert await c.execute("INSERT INTO a VALUES ($1, $2, $3, $4, $5)", key, at, decimal.Decimal("12.34"), 7, '{"a": 1}') == "INSERT 0 1"
+    row = await c.fetchrow("SELECT * FROM a WHERE id = $1", key)
+    assert row["id"] == key and row["at"] == at and row["v"] == decimal.Decimal("12.34") and row["n"] == 7, row
+    assert await c.fetchval("SELECT j ->> 'a' FROM a") == "1"
+    assert await c.execute("UPDATE a SET n = $1", 8) == "UPDATE 1"
+    assert await c.execute("DELETE FROM a WHERE n = $1", 8) == "DELETE 1"
+    async with c.transaction():
+        await c.execute("INSERT INTO a (id) VALUES ($1)", uuid.uuid4())
+    assert await c.fetchval("SELECT count(*) FROM a") == 1
+    await c.close()
+asyncio.run(main())
+"#;
+
+#[test]
+fn asyncpg_prepares_in_binary() {
+    let Some(python) = python("asyncpg") else { return };
+    let server = server();
+    let output = Command::new(python).args(["-c", ASYNCPG, &server.pg_port().to_string()]).output().expect("python");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
