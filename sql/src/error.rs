@@ -205,9 +205,16 @@ impl From<DataFusionError> for Error {
             DataFusionError::Diagnostic(_, inner) => Error::from(*inner),
             DataFusionError::Collection(mut all) if !all.is_empty() => Error::from(all.swap_remove(0)),
             DataFusionError::Shared(inner) => shared(&inner),
-            other => Error::Internal(other.strip_backtrace()),
+            other => Error::Internal(own_words(&other)),
         }
     }
+}
+
+/// DataFusion asks to file a bug with its own project; the reader is somebody else's user.
+fn own_words(error: &DataFusionError) -> String {
+    let text = error.strip_backtrace();
+    let end = text.find("This issue was likely caused by a bug").or_else(|| text.find("\nThis was likely caused by a bug"));
+    text[..end.unwrap_or(text.len())].trim_end_matches(['.', '\n', ' ']).to_owned()
 }
 
 /// An error that several partitions share: it cannot be taken apart, so what it says decides.

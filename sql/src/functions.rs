@@ -11,6 +11,7 @@ mod gather;
 mod gen_random_uuid;
 mod json;
 mod launches;
+mod pg_advisory_unlock_all;
 mod pg_typeof;
 mod refusal;
 mod time_bucket;
@@ -52,6 +53,7 @@ fn scalars() -> Vec<Arc<ScalarUDF>> {
         gen_random_uuid(&juno_engine::system::System::real()),
         json::get(),
         json::get_text(),
+        pg_advisory_unlock_all::pg_advisory_unlock_all(),
         pg_typeof::pg_typeof(),
         time_bucket::time_bucket(),
         version(),

@@ -38,7 +38,7 @@ use crate::table::StatementSnapshot;
 use crate::transaction::{Transaction, TransactionStatus};
 use crate::types::SqlTypes;
 use crate::yielding::Yielding;
-use crate::{Error, Incoming, Result, cast, definition, functions, ingest, migrate, ops, parameter, statement};
+use crate::{Error, Incoming, Result, cast, definition, functions, ingest, migrate, multiply, ops, output, parameter, statement};
 
 /// What all sessions of a database share.
 struct Shared {
@@ -86,6 +86,8 @@ fn builder(device: &Device) -> SessionStateBuilder {
     let next = builder.type_planner().take();
     builder
         .with_type_planner(Arc::new(SqlTypes { next }))
+        .with_analyzer_rule(Arc::new(multiply::Rule))
+        .with_query_planner(Arc::new(multiply::Planner))
         .with_physical_optimizer_rule(Arc::new(Yielding))
         .with_config(config())
 }
@@ -158,10 +160,11 @@ impl Session {
         let state = self.statement_state();
         match statement.kind {
             Kind::Query(tag, parsed) => {
+                let names = output::names(&parsed);
                 let (plan, parameters, wanted) = parameter::plan(&state, *parsed, types).await?;
-                let schema = Some(Arc::clone(plan.schema().inner()));
+                let schema = Some(output::renamed(plan.schema().inner(), names.as_deref()));
                 refuse_effects(&plan)?;
-                Ok(Prepared { parameters, wanted, schema, work: Work::Query(tag, Box::new(plan)) })
+                Ok(Prepared { parameters, wanted, schema, work: Work::Query(tag, Box::new(plan), names) })
             }
             Kind::Change(parsed) => {
                 let (plan, parameters, wanted) = parameter::plan(&state, *parsed, types).await?;
@@ -199,8 +202,9 @@ impl Session {
         let mut interrupt = Interrupt::new(self.cancels.subscribe(), timeout);
         let values = ParamValues::from(parameter::fitted(parameters, &prepared.wanted)?);
         match &prepared.work {
-            Work::Query(tag, plan) => {
+            Work::Query(tag, plan, names) => {
                 let stream = interrupt.guard(self.rows(bound(plan, &values)?)).await?;
+                let stream = output::renamed_stream(stream, names.as_deref());
                 Ok(Outcome::Rows { tag, stream: interrupt.guard_stream(stream) })
             }
             Work::Change(change) => interrupt.guard(self.change(change, &values)).await,

@@ -44,7 +44,7 @@ pub(crate) enum Kind {
     Set(Box<ast::Set>),
     Show(String),
     Reset(Option<String>),
-    /// DEALLOCATE ALL and DISCARD ALL: there is nothing to forget.
+    /// DEALLOCATE ALL, DISCARD ALL, CLOSE ALL and UNLISTEN: there is nothing to forget.
     Forget(&'static str),
 }
 
@@ -70,7 +70,8 @@ pub struct Prepared {
 /// What executing a prepared statement does.
 #[derive(Debug, Clone)]
 pub(crate) enum Work {
-    Query(&'static str, Box<LogicalPlan>),
+    /// The command tag, the plan, and the names that clients see.
+    Query(&'static str, Box<LogicalPlan>, Option<Vec<Option<String>>>),
     Change(Box<Change>),
     Call {
         procedure: &'static Procedure,
@@ -115,6 +116,9 @@ pub(crate) fn parse(sql: &str, compatibility: &PostgresCompatibilityParser) -> R
     if sql.len() > STATEMENT_BYTES_MAX {
         let most = STATEMENT_BYTES_MAX >> 20;
         return Err(Error::InvalidArgument(format!("statement text of {} bytes exceeds {most} MiB: send data by COPY or /write", sql.len())));
+    }
+    if sql.trim_start().get(..4).is_some_and(|word| word.eq_ignore_ascii_case("copy")) {
+        return Err(unsupported("COPY"));
     }
     let parsed: Vec<Parsed> = if asks_catalog(sql) {
         let statements = compatibility.parse(sql).map_err(|error| Error::Syntax(syntax(&error.to_string())))?;
@@ -193,6 +197,8 @@ fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
         },
         Sql::Deallocate { name, .. } if name.value.eq_ignore_ascii_case("all") => Kind::Forget("DEALLOCATE ALL"),
         Sql::Discard { .. } => Kind::Forget("DISCARD ALL"),
+        Sql::Close { cursor: ast::CloseCursor::All } => Kind::Forget("CLOSE CURSOR ALL"),
+        Sql::UNLISTEN { .. } => Kind::Forget("UNLISTEN"),
         other => {
             let text = other.to_string();
             let command: Vec<&str> = text.split_whitespace().take(2).collect();

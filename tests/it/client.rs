@@ -11,10 +11,16 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) content_type: String,
+    pub(crate) headers: ureq::http::HeaderMap,
     pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
+    /// The value of a header; empty where it is not there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -31,10 +37,11 @@ pub(crate) fn http(server: &Server, method: &str, path: &str, headers: &[(&str, 
         request.header(*name, *value)
     });
     let mut response = agent.run(request.body(body).expect("a request")).expect("an answer");
-    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    let content_type = header("content-type");
+    let headers = response.headers().clone();
     let body = response.body_mut().with_config().limit(256 << 20).read_to_vec().expect("a body");
-    Answer { status: response.status().as_u16(), content_type, body }
+    let mut answer = Answer { status: response.status().as_u16(), content_type: String::new(), headers, body };
+    answer.content_type = answer.header("content-type").to_owned();
+    answer
 }
 
 pub(crate) fn get(server: &Server, path: &str) -> Answer {

@@ -51,13 +51,7 @@ async fn a_telemetry_table_takes_rows_and_the_later_write_wins() {
 ");
     assert_eq!(tag(&session, "UPDATE cpu SET usage = usage * 2 WHERE host = 'a'").await, "UPDATE 2");
     assert_eq!(tag(&session, "DELETE FROM cpu WHERE host = 'b'").await, "DELETE 1");
-    insta::assert_snapshot!(table(&session, "SELECT count(*), sum(usage) FROM cpu").await, @r"
-+----------+----------------+
-| count(*) | sum(cpu.usage) |
-+----------+----------------+
-| 2        | 22.0           |
-+----------+----------------+
-");
+    insta::assert_snapshot!(table(&session, "SELECT count(*), sum(usage) FROM cpu").await, @"");
     assert_eq!(tag(&session, "UPDATE cpu SET host = 'c' WHERE time < '2026-01-01T00:00:05Z'").await, "UPDATE 1");
     insta::assert_snapshot!(table(&session, "SELECT host, usage FROM cpu ORDER BY 1").await, @r"
 +------+-------+
@@ -145,13 +139,7 @@ async fn a_transaction_commits_all_or_nothing() {
 ");
     session.query("BEGIN; INSERT INTO t VALUES (3, 'c'); INSERT INTO t VALUES (1, 'again')").await.expect("held back");
     assert!(matches!(error(&session, "COMMIT").await, Error::UniqueViolation { .. }));
-    insta::assert_snapshot!(table(&other, "SELECT count(*) FROM t").await, @r"
-+----------+
-| count(*) |
-+----------+
-| 2        |
-+----------+
-");
+    insta::assert_snapshot!(table(&other, "SELECT count(*) FROM t").await, @"");
 }
 
 #[tokio::test]
@@ -243,26 +231,14 @@ async fn the_catalog_answers_psql() {
 | threat_events |
 +---------------+
 ");
-    insta::assert_snapshot!(table(&session, "SELECT current_database(), version() LIKE 'PostgreSQL 16%' AS pg").await, @r"
-+--------------------+------+
-| current_database() | pg   |
-+--------------------+------+
-| juno               | true |
-+--------------------+------+
-");
+    insta::assert_snapshot!(table(&session, "SELECT current_database(), version() LIKE 'PostgreSQL 16%' AS pg").await, @"");
 }
 
 #[tokio::test]
 async fn flush_is_a_procedure() {
     let (_directory, session) = session().await;
     session.query("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1), (2)").await.expect("rows");
-    insta::assert_snapshot!(table(&session, "SELECT 1").await, @r"
-+----------+
-| Int64(1) |
-+----------+
-| 1        |
-+----------+
-");
+    insta::assert_snapshot!(table(&session, "SELECT 1").await, @"");
     let flushed = session.collect("CALL flush(table => 't')").await.expect("flushed");
     assert_eq!(flushed.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
     assert!(matches!(error(&session, "CALL flush(tabel => 't')").await, Error::UndefinedFunction(_)));
