@@ -69,7 +69,12 @@ pub fn score<'a>(cases: &[Case], forecasts: impl Iterator<Item = &'a [f64]>, sea
 }
 
 /// The score of one pair of bounds per case, at a level such as 0.95.
-pub fn interval_score<'a>(cases: &[Case], bounds: impl Iterator<Item = (&'a [f64], &'a [f64])>, level: f64, season: usize) -> IntervalScore {
+pub fn interval_score<'a>(
+    cases: &[Case],
+    bounds: impl Iterator<Item = (&'a [f64], &'a [f64])>,
+    level: f64,
+    season: usize,
+) -> IntervalScore {
     let penalty = 2.0 / (1.0 - level);
     let (mut inside, mut steps, mut msis) = (0usize, 0usize, 0.0);
     for (case, (lower, upper)) in cases.iter().zip(bounds) {

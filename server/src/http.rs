@@ -110,3 +110,6 @@ pub fn router(gate: Arc<Gate>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&gate), request::around))
         .with_state(gate)
 }
+
+#[cfg(test)]
+mod tests;

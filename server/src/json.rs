@@ -176,9 +176,10 @@ fn list<'a>(item: &Field, array: &'a dyn Array) -> Result<Value<'a>, ArrowError>
     Ok(Value::List { items })
 }
 
-fn number(value: impl std::fmt::Display, finite: bool, out: &mut String) {
+/// Debug form: 1.0 keeps its point, so that a float stays a float in the client, and 1e300 is short.
+fn number(value: impl std::fmt::Debug, finite: bool, out: &mut String) {
     match finite {
-        true => write!(out, "{value}").expect("a String takes every write"),
+        true => write!(out, "{value:?}").expect("a String takes every write"),
         false => out.push_str("null"),
     }
 }

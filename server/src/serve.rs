@@ -59,7 +59,7 @@ pub enum Error {
     #[error("--device (JUNO_DEVICE): {0}")]
     Device(String),
     /// The data directory cannot be opened or closed.
-    #[error("data directory \"{}\": {cause}", path.display())]
+    #[error("--data (JUNO_DATA) {}: {cause}", path.display())]
     Data {
         /// The directory.
         path: PathBuf,

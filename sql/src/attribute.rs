@@ -59,7 +59,8 @@ impl SchemaProvider for PgCatalog {
             return Ok(Some(table));
         }
         // Only a promise here: the library asks every table for its schema while it holds the lock that reading it needs.
-        let corrected = Corrected { schema: table.schema(), table, base: Arc::clone(&self.base), columns: self.columns.clone() };
+        let corrected =
+            Corrected { schema: table.schema(), table, base: Arc::clone(&self.base), columns: self.columns.clone() };
         let schema = Arc::clone(&corrected.schema);
         Ok(Some(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(corrected)])?)))
     }
@@ -119,10 +120,12 @@ fn relation_names(class: &RecordBatch) -> DataFusionResult<HashMap<i32, String>>
 impl Columns {
     fn correct(&self, relations: &HashMap<i32, String>, rows: &RecordBatch) -> DataFusionResult<RecordBatch> {
         let catalog = self.0.catalog();
-        let numbers = |name: &str| Ok::<_, DataFusionError>(column(rows, name)?.as_primitive::<Int32Type>().values().to_vec());
+        let numbers =
+            |name: &str| Ok::<_, DataFusionError>(column(rows, name)?.as_primitive::<Int32Type>().values().to_vec());
         let relids = numbers("attrelid")?;
         let (mut kinds, mut modifiers) = (numbers("atttypid")?, numbers("atttypmod")?);
-        let mut lengths: Vec<Option<i16>> = column(rows, "attlen")?.as_primitive::<arrow::datatypes::Int16Type>().iter().collect();
+        let mut lengths: Vec<Option<i16>> =
+            column(rows, "attlen")?.as_primitive::<arrow::datatypes::Int16Type>().iter().collect();
         let mut defaults: Vec<Option<bool>> = column(rows, "atthasdef")?.as_boolean().iter().collect();
         let names = texts(rows, "attname")?;
         for (row, name) in names.as_string::<i32>().iter().enumerate() {
@@ -144,7 +147,8 @@ impl Columns {
         ]);
         let schema = rows.schema();
         let arrays = schema.fields().iter().zip(rows.columns());
-        let arrays = arrays.map(|(field, array)| replaced.get(field.name().as_str()).unwrap_or(array).clone()).collect();
+        let arrays =
+            arrays.map(|(field, array)| replaced.get(field.name().as_str()).unwrap_or(array).clone()).collect();
         Ok(RecordBatch::try_new(schema, arrays)?)
     }
 }

@@ -49,30 +49,48 @@ pub(crate) fn call(function: &str, argument: Expr) -> Expr {
 
 /// All of them.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
-    let json = |text: &str| jsonb::validate(text).map(|()| text.to_owned());
-    let all: [(&'static str, &'static str, Check); 3] =
-        [("cast_jsonb", "jsonb", jsonb::canonical), ("cast_json", "json", json), ("cast_uuid", "uuid", column::uuid)];
-    all.into_iter()
-        .map(|(name, to, check)| {
-            let signature = Signature::any(1, Volatility::Immutable);
-            Arc::new(ScalarUDF::new_from_impl(CastText { name, to, check, signature }))
-        })
-        .collect()
+    let function = |to| {
+        let signature = Signature::any(1, Volatility::Immutable);
+        Arc::new(ScalarUDF::new_from_impl(CastText { to, signature }))
+    };
+    [To::Jsonb, To::Json, To::Uuid].map(function).into()
 }
 
-type Check = fn(&str) -> Result<String>;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum To {
+    Jsonb,
+    Json,
+    Uuid,
+}
+
+impl To {
+    /// The function's name and the type's.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            To::Jsonb => ("cast_jsonb", "jsonb"),
+            To::Json => ("cast_json", "json"),
+            To::Uuid => ("cast_uuid", "uuid"),
+        }
+    }
+
+    fn check(self, text: &str) -> Result<String> {
+        match self {
+            To::Jsonb => jsonb::canonical(text),
+            To::Json => jsonb::validate(text).map(|()| text.to_owned()),
+            To::Uuid => column::uuid(text),
+        }
+    }
+}
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct CastText {
-    name: &'static str,
-    to: &'static str,
-    check: Check,
+    to: To,
     signature: Signature,
 }
 
 impl ScalarUDFImpl for CastText {
     fn name(&self) -> &str {
-        self.name
+        self.to.names().0
     }
 
     fn signature(&self) -> &Signature {
@@ -84,8 +102,9 @@ impl ScalarUDFImpl for CastText {
     }
 
     fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> DataFusionResult<FieldRef> {
-        let metadata = [(TYPE_KEY.to_owned(), self.to.to_owned())].into();
-        Ok(Arc::new(Field::new(self.name, DataType::Utf8, true).with_metadata(metadata)))
+        let (function, kind) = self.to.names();
+        let metadata = [(TYPE_KEY.to_owned(), kind.to_owned())].into();
+        Ok(Arc::new(Field::new(function, DataType::Utf8, true).with_metadata(metadata)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
@@ -93,7 +112,10 @@ impl ScalarUDFImpl for CastText {
         let rows = if scalar { 1 } else { args.number_rows };
         let texts = cast(&args.args[0].to_array(rows)?, &DataType::Utf8)?;
         let texts = texts.as_string::<i32>();
-        let checked = texts.iter().map(|text| text.map(self.check).transpose()).collect::<Result<StringArray>>()?;
+        let checked = texts
+            .iter()
+            .map(|text| text.map(|text| self.to.check(text)).transpose())
+            .collect::<Result<StringArray>>()?;
         let checked: ArrayRef = Arc::new(checked);
         if scalar {
             return Ok(ColumnarValue::Scalar(datafusion::scalar::ScalarValue::try_from_array(&checked, 0)?));

@@ -13,7 +13,8 @@ use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, WriteOp};
 use juno_engine::{OnConflict, TableKind, TableSchema, Write};
 
-use crate::table::{Table, named_column};
+use crate::prune::named_column;
+use crate::table::Table;
 use crate::types::HIDDEN_PREFIX;
 use crate::{Error, Result, column};
 
@@ -50,7 +51,10 @@ impl Change {
         };
         let provider = source_as_provider(&dml.target)?;
         let Some(table) = provider.downcast_ref::<Table>() else {
-            return Err(Error::InvalidDefinition(format!("\"{}\" is a view and cannot be changed", dml.table_name.table())));
+            return Err(Error::InvalidDefinition(format!(
+                "\"{}\" is a view and cannot be changed",
+                dml.table_name.table()
+            )));
         };
         let whole: Arc<Table> = Arc::new(table.with_hidden());
         let stored = Arc::clone(table.stored());
@@ -70,7 +74,9 @@ impl Change {
         let bytes: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
         if bytes > CHANGE_BYTES_MAX {
             let most = CHANGE_BYTES_MAX >> 20;
-            return Err(Error::OutOfMemory(format!("a statement may change {most} MiB of rows: change fewer at a time")));
+            return Err(Error::OutOfMemory(format!(
+                "a statement may change {most} MiB of rows: change fewer at a time"
+            )));
         }
         let Some(first) = batches.first().filter(|_| count > 0) else { return Ok((Vec::new(), 0)) };
         let all = concat_batches(&first.schema(), batches)?;
@@ -129,7 +135,8 @@ fn column_of(plan: &LogicalPlan, name: &str) -> Result<Expr> {
 }
 
 fn keys_of(table: &TableSchema, input: LogicalPlan) -> Result<LogicalPlan> {
-    let keys = table.key.iter().map(|&index| column_of(&input, &table.columns[index].name)).collect::<Result<Vec<_>>>()?;
+    let keys =
+        table.key.iter().map(|&index| column_of(&input, &table.columns[index].name)).collect::<Result<Vec<_>>>()?;
     Ok(LogicalPlanBuilder::from(input).project(keys)?.build()?)
 }
 
@@ -187,7 +194,8 @@ fn with_row_ids(table: &TableSchema, db: &juno_engine::Db, rows: RecordBatch) ->
     if !name.starts_with(HIDDEN_PREFIX) {
         return Ok(rows);
     }
-    let ids: arrow::array::StringArray = (0..rows.num_rows()).map(|_| Some(db.system().uuid_v7().to_string())).collect();
+    let ids: arrow::array::StringArray =
+        (0..rows.num_rows()).map(|_| Some(db.system().uuid_v7().to_string())).collect();
     let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
     fields.push(Arc::new(arrow::datatypes::Field::new(name, arrow::datatypes::DataType::Utf8, false)));
     let mut arrays = rows.columns().to_vec();

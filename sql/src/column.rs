@@ -46,7 +46,9 @@ pub(crate) fn conform_keys(table: &TableSchema, keys: &RecordBatch) -> Result<Re
     let mut arrays = Vec::with_capacity(table.key.len());
     for &index in &table.key {
         let column = &table.columns[index];
-        let array = keys.column_by_name(&column.name).ok_or_else(|| Error::Internal(format!("key column \"{}\" is missing", column.name)))?;
+        let array = keys
+            .column_by_name(&column.name)
+            .ok_or_else(|| Error::Internal(format!("key column \"{}\" is missing", column.name)))?;
         arrays.push(cast(column, array)?);
         fields.push(Field::new(&column.name, column.data_type.clone(), column.nullable));
     }
@@ -93,7 +95,9 @@ fn checked(table: &TableSchema, column: &Column, array: ArrayRef) -> Result<Arra
 /// The UUID in its one spelling.
 pub(crate) fn uuid(text: &str) -> Result<String> {
     let parsed = Uuid::try_parse(text.trim());
-    parsed.map(|uuid| uuid.to_string()).map_err(|_| Error::InvalidText(format!("invalid input syntax for type uuid: \"{text}\"")))
+    parsed
+        .map(|uuid| uuid.to_string())
+        .map_err(|_| Error::InvalidText(format!("invalid input syntax for type uuid: \"{text}\"")))
 }
 
 fn each(texts: &StringArray, check: impl Fn(&str) -> Result<String>) -> Result<ArrayRef> {

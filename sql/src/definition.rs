@@ -39,7 +39,9 @@ pub(crate) fn table_name(name: &ObjectName) -> Result<String> {
     match parts.as_slice() {
         [table] => Ok(folded(table)),
         [schema, table] if folded(schema) == SCHEMA => Ok(folded(table)),
-        _ => Err(Error::InvalidDefinition(format!("\"{name}\" is not in schema public, the one schema that tables live in"))),
+        _ => Err(Error::InvalidDefinition(format!(
+            "\"{name}\" is not in schema public, the one schema that tables live in"
+        ))),
     }
 }
 
@@ -50,7 +52,9 @@ fn folded(ident: &Ident) -> String {
 /// The table that a CREATE TABLE declares; `planner` checks its DEFAULT expressions.
 pub(crate) fn define(create: &CreateTable, planner: &SessionState) -> Result<Definition> {
     if create.query.is_some() || create.like.is_some() {
-        return Err(Error::Unsupported("CREATE TABLE AS and LIKE are not supported: create the table, then INSERT … SELECT".into()));
+        return Err(Error::Unsupported(
+            "CREATE TABLE AS and LIKE are not supported: create the table, then INSERT … SELECT".into(),
+        ));
     }
     if create.temporary {
         return Err(Error::Unsupported("temporary tables are not supported".into()));
@@ -76,7 +80,8 @@ pub(crate) fn define(create: &CreateTable, planner: &SessionState) -> Result<Def
         Some(time) => telemetry(name, columns, time, options.tags),
         None => {
             options.refuse_for_keyed()?;
-            let row_id = Column { name: ROW_ID.into(), data_type: DataType::Utf8, nullable: false, metadata: BTreeMap::new() };
+            let row_id =
+                Column { name: ROW_ID.into(), data_type: DataType::Utf8, nullable: false, metadata: BTreeMap::new() };
             columns.push(row_id);
             keyed(name, columns, &[ROW_ID.to_owned()])
         }
@@ -114,7 +119,11 @@ fn table_constraints(create: &CreateTable, key_names: &mut Vec<String>) -> Resul
                 for part in &primary.columns {
                     match &part.column.expr {
                         Expr::Identifier(ident) => key_names.push(folded(ident)),
-                        other => return Err(Error::InvalidDefinition(format!("PRIMARY KEY takes column names, not \"{other}\""))),
+                        other => {
+                            return Err(Error::InvalidDefinition(format!(
+                                "PRIMARY KEY takes column names, not \"{other}\""
+                            )));
+                        }
                     }
                 }
             }
@@ -138,7 +147,9 @@ fn check_names(table: &str, columns: &[Column]) -> Result<()> {
             return Err(Error::InvalidDefinition(format!("name \"{name}\" must have 1 to {NAME_BYTES_MAX} bytes")));
         }
         if name.starts_with(HIDDEN_PREFIX) {
-            return Err(Error::InvalidDefinition(format!("name \"{name}\" is reserved: it starts with {HIDDEN_PREFIX}")));
+            return Err(Error::InvalidDefinition(format!(
+                "name \"{name}\" is reserved: it starts with {HIDDEN_PREFIX}"
+            )));
         }
     }
     match columns.iter().find(|column| !seen.insert(column.name.as_str())) {
@@ -185,7 +196,8 @@ impl Options {
 
     fn refuse_for_keyed(&self) -> Result<()> {
         if self.time.is_some() || self.tags.is_some() {
-            let text = "time_column and tags are options of telemetry tables: they need a timestamp column and no PRIMARY KEY";
+            let text =
+                "time_column and tags are options of telemetry tables: they need a timestamp column and no PRIMARY KEY";
             return Err(Error::InvalidDefinition(text.into()));
         }
         Ok(())
@@ -197,7 +209,9 @@ fn time_column(columns: &[Column], wanted: Option<&str>) -> Result<Option<usize>
     let found = columns.iter().position(|column| column.name == name);
     match found {
         Some(index) if matches!(columns[index].data_type, DataType::Timestamp(..)) => Ok(Some(index)),
-        _ if wanted.is_some() => Err(Error::InvalidDefinition(format!("time_column \"{name}\" must be a TIMESTAMPTZ or TIMESTAMP column"))),
+        _ if wanted.is_some() => {
+            Err(Error::InvalidDefinition(format!("time_column \"{name}\" must be a TIMESTAMPTZ or TIMESTAMP column")))
+        }
         _ => Ok(None),
     }
 }
@@ -208,7 +222,8 @@ fn telemetry(name: String, mut columns: Vec<Column>, time: usize, tags: Option<V
     let tags = match tags {
         Some(tags) => tags,
         None => {
-            let all: Vec<String> = columns.iter().filter(|column| is_text(column)).map(|column| column.name.clone()).collect();
+            let all: Vec<String> =
+                columns.iter().filter(|column| is_text(column)).map(|column| column.name.clone()).collect();
             if !all.is_empty() {
                 notices.push(format!(
                     "text columns {} are tags of \"{name}\": rows with the same tags and time replace each other; \
@@ -222,7 +237,8 @@ fn telemetry(name: String, mut columns: Vec<Column>, time: usize, tags: Option<V
     let mut key = Vec::with_capacity(tags.len() + 1);
     for tag in &tags {
         let index = columns.iter().position(|column| column.name == *tag);
-        let index = index.ok_or_else(|| Error::UndefinedColumn(format!("tag \"{tag}\" is not a column of \"{name}\"")))?;
+        let index =
+            index.ok_or_else(|| Error::UndefinedColumn(format!("tag \"{tag}\" is not a column of \"{name}\"")))?;
         if !is_text(&columns[index]) || key.contains(&index) {
             return Err(Error::InvalidDefinition(format!("tag \"{tag}\" must be a TEXT column, named once")));
         }
@@ -245,9 +261,14 @@ fn keyed(name: String, mut columns: Vec<Column>, key_names: &[String]) -> Result
     let mut key = Vec::with_capacity(key_names.len());
     for part in key_names {
         let index = columns.iter().position(|column| column.name == *part);
-        let index = index.ok_or_else(|| Error::UndefinedColumn(format!("column \"{part}\" named in key does not exist")))?;
-        if matches!(columns[index].data_type, DataType::Float32 | DataType::Float64 | DataType::Binary) || key.contains(&index) {
-            let text = format!("column \"{part}\" cannot be part of the PRIMARY KEY: use a text, number, time or UUID column, once");
+        let index =
+            index.ok_or_else(|| Error::UndefinedColumn(format!("column \"{part}\" named in key does not exist")))?;
+        if matches!(columns[index].data_type, DataType::Float32 | DataType::Float64 | DataType::Binary)
+            || key.contains(&index)
+        {
+            let text = format!(
+                "column \"{part}\" cannot be part of the PRIMARY KEY: use a text, number, time or UUID column, once"
+            );
             return Err(Error::InvalidDefinition(text));
         }
         columns[index].nullable = false;

@@ -147,7 +147,9 @@ impl From<ArrowError> for Error {
         match error {
             ArrowError::DivideByZero => Error::DivisionByZero,
             ArrowError::ArithmeticOverflow(text) => Error::NumericOutOfRange(text),
-            ArrowError::CastError(text) | ArrowError::ParseError(text) | ArrowError::InvalidArgumentError(text) => cast_error(text),
+            ArrowError::CastError(text) | ArrowError::ParseError(text) | ArrowError::InvalidArgumentError(text) => {
+                cast_error(text)
+            }
             ArrowError::ComputeError(text) => Error::InvalidArgument(text),
             ArrowError::ExternalError(source) => external(source),
             ArrowError::MemoryError(text) => Error::OutOfMemory(text),
@@ -160,7 +162,9 @@ impl From<ArrowError> for Error {
 fn cast_error(text: String) -> Error {
     let lower = text.to_lowercase();
     let range = ["too large", "too small", "out of range", "overflow", "can't cast value", "cannot be casted"];
-    if lower.contains("timestamp") && ["out of range", "overflow", "out of bounds"].iter().any(|word| lower.contains(word)) {
+    if lower.contains("timestamp")
+        && ["out of range", "overflow", "out of bounds"].iter().any(|word| lower.contains(word))
+    {
         Error::DatetimeOutOfRange(text)
     } else if range.iter().any(|word| lower.contains(word)) {
         Error::NumericOutOfRange(text)
@@ -213,7 +217,8 @@ impl From<DataFusionError> for Error {
 /// DataFusion asks to file a bug with its own project; the reader is somebody else's user.
 fn own_words(error: &DataFusionError) -> String {
     let text = error.strip_backtrace();
-    let end = text.find("This issue was likely caused by a bug").or_else(|| text.find("\nThis was likely caused by a bug"));
+    let end =
+        text.find("This issue was likely caused by a bug").or_else(|| text.find("\nThis was likely caused by a bug"));
     text[..end.unwrap_or(text.len())].trim_end_matches(['.', '\n', ' ']).to_owned()
 }
 
@@ -245,7 +250,10 @@ fn syntax_text(text: &str) -> String {
 fn plan_error(text: String) -> Error {
     let lower = text.to_lowercase();
     let between = |start: &str, end: char| {
-        text.find(start).and_then(|at| text[at + start.len()..].split(end).next()).map(str::to_owned).unwrap_or_default()
+        text.find(start)
+            .and_then(|at| text[at + start.len()..].split(end).next())
+            .map(str::to_owned)
+            .unwrap_or_default()
     };
     if lower.contains("table '") && lower.contains("not found") || lower.contains("table not found") {
         let full = between("table '", '\'');
@@ -260,7 +268,8 @@ fn plan_error(text: String) -> Error {
         Error::UndefinedType(text)
     } else if lower.contains("placeholder") || lower.contains("parameter") {
         Error::InvalidParameter(text)
-    } else if lower.contains("cannot coerce") || lower.contains("cannot infer common") || lower.contains("cannot cast") {
+    } else if lower.contains("cannot coerce") || lower.contains("cannot infer common") || lower.contains("cannot cast")
+    {
         Error::TypeMismatch(text)
     } else if lower.contains("not supported") || lower.contains("unsupported") {
         Error::Unsupported(text)

@@ -37,12 +37,20 @@ pub(crate) fn commit(db: &Db, public: &PublicSchema, incoming: Vec<Incoming>) ->
             continue;
         }
         if public.has_view(&batch.table) {
-            return Err(Error::InvalidDefinition(format!("\"{}\" is a view: rows cannot be written to it", batch.table)));
+            return Err(Error::InvalidDefinition(format!(
+                "\"{}\" is a view: rows cannot be written to it",
+                batch.table
+            )));
         }
         let table = ready(db, &batch)?;
         let rows = column::conform(&table, &fitted(&table, &batch)?)?;
         count += rows.num_rows() as u64;
-        writes.push(Write { table: table.name.clone(), rows: Some(rows), deletes: None, on_conflict: OnConflict::Replace });
+        writes.push(Write {
+            table: table.name.clone(),
+            rows: Some(rows),
+            deletes: None,
+            on_conflict: OnConflict::Replace,
+        });
     }
     if !writes.is_empty() {
         db.commit(writes)?;
@@ -65,7 +73,8 @@ fn ready(db: &Db, batch: &Incoming) -> Result<Arc<TableSchema>> {
         return Err(Error::InvalidDefinition(text));
     }
     let fields = batch.rows.schema();
-    let unknown: Vec<&Field> = fields.fields().iter().map(AsRef::as_ref).filter(|field| table.column(field.name()).is_none()).collect();
+    let unknown: Vec<&Field> =
+        fields.fields().iter().map(AsRef::as_ref).filter(|field| table.column(field.name()).is_none()).collect();
     if unknown.is_empty() {
         return Ok(table);
     }
@@ -84,7 +93,10 @@ fn ready(db: &Db, batch: &Incoming) -> Result<Arc<TableSchema>> {
 
 fn current(db: &Db, name: &str) -> Result<Arc<TableSchema>> {
     let catalog = db.catalog();
-    catalog.table(name).cloned().ok_or_else(|| Error::UndefinedTable(format!("relation \"{name}\" does not exist any more")))
+    catalog
+        .table(name)
+        .cloned()
+        .ok_or_else(|| Error::UndefinedTable(format!("relation \"{name}\" does not exist any more")))
 }
 
 fn new_table(batch: &Incoming) -> Result<TableSchema> {
@@ -103,7 +115,9 @@ fn new_table(batch: &Incoming) -> Result<TableSchema> {
     }
     let place = |name: &String| {
         let place = columns.iter().position(|column| column.name == *name);
-        place.ok_or_else(|| Error::UndefinedColumn(format!("the rows for \"{}\" have no column \"{name}\"", batch.table)))
+        place.ok_or_else(|| {
+            Error::UndefinedColumn(format!("the rows for \"{}\" have no column \"{name}\"", batch.table))
+        })
     };
     let mut key = batch.tags.iter().map(place).collect::<Result<Vec<_>>>()?;
     let time = place(&batch.time)?;
@@ -114,7 +128,10 @@ fn new_table(batch: &Incoming) -> Result<TableSchema> {
 /// The column that a new field makes: narrow numbers become the wide ones, text stays text.
 fn field_column(table: &str, field: &Field) -> Result<Column> {
     if field.name().starts_with(HIDDEN_PREFIX) || field.name().is_empty() {
-        return Err(Error::InvalidDefinition(format!("field name \"{}\" of \"{table}\" is reserved or empty", field.name())));
+        return Err(Error::InvalidDefinition(format!(
+            "field name \"{}\" of \"{table}\" is reserved or empty",
+            field.name()
+        )));
     }
     use DataType as T;
     let data_type = match field.data_type() {
@@ -127,7 +144,10 @@ fn field_column(table: &str, field: &Field) -> Result<Column> {
         T::Timestamp(_, None) => T::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None),
         T::Decimal128(..) => field.data_type().clone(),
         other => {
-            let text = format!("column \"{}\" of \"{table}\" has type {other}, which no column can hold: flatten or cast it", field.name());
+            let text = format!(
+                "column \"{}\" of \"{table}\" has type {other}, which no column can hold: flatten or cast it",
+                field.name()
+            );
             return Err(Error::TypeMismatch(text));
         }
     };
@@ -141,7 +161,8 @@ fn fitted(table: &TableSchema, batch: &Incoming) -> Result<RecordBatch> {
     let mut arrays: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
     for (field, array) in schema.fields().iter().zip(batch.rows.columns()) {
         let column = table.column(field.name()).map(|index| &table.columns[index]);
-        let column = column.ok_or_else(|| Error::UndefinedColumn(format!("column \"{}\" does not exist", field.name())))?;
+        let column =
+            column.ok_or_else(|| Error::UndefinedColumn(format!("column \"{}\" does not exist", field.name())))?;
         if !converts(field.data_type(), &column.data_type) {
             return Err(Error::TypeMismatch(format!(
                 "field \"{}\" of \"{}\" is {} and cannot take {}",
@@ -151,7 +172,11 @@ fn fitted(table: &TableSchema, batch: &Incoming) -> Result<RecordBatch> {
                 field.data_type()
             )));
         }
-        arrays.push(if field.data_type() == &column.data_type { Arc::clone(array) } else { cast(array, &column.data_type)? });
+        arrays.push(if field.data_type() == &column.data_type {
+            Arc::clone(array)
+        } else {
+            cast(array, &column.data_type)?
+        });
     }
     let fields: Vec<Field> = schema
         .fields()

@@ -23,6 +23,7 @@ mod prune;
 mod scan;
 mod session;
 mod setting;
+mod state;
 mod statement;
 mod table;
 mod transaction;

@@ -32,7 +32,9 @@ pub(crate) async fn migrate(session: &Session) -> Result<()> {
         match stored {
             Some(stored) if stored == checksum => continue,
             Some(stored) => {
-                let text = format!("migration {version} ({name}) was applied as {stored} and is now {checksum}: run the juno that made this database");
+                let text = format!(
+                    "migration {version} ({name}) was applied as {stored} and is now {checksum}: run the juno that made this database"
+                );
                 return Err(Error::Corrupt(text));
             }
             None => {}

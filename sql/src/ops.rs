@@ -40,7 +40,9 @@ pub(crate) fn is_system_table(name: &str) -> bool {
 /// Registers every view.
 pub(crate) async fn register_views(state: &SessionState, public: &PublicSchema) -> Result<()> {
     for file in VIEWS {
-        for statement in Parser::parse_sql(&PostgreSqlDialect {}, file).map_err(|error| Error::Internal(error.to_string()))? {
+        for statement in
+            Parser::parse_sql(&PostgreSqlDialect {}, file).map_err(|error| Error::Internal(error.to_string()))?
+        {
             let Sql::CreateView(view) = statement else {
                 return Err(Error::Internal("a view file holds CREATE VIEW and nothing else".into()));
             };

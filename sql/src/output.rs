@@ -100,7 +100,10 @@ pub(crate) fn renamed(schema: &SchemaRef, names: Option<&[Option<String>]>) -> S
 }
 
 /// The stream's batches with the schema's names.
-pub(crate) fn renamed_stream(stream: SendableRecordBatchStream, names: Option<&[Option<String>]>) -> SendableRecordBatchStream {
+pub(crate) fn renamed_stream(
+    stream: SendableRecordBatchStream,
+    names: Option<&[Option<String>]>,
+) -> SendableRecordBatchStream {
     let schema = renamed(&stream.schema(), names);
     if schema == stream.schema() {
         return stream;

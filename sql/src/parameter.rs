@@ -43,18 +43,23 @@ fn resolved(plan: LogicalPlan, types: &[Option<DataType>]) -> Result<Planned> {
     let found = plan.get_parameter_fields()?;
     let mut count = types.len();
     for id in found.keys() {
-        let number = id.trim_start_matches('$').parse::<usize>().ok().filter(|number| (1..=PARAMETERS_MAX).contains(number));
-        let number = number.ok_or_else(|| Error::InvalidParameter(format!("there is no parameter {id}: write $1, $2, …")))?;
+        let number =
+            id.trim_start_matches('$').parse::<usize>().ok().filter(|number| (1..=PARAMETERS_MAX).contains(number));
+        let number =
+            number.ok_or_else(|| Error::InvalidParameter(format!("there is no parameter {id}: write $1, $2, …")))?;
         count = count.max(number);
     }
     let (mut sent, mut wanted) = (Vec::with_capacity(count), Vec::with_capacity(count));
     for number in 1..=count {
-        let planned = found.get(&format!("${number}")).cloned().flatten().filter(|field| *field.data_type() != DataType::Null);
+        let planned =
+            found.get(&format!("${number}")).cloned().flatten().filter(|field| *field.data_type() != DataType::Null);
         let said = types.get(number - 1).cloned().flatten();
         let plain = |data_type| Arc::new(Field::new("", data_type, true));
         sent.push(match (planned.clone(), said) {
             (Some(field), None) => undictionaried(field),
-            (Some(field), Some(said)) if undictionaried(Arc::clone(&field)).data_type() == &said => undictionaried(field),
+            (Some(field), Some(said)) if undictionaried(Arc::clone(&field)).data_type() == &said => {
+                undictionaried(field)
+            }
             (_, Some(said)) => plain(said),
             (None, None) => plain(DataType::Utf8),
         });
@@ -84,7 +89,8 @@ pub(crate) fn fitted(values: Vec<ScalarValue>, wanted: &[Option<DataType>]) -> R
 pub(crate) fn select(arguments: &[Expr]) -> Result<Parsed> {
     let list = arguments.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let text = if list.is_empty() { "SELECT 1 WHERE false".to_owned() } else { format!("SELECT {list}") };
-    let mut parsed = DFParserBuilder::new(text.as_str()).with_dialect(&PostgreSqlDialect {}).build()?.parse_statements()?;
+    let mut parsed =
+        DFParserBuilder::new(text.as_str()).with_dialect(&PostgreSqlDialect {}).build()?.parse_statements()?;
     parsed.pop_front().ok_or_else(|| Error::Internal("a SELECT parsed to nothing".into()))
 }
 

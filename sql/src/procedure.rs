@@ -27,7 +27,12 @@ pub(crate) struct Procedure {
 const PROCEDURES: &[Procedure] = &[Procedure {
     name: "flush",
     parameters: &["table"],
-    columns: &[("table", DataType::Utf8), ("rows", DataType::Int64), ("parts", DataType::Int64), ("bytes", DataType::Int64)],
+    columns: &[
+        ("table", DataType::Utf8),
+        ("rows", DataType::Int64),
+        ("parts", DataType::Int64),
+        ("bytes", DataType::Int64),
+    ],
     run: flush,
 }];
 
@@ -75,7 +80,9 @@ impl Call {
         let given: &[FunctionArg] = match &function.args {
             FunctionArguments::List(list) => &list.args,
             FunctionArguments::None => &[],
-            FunctionArguments::Subquery(_) => return Err(Error::InvalidArgument("CALL takes values, not a sub-query".into())),
+            FunctionArguments::Subquery(_) => {
+                return Err(Error::InvalidArgument("CALL takes values, not a sub-query".into()));
+            }
         };
         for argument in given {
             call.place(argument)?;
@@ -105,7 +112,11 @@ impl Call {
     fn named(&self, name: &str) -> Result<usize> {
         let parameters = self.procedure.parameters;
         parameters.iter().position(|parameter| parameter.eq_ignore_ascii_case(name)).ok_or_else(|| {
-            Error::UndefinedFunction(format!("procedure {} has no argument \"{name}\"; it has {}", self.procedure.name, parameters.join(", ")))
+            Error::UndefinedFunction(format!(
+                "procedure {} has no argument \"{name}\"; it has {}",
+                self.procedure.name,
+                parameters.join(", ")
+            ))
         })
     }
 }
@@ -113,7 +124,8 @@ impl Call {
 impl Procedure {
     /// The columns of the result.
     pub(crate) fn schema(&self) -> SchemaRef {
-        let fields: Vec<Field> = self.columns.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true)).collect();
+        let fields: Vec<Field> =
+            self.columns.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true)).collect();
         Arc::new(Schema::new(fields))
     }
 

@@ -2,12 +2,11 @@
 //!
 //! **Invariant:** conservative: an expression that is not understood prunes nothing, and DataFusion filters the rows again.
 
+use datafusion::common::Column;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::scalar::ScalarValue;
 use juno_engine::{TableSchema, TagFilter, TimeRange};
-
-use crate::table::named_column;
 
 /// The most tag values of one filter that are worth handing down.
 const TAG_VALUES_MAX: usize = 1_000;
@@ -105,7 +104,9 @@ fn pin(table: &TableSchema, filter: &Expr, found: &mut Vec<TagFilter>) {
             pin(table, left, found);
             pin(table, right, found);
         }
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq | Operator::Or, right: _ }) if named_column(left).is_none() => {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq | Operator::Or, right: _ })
+            if named_column(left).is_none() =>
+        {
             if let Some((column, any_of)) = any_of(table, filter) {
                 found.push(TagFilter { column, any_of });
             }
@@ -154,6 +155,16 @@ fn text(expr: &Expr) -> Option<String> {
     }
     match expr {
         Expr::Literal(literal, _) => of(literal),
+        _ => None,
+    }
+}
+
+/// The column that an expression names, looking through casts.
+pub(crate) fn named_column(expr: &Expr) -> Option<&Column> {
+    match expr {
+        Expr::Column(column) => Some(column),
+        Expr::Cast(cast) => named_column(&cast.expr),
+        Expr::TryCast(cast) => named_column(&cast.expr),
         _ => None,
     }
 }

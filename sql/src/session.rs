@@ -2,33 +2,28 @@
 //!
 //! **Invariant:** nothing here knows which protocol a statement came by; what blocks runs on blocking threads.
 
+mod utility;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::array::StringArray;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
-use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
 use datafusion::common::ParamValues;
-use datafusion::common::config::Dialect;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
-use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
-use datafusion_pg_catalog::setup_pg_catalog;
 use futures::TryStreamExt;
 use juno_engine::{Db, Write};
 use juno_kernels::Device;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, watch};
 
-use crate::attribute::{Columns, PgCatalog};
-use crate::catalog::{DATABASE, PG_CATALOG, PublicSchema, SCHEMA};
+use crate::catalog::PublicSchema;
 use crate::change::Change;
 use crate::interrupt::Interrupt;
 use crate::procedure::{Call, Procedure};
@@ -36,9 +31,7 @@ use crate::setting::Settings;
 use crate::statement::{Kind, Outcome, Prepared, Statement, Work};
 use crate::table::StatementSnapshot;
 use crate::transaction::{Transaction, TransactionStatus};
-use crate::types::SqlTypes;
-use crate::yielding::Yielding;
-use crate::{Error, Incoming, Result, cast, definition, functions, ingest, migrate, multiply, ops, output, parameter, statement};
+use crate::{Error, Incoming, Result, ingest, migrate, ops, output, parameter, state, statement};
 
 /// What all sessions of a database share.
 struct Shared {
@@ -68,55 +61,15 @@ impl std::fmt::Debug for Session {
     }
 }
 
-fn config() -> SessionConfig {
-    let mut config = SessionConfig::new().with_information_schema(true).with_default_catalog_and_schema(DATABASE, SCHEMA);
-    config = config.with_create_default_catalog_and_schema(false);
-    let options = config.options_mut();
-    // The precedence of -> and ->> is PostgreSQL's only with this dialect.
-    options.sql_parser.dialect = Dialect::PostgreSQL;
-    options.sql_parser.map_string_types_to_utf8view = false;
-    // Without a zone TIMESTAMPTZ would become a timestamp without one.
-    options.execution.time_zone = Some("+00:00".into());
-    config
-}
-
-fn builder(device: &Device) -> SessionStateBuilder {
-    let mut builder = functions::register(SessionStateBuilder::new().with_default_features(), device);
-    builder.scalar_functions().get_or_insert_default().extend(cast::functions());
-    let next = builder.type_planner().take();
-    builder
-        .with_type_planner(Arc::new(SqlTypes { next }))
-        .with_analyzer_rule(Arc::new(multiply::Rule))
-        .with_query_planner(Arc::new(multiply::Planner))
-        .with_physical_optimizer_rule(Arc::new(Yielding))
-        .with_config(config())
-}
-
-/// The state with PostgreSQL's catalog beside the public schema.
-fn with_catalog(device: &Device, public: &Arc<PublicSchema>) -> Result<SessionState> {
-    let context = SessionContext::new_with_state(builder(device).build());
-    let catalog = Arc::new(MemoryCatalogProvider::new());
-    catalog.register_schema(SCHEMA, Arc::clone(public) as _)?;
-    context.register_catalog(DATABASE, Arc::clone(&catalog) as _);
-    setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| *error)?;
-    if let Some(base) = catalog.schema(PG_CATALOG) {
-        catalog.register_schema(PG_CATALOG, Arc::new(PgCatalog { base, columns: Columns(public.db().clone()) }))?;
-    }
-    // The catalog brings its own type planner: ours stays in front of it.
-    let mut builder = SessionStateBuilder::new_from_existing(context.state());
-    let next = builder.type_planner().take();
-    Ok(builder.with_type_planner(Arc::new(SqlTypes { next })).build())
-}
-
 impl Session {
     /// Opens a database for SQL: applies the migrations and gives a first session.
     ///
     /// # Errors
     /// Whatever keeps the migrations from being applied, such as a read-only database.
     pub async fn open(db: Db, device: Device) -> Result<Session> {
-        let bare = builder(&device).with_config(SessionConfig::new().set_str("datafusion.sql_parser.dialect", "PostgreSQL")).build();
+        let bare = state::bare(&device);
         let public = Arc::new(PublicSchema::new(db.clone(), bare.clone()));
-        let state = with_catalog(&device, &public)?;
+        let state = state::with_catalog(&device, &public)?;
         let compatibility = PostgresCompatibilityParser::new();
         let shared = Shared { db, device, state, bare, public, compatibility, changing: Mutex::default() };
         let session = Session::over(Arc::new(shared));
@@ -168,20 +121,36 @@ impl Session {
             }
             Kind::Change(parsed) => {
                 let (plan, parameters, wanted) = parameter::plan(&state, *parsed, types).await?;
-                Ok(Prepared { parameters, wanted, schema: None, work: Work::Change(Box::new(Change::from_plan(plan)?)) })
+                Ok(Prepared {
+                    parameters,
+                    wanted,
+                    schema: None,
+                    work: Work::Change(Box::new(Change::from_plan(plan)?)),
+                })
             }
             Kind::Call(function) => {
                 let call = Call::resolve(&function)?;
                 let schema = Some(call.procedure.schema());
-                let (plan, parameters, wanted) = parameter::plan(&state, parameter::select(&call.arguments)?, types).await?;
+                let (plan, parameters, wanted) =
+                    parameter::plan(&state, parameter::select(&call.arguments)?, types).await?;
                 let work = Work::Call { procedure: call.procedure, places: call.places, arguments: Box::new(plan) };
                 Ok(Prepared { parameters, wanted, schema, work })
             }
             Kind::Show(name) => {
                 let schema = Some(self.shown(&name)?.schema());
-                Ok(Prepared { parameters: Vec::new(), wanted: Vec::new(), schema, work: Work::Other(Box::new(Kind::Show(name))) })
+                Ok(Prepared {
+                    parameters: Vec::new(),
+                    wanted: Vec::new(),
+                    schema,
+                    work: Work::Other(Box::new(Kind::Show(name))),
+                })
             }
-            other => Ok(Prepared { parameters: Vec::new(), wanted: Vec::new(), schema: None, work: Work::Other(Box::new(other)) }),
+            other => Ok(Prepared {
+                parameters: Vec::new(),
+                wanted: Vec::new(),
+                schema: None,
+                work: Work::Other(Box::new(other)),
+            }),
         }
     }
 
@@ -192,7 +161,9 @@ impl Session {
     pub async fn execute(&self, prepared: &Prepared, parameters: Vec<ScalarValue>) -> Result<Outcome> {
         if parameters.len() != prepared.parameters.len() {
             let (given, wanted) = (parameters.len(), prepared.parameters.len());
-            return Err(Error::InvalidParameter(format!("the statement has {wanted} parameters and was given {given}")));
+            return Err(Error::InvalidParameter(format!(
+                "the statement has {wanted} parameters and was given {given}"
+            )));
         }
         let ends = matches!(&prepared.work, Work::Other(kind) if matches!(**kind, Kind::Commit | Kind::Rollback));
         if self.transaction_status() == TransactionStatus::Failed && !ends {
@@ -337,120 +308,6 @@ impl Session {
         let db = self.shared.db.clone();
         let result = blocking(move || procedure.run(&db, &values)).await?;
         Ok(Outcome::Rows { tag: "CALL", stream: one_batch(result) })
-    }
-
-    async fn other(&self, kind: &Kind) -> Result<Outcome> {
-        match kind {
-            Kind::Begin => {
-                let fresh = self.transaction.lock().begin();
-                let notices = if fresh { Vec::new() } else { vec!["there is already a transaction in progress".into()] };
-                Ok(Outcome::Done { tag: "BEGIN".into(), notices })
-            }
-            Kind::Commit => self.end(true).await,
-            Kind::Rollback => self.end(false).await,
-            Kind::CreateTable(create) => self.create_table(create).await,
-            Kind::DropTable { names, if_exists } => self.drop_tables(names, *if_exists).await,
-            Kind::Set(set) => self.set_statement(set),
-            Kind::Show(name) => Ok(Outcome::Rows { tag: "SHOW", stream: one_batch(self.shown(name)?) }),
-            Kind::Reset(name) => {
-                self.settings.lock().reset(name.as_deref())?;
-                Ok(Outcome::done("RESET"))
-            }
-            Kind::Forget(tag) => Ok(Outcome::done(*tag)),
-            Kind::Query(..) | Kind::Change(_) | Kind::Call(_) => Err(Error::Internal("the statement was not planned".into())),
-        }
-    }
-
-    async fn end(&self, commit: bool) -> Result<Outcome> {
-        let status = self.transaction_status();
-        let writes = self.transaction.lock().end();
-        if status == TransactionStatus::Idle {
-            let tag = if commit { "COMMIT" } else { "ROLLBACK" };
-            return Ok(Outcome::Done { tag: tag.into(), notices: vec!["there is no transaction in progress".into()] });
-        }
-        match writes.filter(|_| commit) {
-            Some(writes) => {
-                self.commit(writes).await?;
-                Ok(Outcome::done("COMMIT"))
-            }
-            None => Ok(Outcome::done("ROLLBACK")),
-        }
-    }
-
-    async fn create_table(&self, create: &datafusion::sql::sqlparser::ast::CreateTable) -> Result<Outcome> {
-        let mut defined = definition::define(create, &self.shared.bare)?;
-        let name = defined.table.name.clone();
-        if self.shared.public.has_view(&name) {
-            return Err(Error::DuplicateTable(name));
-        }
-        let db = self.shared.db.clone();
-        match blocking(move || Ok(db.create_table(defined.table)?)).await {
-            Ok(()) => {}
-            Err(Error::DuplicateTable(_)) if create.if_not_exists => {
-                defined.notices = vec![format!("relation \"{name}\" already exists, skipping")];
-            }
-            Err(error) => return Err(error),
-        }
-        self.warn_of_transaction(&mut defined.notices, "CREATE TABLE");
-        Ok(Outcome::Done { tag: "CREATE TABLE".into(), notices: defined.notices })
-    }
-
-    async fn drop_tables(&self, names: &[datafusion::sql::sqlparser::ast::ObjectName], if_exists: bool) -> Result<Outcome> {
-        let mut notices = Vec::new();
-        for name in names {
-            let name = definition::table_name(name)?;
-            if self.shared.public.has_view(&name) || ops::is_system_table(&name) {
-                return Err(Error::InvalidDefinition(format!("\"{name}\" belongs to juno and cannot be dropped")));
-            }
-            let (db, dropped) = (self.shared.db.clone(), name.clone());
-            match blocking(move || Ok(db.drop_table(&dropped)?)).await {
-                Ok(()) => {}
-                Err(Error::UndefinedTable(_)) if if_exists => notices.push(format!("table \"{name}\" does not exist, skipping")),
-                Err(Error::UndefinedTable(_)) => return Err(Error::UndefinedTable(format!("table \"{name}\" does not exist"))),
-                Err(error) => return Err(error),
-            }
-        }
-        self.warn_of_transaction(&mut notices, "DROP TABLE");
-        Ok(Outcome::Done { tag: "DROP TABLE".into(), notices })
-    }
-
-    fn warn_of_transaction(&self, notices: &mut Vec<String>, command: &str) {
-        if self.transaction_status() == TransactionStatus::Open {
-            notices.push(format!("{command} takes effect at once and is not undone by ROLLBACK"));
-        }
-    }
-
-    fn set_statement(&self, set: &datafusion::sql::sqlparser::ast::Set) -> Result<Outcome> {
-        use datafusion::sql::sqlparser::ast::Set;
-        match set {
-            Set::SingleAssignment { variable, values, .. } => {
-                let value = values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                self.set(&variable.to_string(), &value)?;
-            }
-            Set::SetTimeZone { value, .. } => self.set("TimeZone", &value.to_string())?,
-            Set::SetNames { charset_name, .. } => self.set("client_encoding", &charset_name.value)?,
-            Set::SetTransaction { .. } => {}
-            other => return Err(Error::Unsupported(format!("{other} is not supported"))),
-        }
-        Ok(Outcome::done("SET"))
-    }
-
-    fn shown(&self, name: &str) -> Result<RecordBatch> {
-        let settings = self.settings.lock();
-        if name.eq_ignore_ascii_case("all") {
-            let all = settings.all();
-            let names: StringArray = all.iter().map(|(name, _)| Some(*name)).collect();
-            let values: StringArray = all.iter().map(|(_, value)| Some(value.as_str())).collect();
-            return Ok(RecordBatch::try_from_iter([("name", Arc::new(names) as _), ("setting", Arc::new(values) as _)])?);
-        }
-        let name = match name.to_lowercase().as_str() {
-            "time zone" | "time.zone" => "TimeZone".to_owned(),
-            "transaction isolation level" | "transaction.isolation.level" => "transaction_isolation".to_owned(),
-            other => other.to_owned(),
-        };
-        let schema = Schema::new(vec![Field::new(&name, DataType::Utf8, true)]);
-        let value = settings.get(&name)?;
-        Ok(RecordBatch::try_new(Arc::new(schema), vec![Arc::new(StringArray::from(vec![value]))])?)
     }
 }
 

@@ -28,7 +28,11 @@ const KNOWN: &[(&str, &str, Takes)] = &[
     ("bytea_output", "hex", Takes::OneOf(&["hex"])),
     ("client_encoding", "UTF8", Takes::OneOf(&["utf8", "utf-8", "unicode"])),
     ("client_min_messages", "notice", Takes::Text),
-    ("DateStyle", "ISO, MDY", Takes::OneOf(&["iso", "iso, mdy", "iso, dmy", "iso, ymd", "iso,mdy", "iso,dmy", "iso,ymd"])),
+    (
+        "DateStyle",
+        "ISO, MDY",
+        Takes::OneOf(&["iso", "iso, mdy", "iso, dmy", "iso, ymd", "iso,mdy", "iso,dmy", "iso,ymd"]),
+    ),
     ("default_transaction_isolation", "read committed", Takes::OneOf(&["read committed"])),
     ("default_transaction_read_only", "off", Takes::OneOf(&["off", "false"])),
     ("extra_float_digits", "1", Takes::Text),
@@ -81,7 +85,9 @@ impl Settings {
             Takes::Duration => milliseconds(name, value)?.to_string(),
             Takes::OneOf(words) if words.iter().any(|word| word.eq_ignore_ascii_case(value)) => (*default).to_owned(),
             Takes::OneOf(_) => {
-                return Err(Error::Unsupported(format!("\"{name}\" is always {default} in juno and cannot be \"{value}\"")));
+                return Err(Error::Unsupported(format!(
+                    "\"{name}\" is always {default} in juno and cannot be \"{value}\""
+                )));
             }
             Takes::Fixed => return Err(Error::InvalidArgument(format!("parameter \"{name}\" cannot be changed"))),
         };
@@ -126,9 +132,15 @@ fn milliseconds(name: &str, value: &str) -> Result<u64> {
         _ => None,
     };
     let number = value[..digits].parse::<u64>().ok();
-    number.zip(factor).and_then(|(number, factor)| number.checked_mul(factor)).filter(|ms| *ms <= i32::MAX as u64).ok_or_else(
-        || Error::InvalidArgument(format!("invalid value for parameter \"{name}\": \"{value}\"; write 500, '500ms', '5s' or '1min'")),
-    )
+    number
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor))
+        .filter(|ms| *ms <= i32::MAX as u64)
+        .ok_or_else(|| {
+            Error::InvalidArgument(format!(
+                "invalid value for parameter \"{name}\": \"{value}\"; write 500, '500ms', '5s' or '1min'"
+            ))
+        })
 }
 
 #[cfg(test)]

@@ -115,7 +115,10 @@ impl Outcome {
 pub(crate) fn parse(sql: &str, compatibility: &PostgresCompatibilityParser) -> Result<Vec<Statement>> {
     if sql.len() > STATEMENT_BYTES_MAX {
         let most = STATEMENT_BYTES_MAX >> 20;
-        return Err(Error::InvalidArgument(format!("statement text of {} bytes exceeds {most} MiB: send data by COPY or /write", sql.len())));
+        return Err(Error::InvalidArgument(format!(
+            "statement text of {} bytes exceeds {most} MiB: send data by COPY or /write",
+            sql.len()
+        )));
     }
     if sql.trim_start().get(..4).is_some_and(|word| word.eq_ignore_ascii_case("copy")) {
         return Err(unsupported("COPY"));
@@ -164,7 +167,9 @@ fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
     Ok(match statement {
         Sql::Query(_) => Kind::Query("SELECT", parsed(statement)),
         Sql::Explain { .. } | Sql::ExplainTable { .. } => Kind::Query("EXPLAIN", parsed(statement)),
-        Sql::ShowTables { .. } | Sql::ShowColumns { .. } | Sql::ShowFunctions { .. } => Kind::Query("SHOW", parsed(statement)),
+        Sql::ShowTables { .. } | Sql::ShowColumns { .. } | Sql::ShowFunctions { .. } => {
+            Kind::Query("SHOW", parsed(statement))
+        }
         Sql::Insert(ref insert) => {
             refuse(insert.on.is_some(), "INSERT … ON CONFLICT")?;
             refuse(insert.returning.is_some(), "RETURNING")?;
@@ -186,7 +191,9 @@ fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
         Sql::StartTransaction { .. } => Kind::Begin,
         Sql::Commit { .. } => Kind::Commit,
         Sql::Rollback { savepoint: None, .. } => Kind::Rollback,
-        Sql::Rollback { .. } | Sql::Savepoint { .. } | Sql::ReleaseSavepoint { .. } => return Err(unsupported("SAVEPOINT")),
+        Sql::Rollback { .. } | Sql::Savepoint { .. } | Sql::ReleaseSavepoint { .. } => {
+            return Err(unsupported("SAVEPOINT"));
+        }
         Sql::Set(set) => Kind::Set(Box::new(set)),
         Sql::ShowVariable { variable } => {
             Kind::Show(variable.iter().map(|part| part.value.clone()).collect::<Vec<_>>().join("."))

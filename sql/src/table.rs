@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::DFSchema;
 use datafusion::datasource::TableType;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
@@ -84,7 +84,8 @@ pub(crate) fn shown(stored: &TableSchema) -> SchemaRef {
         .filter(|column| !column.name.starts_with(HIDDEN_PREFIX))
         .map(|column| {
             let metadata = column.metadata.get(TYPE_KEY).map(|name| (TYPE_KEY.to_owned(), name.clone()));
-            Field::new(&column.name, column.data_type.clone(), column.nullable).with_metadata(metadata.into_iter().collect())
+            Field::new(&column.name, column.data_type.clone(), column.nullable)
+                .with_metadata(metadata.into_iter().collect())
         })
         .collect();
     Arc::new(Schema::new(fields))
@@ -153,18 +154,9 @@ impl TableProvider for Table {
                 ))),
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let request = ScanRequest { projection, time: prune::time_range(now, filters), tags: prune::tags(now, filters) };
+        let request =
+            ScanRequest { projection, time: prune::time_range(now, filters), tags: prune::tags(now, filters) };
         let slices = table.scan(&request).map_err(Error::from)?;
         Ok(Arc::new(Scan::new(name.clone(), schema, slices, state.config().target_partitions())))
-    }
-}
-
-/// The column that an expression names, looking through casts.
-pub(crate) fn named_column(expr: &Expr) -> Option<&Column> {
-    match expr {
-        Expr::Column(column) => Some(column),
-        Expr::Cast(cast) => named_column(&cast.expr),
-        Expr::TryCast(cast) => named_column(&cast.expr),
-        _ => None,
     }
 }

@@ -71,10 +71,16 @@ impl Transaction {
     /// Takes writes to wait for COMMIT; gives them back where there is no block.
     pub(crate) fn hold(&mut self, more: Vec<Write>) -> Result<Option<Vec<Write>>> {
         let Transaction::Open { writes, bytes } = self else { return Ok(Some(more)) };
-        let added: usize = more.iter().flat_map(|write| write.rows.iter().chain(&write.deletes)).map(|rows| rows.get_array_memory_size()).sum();
+        let added: usize = more
+            .iter()
+            .flat_map(|write| write.rows.iter().chain(&write.deletes))
+            .map(|rows| rows.get_array_memory_size())
+            .sum();
         if *bytes + added > TRANSACTION_BYTES_MAX {
             let most = TRANSACTION_BYTES_MAX >> 20;
-            return Err(Error::OutOfMemory(format!("a transaction may hold {most} MiB of changes: commit in smaller steps")));
+            return Err(Error::OutOfMemory(format!(
+                "a transaction may hold {most} MiB of changes: commit in smaller steps"
+            )));
         }
         *bytes += added;
         writes.extend(more);

@@ -91,7 +91,9 @@ pub(crate) fn column_type(sql: &SqlType) -> Result<ColumnType> {
         SqlType::Uuid => ColumnType::named("uuid"),
         SqlType::JSON => ColumnType::named("json"),
         SqlType::JSONB => ColumnType::named("jsonb"),
-        other => return Err(Error::UndefinedType(format!("type \"{other}\" does not exist in juno; columns take {KNOWN}"))),
+        other => {
+            return Err(Error::UndefinedType(format!("type \"{other}\" does not exist in juno; columns take {KNOWN}")));
+        }
     })
 }
 

@@ -15,8 +15,14 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 
 /// Nodes that can give many batches for one.
-const MULTIPLYING: &[&str] =
-    &["CrossJoinExec", "NestedLoopJoinExec", "HashJoinExec", "SortMergeJoinExec", "PiecewiseMergeJoinExec", "UnnestExec"];
+const MULTIPLYING: &[&str] = &[
+    "CrossJoinExec",
+    "NestedLoopJoinExec",
+    "HashJoinExec",
+    "SortMergeJoinExec",
+    "PiecewiseMergeJoinExec",
+    "UnnestExec",
+];
 
 /// Wraps every node that can multiply rows.
 #[derive(Debug)]

@@ -46,7 +46,11 @@ fn main() -> Result<ExitCode> {
     load(&server, &cases)?;
     let forecasts = forecasts(&server.psql(&["--csv", "--tuples-only", "--command", FORECAST])?)?;
     let plan = server.psql(&["--command", &format!("EXPLAIN ANALYZE {FORECAST}")])?;
-    let launches = plan.split("launches=").nth(1).and_then(|rest| rest.split([',', ']', ' ']).next()).context("no launches in the plan")?;
+    let launches = plan
+        .split("launches=")
+        .nth(1)
+        .and_then(|rest| rest.split([',', ']', ' ']).next())
+        .context("no launches in the plan")?;
     report(&cases, &naive2, &forecasts, launches)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -77,7 +81,9 @@ fn load(server: &Server, cases: &[Case]) -> Result<()> {
     let lines: Vec<String> = cases
         .iter()
         .flat_map(|case| {
-            let line = |(hour, value): (usize, &f64)| format!("m4,unique_id={} y={value} {}\n", case.name, START_S + hour as i64 * 3_600);
+            let line = |(hour, value): (usize, &f64)| {
+                format!("m4,unique_id={} y={value} {}\n", case.name, START_S + hour as i64 * 3_600)
+            };
             case.history.iter().enumerate().map(line).collect::<Vec<_>>()
         })
         .collect();
@@ -115,7 +121,12 @@ fn report(cases: &[Case], naive2: &[Vec<f64>], forecasts: &Bounds, launches: &st
     println!("M4 Hourly, {} series, {HORIZON} h, through psql; {}", cases.len(), machine::describe());
     println!("| method | sMAPE | MASE | OWA | MSIS 95 % | coverage 95 % | launches |\n|---|---|---|---|---|---|---|");
     println!("| Naive2 | {:.3} | {:.3} | 1.000 | – | – | – |", benchmark.smape, benchmark.mase);
-    println!("| seasonal naive 24 | {:.3} | {:.3} | {:.3} | – | – | – |", naive.smape, naive.mase, naive.owa(&benchmark));
+    println!(
+        "| seasonal naive 24 | {:.3} | {:.3} | {:.3} | – | – | – |",
+        naive.smape,
+        naive.mase,
+        naive.owa(&benchmark)
+    );
     println!(
         "| juno forecast | {:.3} | {:.3} | {:.3} | {:.2} | {:.1} % | {launches} |",
         juno.smape,

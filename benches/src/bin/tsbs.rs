@@ -64,7 +64,8 @@ fn parquet(file: &Path) -> Result<Taken> {
     let data = server.data().display().to_string();
     let file = file.to_str().context("a UTF-8 path")?;
     let tags = "hostname,region,datacenter,rack,os,arch,team,service,service_version,service_environment";
-    let status = juno(&["import", file, "--table", "cpu", "--data", &data, "--time", "time", "--tags", tags]).status()?;
+    let status =
+        juno(&["import", file, "--table", "cpu", "--data", &data, "--time", "time", "--tags", tags]).status()?;
     ensure!(status.success(), "juno import ended with {status}");
     let (wall_s, cpu_s) = (start.elapsed().as_secs_f64(), machine::children_cpu_seconds()? - before);
     server.run()?;
@@ -73,7 +74,8 @@ fn parquet(file: &Path) -> Result<Taken> {
 
 fn line_protocol(file: &Path) -> Result<Taken> {
     let server = Server::start()?;
-    let lines = BufReader::new(std::fs::File::open(file).with_context(|| format!("{} cannot be opened", file.display()))?);
+    let lines =
+        BufReader::new(std::fs::File::open(file).with_context(|| format!("{} cannot be opened", file.display()))?);
     let before = machine::cpu_seconds(server.pid())?;
     let (mut wall_s, mut body, mut count) = (0.0, String::new(), 0);
     for line in lines.lines() {

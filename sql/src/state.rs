@@ -1,0 +1,65 @@
+//! How DataFusion is set up: PostgreSQL's dialect and types, juno's functions and plan rules, PostgreSQL's catalog.
+//!
+//! **Invariant:** made once when a database is opened; statements start from clones.
+
+use std::sync::Arc;
+
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
+use datafusion::config::Dialect;
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
+use datafusion_pg_catalog::setup_pg_catalog;
+use juno_kernels::Device;
+
+use crate::attribute::{Columns, PgCatalog};
+use crate::catalog::{DATABASE, PG_CATALOG, PublicSchema, SCHEMA};
+use crate::types::SqlTypes;
+use crate::yielding::Yielding;
+use crate::{Result, cast, functions, multiply};
+
+fn config() -> SessionConfig {
+    let mut config =
+        SessionConfig::new().with_information_schema(true).with_default_catalog_and_schema(DATABASE, SCHEMA);
+    config = config.with_create_default_catalog_and_schema(false);
+    let options = config.options_mut();
+    // The precedence of -> and ->> is PostgreSQL's only with this dialect.
+    options.sql_parser.dialect = Dialect::PostgreSQL;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    // Without a zone TIMESTAMPTZ would become a timestamp without one.
+    options.execution.time_zone = Some("+00:00".into());
+    config
+}
+
+fn builder(device: &Device) -> SessionStateBuilder {
+    let mut builder = functions::register(SessionStateBuilder::new().with_default_features(), device);
+    builder.scalar_functions().get_or_insert_default().extend(cast::functions());
+    let next = builder.type_planner().take();
+    builder
+        .with_type_planner(Arc::new(SqlTypes { next }))
+        .with_analyzer_rule(Arc::new(multiply::Rule))
+        .with_query_planner(Arc::new(multiply::Planner))
+        .with_physical_optimizer_rule(Arc::new(Yielding))
+        .with_config(config())
+}
+
+/// The state that every statement starts from: with PostgreSQL's catalog beside the public schema.
+pub(crate) fn with_catalog(device: &Device, public: &Arc<PublicSchema>) -> Result<SessionState> {
+    let context = SessionContext::new_with_state(builder(device).build());
+    let catalog = Arc::new(MemoryCatalogProvider::new());
+    catalog.register_schema(SCHEMA, Arc::clone(public) as _)?;
+    context.register_catalog(DATABASE, Arc::clone(&catalog) as _);
+    setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| *error)?;
+    if let Some(base) = catalog.schema(PG_CATALOG) {
+        catalog.register_schema(PG_CATALOG, Arc::new(PgCatalog { base, columns: Columns(public.db().clone()) }))?;
+    }
+    // The catalog brings its own type planner: ours stays in front of it.
+    let mut builder = SessionStateBuilder::new_from_existing(context.state());
+    let next = builder.type_planner().take();
+    Ok(builder.with_type_planner(Arc::new(SqlTypes { next })).build())
+}
+
+/// Functions and types without tables, for DEFAULT expressions.
+pub(crate) fn bare(device: &Device) -> SessionState {
+    builder(device).with_config(SessionConfig::new().set_str("datafusion.sql_parser.dialect", "PostgreSQL")).build()
+}
