@@ -16,12 +16,16 @@ pub fn sqlstate(error: &Error) -> &'static str {
         Error::UndefinedType(_) => "42704",
         Error::AmbiguousColumn(_) => "42702",
         Error::DuplicateTable(_) => "42P07",
+        Error::DuplicateColumn(_) => "42701",
+        Error::Ungrouped(_) => "42803",
+        Error::ManyRows => "21000",
         Error::InvalidDefinition(_) => "42P16",
         Error::UniqueViolation { .. } => "23505",
         Error::NotNullViolation { .. } => "23502",
         Error::StringTooLong { .. } => "22001",
         Error::NumericOutOfRange(_) => "22003",
         Error::DatetimeOutOfRange(_) => "22008",
+        Error::InvalidDatetime(_) => "22007",
         Error::InvalidText(_) => "22P02",
         Error::TypeMismatch(_) => "42804",
         Error::DivisionByZero => "22012",
@@ -52,6 +56,10 @@ pub fn http_status(error: &Error) -> StatusCode {
         | Error::StringTooLong { .. }
         | Error::NumericOutOfRange(_)
         | Error::DatetimeOutOfRange(_)
+        | Error::DuplicateColumn(_)
+        | Error::Ungrouped(_)
+        | Error::ManyRows
+        | Error::InvalidDatetime(_)
         | Error::InvalidText(_)
         | Error::TypeMismatch(_)
         | Error::DivisionByZero
@@ -79,12 +87,16 @@ pub fn slug(error: &Error) -> &'static str {
         Error::UndefinedType(_) => "undefined-type",
         Error::AmbiguousColumn(_) => "ambiguous-column",
         Error::DuplicateTable(_) => "duplicate-table",
+        Error::DuplicateColumn(_) => "duplicate-column",
+        Error::Ungrouped(_) => "ungrouped-column",
+        Error::ManyRows => "more-than-one-row",
         Error::InvalidDefinition(_) => "invalid-definition",
         Error::UniqueViolation { .. } => "unique-violation",
         Error::NotNullViolation { .. } => "not-null-violation",
         Error::StringTooLong { .. } => "string-too-long",
         Error::NumericOutOfRange(_) => "numeric-out-of-range",
         Error::DatetimeOutOfRange(_) => "datetime-out-of-range",
+        Error::InvalidDatetime(_) => "invalid-datetime",
         Error::InvalidText(_) => "invalid-text",
         Error::TypeMismatch(_) => "type-mismatch",
         Error::DivisionByZero => "division-by-zero",

@@ -66,6 +66,7 @@ fn cast(column: &Column, array: &ArrayRef) -> Result<ArrayRef> {
         match Error::from(error) {
             Error::NumericOutOfRange(detail) => Error::NumericOutOfRange(text(detail)),
             Error::DatetimeOutOfRange(detail) => Error::DatetimeOutOfRange(text(detail)),
+            Error::InvalidDatetime(detail) => Error::InvalidDatetime(text(detail)),
             Error::InvalidText(detail) => Error::InvalidText(text(detail)),
             other => other,
         }

@@ -45,7 +45,8 @@ pub(crate) fn table_name(name: &ObjectName) -> Result<String> {
     }
 }
 
-fn folded(ident: &Ident) -> String {
+/// An identifier as PostgreSQL folds it.
+pub(crate) fn folded(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 
@@ -153,7 +154,7 @@ fn check_names(table: &str, columns: &[Column]) -> Result<()> {
         }
     }
     match columns.iter().find(|column| !seen.insert(column.name.as_str())) {
-        Some(twice) => Err(Error::InvalidDefinition(format!("column \"{}\" specified more than once", twice.name))),
+        Some(twice) => Err(Error::DuplicateColumn(twice.name.clone())),
         None => Ok(()),
     }
 }

@@ -30,6 +30,15 @@ pub enum Error {
     /// A table of this name exists already.
     #[error("relation \"{0}\" already exists")]
     DuplicateTable(String),
+    /// A column that a table is to have twice.
+    #[error("column \"{0}\" specified more than once")]
+    DuplicateColumn(String),
+    /// A column beside aggregates that no GROUP BY names.
+    #[error("column \"{0}\" must appear in the GROUP BY clause or be used in an aggregate function")]
+    Ungrouped(String),
+    /// More rows where one is meant.
+    #[error("more than one row returned by a subquery used as an expression")]
+    ManyRows,
     /// A table definition that cannot be.
     #[error("{0}")]
     InvalidDefinition(String),
@@ -63,6 +72,9 @@ pub enum Error {
     /// A time outside the range of its type.
     #[error("{0}")]
     DatetimeOutOfRange(String),
+    /// A text that is no date, time or interval.
+    #[error("{0}")]
+    InvalidDatetime(String),
     /// A text that is no value of the wanted type.
     #[error("{0}")]
     InvalidText(String),
@@ -161,6 +173,9 @@ impl From<ArrowError> for Error {
 /// A failed cast: out of range, or no value of the type at all.
 fn cast_error(text: String) -> Error {
     let lower = text.to_lowercase();
+    if let Some(error) = unreadable(&text, &lower) {
+        return error;
+    }
     let range = ["too large", "too small", "out of range", "overflow", "can't cast value", "cannot be casted"];
     if lower.contains("timestamp")
         && ["out of range", "overflow", "out of bounds"].iter().any(|word| lower.contains(word))
@@ -171,6 +186,61 @@ fn cast_error(text: String) -> Error {
     } else {
         Error::InvalidText(text)
     }
+}
+
+/// Names of Arrow's types in its messages, and PostgreSQL's. Longer names stand before those that they hold.
+const TYPE_NAMES: [(&str, &str); 14] = [
+    ("Timestamp(µs, \"+00:00\")", "timestamp with time zone"),
+    ("Timestamp(µs)", "timestamp without time zone"),
+    ("Dictionary(Int32, Utf8)", "text"),
+    ("Interval(MonthDayNano)", "interval"),
+    ("LargeUtf8", "text"),
+    ("Utf8View", "text"),
+    ("Utf8", "text"),
+    ("Int64", "bigint"),
+    ("Int32", "integer"),
+    ("Int16", "smallint"),
+    ("Float64", "double precision"),
+    ("Float32", "real"),
+    ("Boolean", "boolean"),
+    ("Date32", "date"),
+];
+
+fn postgres_types(text: &str) -> String {
+    TYPE_NAMES.iter().fold(text.to_owned(), |text, (arrow, postgres)| text.replace(arrow, postgres))
+}
+
+/// A text that no value could be read from, in PostgreSQL's words. None where the message is of another kind.
+fn unreadable(text: &str, lower: &str) -> Option<Error> {
+    let quoted = |start: &str| text.split_once(start).and_then(|(_, rest)| Some(rest.rsplit_once('\'')?.0));
+    let datetime = |name: &str, given: &str| {
+        // Written like a time: then a field of it is out of range.
+        let shaped = given.len() >= 10 && given.chars().all(|c| c.is_ascii_digit() || "-:. +TZ".contains(c));
+        if shaped && name != "interval" {
+            Error::DatetimeOutOfRange(format!("date/time field value out of range: \"{given}\""))
+        } else {
+            Error::InvalidDatetime(format!("invalid input syntax for type {name}: \"{given}\""))
+        }
+    };
+    if let Some((given, _)) =
+        text.split_once("rror parsing timestamp from '").and_then(|(_, rest)| rest.split_once("': "))
+    {
+        return Some(datetime("timestamp", given));
+    }
+    if lower.contains("syntax for type interval") || lower.contains("invalid interval") {
+        return Some(Error::InvalidDatetime(text.to_owned()));
+    }
+    let given = quoted("annot cast string '")?;
+    let name = text.rsplit_once("value of ")?.1.trim_end_matches(" type");
+    let name = postgres_types(name);
+    Some(match name.as_str() {
+        "date" => datetime(&name, given),
+        name if name.starts_with("timestamp") => datetime(name, given),
+        "smallint" | "integer" | "bigint" if given.parse::<i128>().is_ok() => {
+            Error::NumericOutOfRange(format!("value \"{given}\" is out of range for type {name}"))
+        }
+        _ => Error::InvalidText(format!("invalid input syntax for type {name}: \"{given}\"")),
+    })
 }
 
 /// An error of ours that travelled through Arrow or DataFusion, or a foreign one.
@@ -263,7 +333,9 @@ fn plan_error(text: String) -> Error {
         let name = between("'", '\'');
         Error::UndefinedFunction(format!("function {name} does not exist"))
     } else if lower.contains("no function matches") || lower.contains("failed to coerce arguments") {
-        Error::UndefinedFunction(text)
+        Error::UndefinedFunction(unmatched(text))
+    } else if lower.contains("must appear in the group by clause") {
+        Error::Ungrouped(between("column \"", '"'))
     } else if lower.contains("unsupported sql type") {
         Error::UndefinedType(text)
     } else if lower.contains("placeholder") || lower.contains("parameter") {
@@ -276,6 +348,15 @@ fn plan_error(text: String) -> Error {
     } else {
         Error::Syntax(text)
     }
+}
+
+/// A call that no signature fits: the call as it was written, and what there is.
+fn unmatched(text: String) -> String {
+    let call = text.split_once("argument types '").and_then(|(_, rest)| rest.split_once('\''));
+    let Some((call, rest)) = call else { return text };
+    let candidates: Vec<&str> = rest.lines().skip(1).map(str::trim).filter(|line| line.contains('(')).collect();
+    let there = if candidates.is_empty() { String::new() } else { format!("; there is {}", candidates.join(" and ")) };
+    format!("function {} does not exist{}", postgres_types(call), postgres_types(&there))
 }
 
 fn schema_error(error: &SchemaError) -> Error {
@@ -300,6 +381,8 @@ fn execution_error(text: String) -> Error {
         Error::DivisionByZero
     } else if lower.contains("overflow") {
         Error::NumericOutOfRange(text)
+    } else if lower.contains("returned more than one row") {
+        Error::ManyRows
     } else if lower.contains("error parsing") || lower.contains("cannot cast") {
         cast_error(text)
     } else {

@@ -24,6 +24,8 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::ScalarUDF;
 use juno_kernels::Device;
 
+use crate::multiply;
+
 pub(crate) use gen_random_uuid::gen_random_uuid;
 pub use launches::kernel_counters;
 pub(crate) use version::version;
@@ -44,6 +46,8 @@ pub(crate) fn register(mut builder: SessionStateBuilder, device: &Device) -> Ses
     let relations = builder.relation_planners().get_or_insert_default();
     relations.insert(0, Arc::new(forecast::Table::new(device, catalogs)));
     builder
+        .with_analyzer_rule(Arc::new(multiply::Rule))
+        .with_query_planner(Arc::new(multiply::Planner))
         .with_physical_optimizer_rule(Arc::new(forecast::Batching::new(device)))
         .with_physical_optimizer_rule(Arc::new(anomaly_score::Batching::new(device)))
 }

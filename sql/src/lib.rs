@@ -2,11 +2,13 @@
 //!
 //! **Invariant:** no sockets, no HTTP, no PostgreSQL messages; bytes become values in `server`.
 
+mod apart;
 mod attribute;
 mod cast;
 mod catalog;
 mod change;
 mod column;
+mod default;
 mod definition;
 mod error;
 mod functions;

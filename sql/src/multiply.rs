@@ -78,6 +78,13 @@ impl UserDefinedLogicalNodeCore for Keyless {
     }
 }
 
+/// A plan that claims no keys. What plans an Unnest itself says so at once: an aggregate over it that is planned before the
+/// analyzer runs would group by all that the key is thought to decide.
+pub(crate) fn keyless(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let node = Arc::new(Keyless::over(plan)?);
+    Ok(LogicalPlan::Extension(Extension { node }))
+}
+
 /// Puts [`Keyless`] above every Unnest.
 #[derive(Debug)]
 pub(crate) struct Rule;
@@ -93,10 +100,7 @@ impl AnalyzerRule for Rule {
             return Ok(plan);
         }
         let marked = plan.transform_up_with_subqueries(|node| match node {
-            LogicalPlan::Unnest(_) => {
-                let node = Arc::new(Keyless::over(node)?);
-                Ok(Transformed::yes(LogicalPlan::Extension(Extension { node })))
-            }
+            LogicalPlan::Unnest(_) => Ok(Transformed::yes(keyless(node)?)),
             other if !other.inputs().is_empty() => Ok(Transformed::yes(other.recompute_schema()?)),
             other => Ok(Transformed::no(other)),
         })?;

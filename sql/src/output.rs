@@ -15,6 +15,8 @@ use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{Expr, Query, SelectItem, SetExpr, Statement as Sql};
 use futures::StreamExt;
 
+use crate::definition::folded;
+
 /// What PostgreSQL calls a column that has no better name.
 const UNNAMED: &str = "?column?";
 
@@ -75,10 +77,15 @@ fn name(expr: &Expr) -> Option<String> {
     }
 }
 
+/// What PostgreSQL calls the column of an expression.
+pub(crate) fn shown(expr: &Expr) -> String {
+    name(expr).or_else(|| column(expr)).unwrap_or_else(|| UNNAMED.to_owned())
+}
+
 fn column(expr: &Expr) -> Option<String> {
     match expr {
-        Expr::Identifier(ident) => Some(ident.value.clone()),
-        Expr::CompoundIdentifier(parts) => parts.last().map(|ident| ident.value.clone()),
+        Expr::Identifier(ident) => Some(folded(ident)),
+        Expr::CompoundIdentifier(parts) => parts.last().map(folded),
         Expr::Nested(inner) => column(inner),
         _ => None,
     }

@@ -87,7 +87,8 @@ pub(crate) fn fitted(values: Vec<ScalarValue>, wanted: &[Option<DataType>]) -> R
 
 /// The statement that computes the arguments of a CALL.
 pub(crate) fn select(arguments: &[Expr]) -> Result<Parsed> {
-    let list = arguments.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let named = |(place, argument): (usize, &Expr)| format!("{argument} AS argument_{place}");
+    let list = arguments.iter().enumerate().map(named).collect::<Vec<_>>().join(", ");
     let text = if list.is_empty() { "SELECT 1 WHERE false".to_owned() } else { format!("SELECT {list}") };
     let mut parsed =
         DFParserBuilder::new(text.as_str()).with_dialect(&PostgreSqlDialect {}).build()?.parse_statements()?;

@@ -31,7 +31,7 @@ use crate::setting::Settings;
 use crate::statement::{Kind, Outcome, Prepared, Statement, Work};
 use crate::table::StatementSnapshot;
 use crate::transaction::{Transaction, TransactionStatus};
-use crate::{Error, Incoming, Result, ingest, migrate, ops, output, parameter, state, statement};
+use crate::{Error, Incoming, Result, apart, default, ingest, migrate, ops, output, parameter, state, statement};
 
 /// What all sessions of a database share.
 struct Shared {
@@ -114,13 +114,15 @@ impl Session {
         match statement.kind {
             Kind::Query(tag, parsed) => {
                 let names = output::names(&parsed);
-                let (plan, parameters, wanted) = parameter::plan(&state, *parsed, types).await?;
+                let ((plan, parameters, wanted), shown) = apart::plan(&state, *parsed, types).await?;
+                let names = shown.names(plan.schema().as_arrow(), names);
                 let schema = Some(output::renamed(plan.schema().inner(), names.as_deref()));
                 refuse_effects(&plan)?;
                 Ok(Prepared { parameters, wanted, schema, work: Work::Query(tag, Box::new(plan), names) })
             }
-            Kind::Change(parsed) => {
-                let (plan, parameters, wanted) = parameter::plan(&state, *parsed, types).await?;
+            Kind::Change(mut parsed) => {
+                default::fill(&mut parsed, &self.shared.db.catalog())?;
+                let ((plan, parameters, wanted), _) = apart::plan(&state, *parsed, types).await?;
                 Ok(Prepared {
                     parameters,
                     wanted,

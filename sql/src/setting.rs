@@ -72,8 +72,15 @@ fn known(name: &str) -> Result<&'static (&'static str, &'static str, Takes)> {
 impl Settings {
     /// The value of a setting.
     pub(crate) fn get(&self, name: &str) -> Result<String> {
-        let (name, default, _) = known(name)?;
-        Ok(self.changed.get(name).cloned().unwrap_or_else(|| (*default).to_owned()))
+        known(name).map(|known| self.shown(known))
+    }
+
+    fn shown(&self, (name, default, takes): &(&'static str, &'static str, Takes)) -> String {
+        match (self.changed.get(name), takes) {
+            (Some(ms), Takes::Duration) => with_unit(ms),
+            (Some(value), _) => value.clone(),
+            (None, _) => (*default).to_owned(),
+        }
     }
 
     /// Changes a setting.
@@ -108,16 +115,23 @@ impl Settings {
 
     /// All settings with their values.
     pub(crate) fn all(&self) -> Vec<(&'static str, String)> {
-        KNOWN
-            .iter()
-            .map(|(name, default, _)| (*name, self.changed.get(name).cloned().unwrap_or_else(|| (*default).to_owned())))
-            .collect()
+        KNOWN.iter().map(|known| (known.0, self.shown(known))).collect()
     }
 
     /// How long a statement may run.
     pub(crate) fn statement_timeout(&self) -> Option<Duration> {
         let ms = self.changed.get("statement_timeout")?.parse().ok().filter(|ms| *ms > 0)?;
         Some(Duration::from_millis(ms))
+    }
+}
+
+/// Milliseconds as PostgreSQL shows them: in the largest unit that is whole.
+fn with_unit(ms: &str) -> String {
+    let ms: u64 = ms.parse().expect("kept as digits");
+    let units = [(3_600_000, "h"), (60_000, "min"), (1_000, "s"), (1, "ms")];
+    match units.into_iter().find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", ms / unit),
+        None => "0".to_owned(),
     }
 }
 
@@ -152,6 +166,7 @@ mod tests {
         let mut settings = Settings::default();
         assert_eq!(settings.statement_timeout(), None);
         settings.set("statement_timeout", "2min").expect("has a unit");
+        assert_eq!(settings.get("statement_timeout").expect("known"), "2min");
         assert_eq!(settings.statement_timeout(), Some(Duration::from_secs(120)));
         assert!(settings.set("statement_timeout", "soon").is_err());
         settings.set("timezone", "Etc/UTC").expect("is UTC");

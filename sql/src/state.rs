@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
 use datafusion::config::Dialect;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
@@ -16,7 +18,10 @@ use crate::attribute::{Columns, PgCatalog};
 use crate::catalog::{DATABASE, PG_CATALOG, PublicSchema, SCHEMA};
 use crate::types::SqlTypes;
 use crate::yielding::Yielding;
-use crate::{Result, cast, functions, multiply};
+use crate::{Result, cast, functions};
+
+/// What all queries together may hold in memory, in bytes; sorts and aggregates spill to temporary files before that.
+const QUERY_MEMORY_BYTES_MAX: usize = 4 << 30;
 
 fn config() -> SessionConfig {
     let mut config =
@@ -37,10 +42,14 @@ fn builder(device: &Device) -> SessionStateBuilder {
     let next = builder.type_planner().take();
     builder
         .with_type_planner(Arc::new(SqlTypes { next }))
-        .with_analyzer_rule(Arc::new(multiply::Rule))
-        .with_query_planner(Arc::new(multiply::Planner))
         .with_physical_optimizer_rule(Arc::new(Yielding))
+        .with_runtime_env(Arc::new(memory_bound()))
         .with_config(config())
+}
+
+/// Memory shared fairly between the operators of all queries.
+fn memory_bound() -> RuntimeEnv {
+    RuntimeEnv { memory_pool: Arc::new(FairSpillPool::new(QUERY_MEMORY_BYTES_MAX)), ..RuntimeEnv::default() }
 }
 
 /// The state that every statement starts from: with PostgreSQL's catalog beside the public schema.

@@ -5,7 +5,7 @@
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
+use datafusion::sql::parser::{DFParserBuilder, ResetStatement, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{self, Expr, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
@@ -44,7 +44,9 @@ pub(crate) enum Kind {
     Set(Box<ast::Set>),
     Show(String),
     Reset(Option<String>),
-    /// DEALLOCATE ALL, DISCARD ALL, CLOSE ALL and UNLISTEN: there is nothing to forget.
+    /// DISCARD ALL: settings go back to their defaults.
+    Discard,
+    /// DEALLOCATE ALL, CLOSE ALL and UNLISTEN: there is nothing to forget.
     Forget(&'static str),
 }
 
@@ -153,7 +155,11 @@ fn classify(parsed: Parsed) -> Result<Statement> {
             }
             return Ok(Statement { kind: Kind::Query("EXPLAIN", Box::new(Parsed::Explain(explain))) });
         }
-        Parsed::Reset(_) => return Ok(Statement { kind: Kind::Reset(None) }),
+        Parsed::Reset(ResetStatement::Variable(name)) => {
+            let name = name.to_string();
+            let one = (!name.eq_ignore_ascii_case("all")).then_some(name);
+            return Ok(Statement { kind: Kind::Reset(one) });
+        }
         Parsed::CopyTo(_) => return Err(unsupported("COPY")),
         Parsed::CreateExternalTable(_) => return Err(unsupported("CREATE EXTERNAL TABLE")),
     };
@@ -203,7 +209,7 @@ fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
             ast::Reset::ConfigurationParameter(name) => Kind::Reset(Some(name.to_string())),
         },
         Sql::Deallocate { name, .. } if name.value.eq_ignore_ascii_case("all") => Kind::Forget("DEALLOCATE ALL"),
-        Sql::Discard { .. } => Kind::Forget("DISCARD ALL"),
+        Sql::Discard { .. } => Kind::Discard,
         Sql::Close { cursor: ast::CloseCursor::All } => Kind::Forget("CLOSE CURSOR ALL"),
         Sql::UNLISTEN { .. } => Kind::Forget("UNLISTEN"),
         other => {

@@ -17,7 +17,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (
         "INSERT INTO threat_events (id, detected_at, threat_type, severity, indicators, confidence_score) VALUES (gen_random_uuid(), now(), 'scan', 'low', '{}', 10)",
         "22003",
-        "confidence_score",
+        "precision 3",
     ),
     (
         "INSERT INTO scaling_events (id, timestamp, scaling_type, resource_type, predicted_demand, scaling_action) VALUES (gen_random_uuid(), now(), 'up', 'cpu', '{bad', '{}')",

@@ -11,6 +11,8 @@ use std::net::TcpStream;
 use arrow::array::RecordBatch;
 use arrow::ipc::reader::StreamReader;
 use arrow::util::display::array_value_to_string;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use juno_tests::Server;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
@@ -169,7 +171,7 @@ fn queries_are_answered_in_the_format_that_accept_asks_for() {
 #[test]
 fn many_rows_arrive_whole_in_every_format() {
     let server = server();
-    let sql = "SELECT n, 'row ' || n AS name FROM generate_series(1, 40000) AS t(n)";
+    let sql = "SELECT n, 'row ' || n AS name FROM generate_series(1, 40000) AS t(n) ORDER BY n";
     let ask = |accept: &str| query(&server, sql, &json!([]), accept);
     let json = ask("application/json").json();
     assert_eq!((json["rows"].as_array().map(Vec::len), json["command"].as_str()), (Some(40_000), Some("SELECT 40000")));
@@ -233,7 +235,11 @@ fn statements_that_fail_are_problems_with_a_status_and_an_sqlstate() {
     ] {
         problem(&server, &post(body), 400, "bad-request");
     }
-    problem(&server, &post(&vec![b' '; (4 << 20) + 1]), 413, "too-large");
+    let mut bomb = GzEncoder::new(vec![], Compression::fast());
+    bomb.write_all(&vec![b' '; (4 << 20) + 1]).expect("memory takes every write");
+    let bomb = bomb.finish().expect("memory takes every write");
+    let answer = http(&server, "POST", "/api/v4/query", &[("Content-Encoding", "gzip")], &bomb);
+    problem(&server, &answer, 413, "too-large");
 }
 
 #[test]

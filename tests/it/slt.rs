@@ -15,7 +15,7 @@ struct Wire(Client);
 #[error("({}) {}", .0.code().map_or("-----", |code| code.code()), .0.as_db_error().map_or("no answer", |error| error.message()))]
 struct Failed(tokio_postgres::Error);
 
-#[sqllogictest::async_trait]
+#[async_trait::async_trait]
 impl AsyncDB for Wire {
     type Error = Failed;
     type ColumnType = DefaultColumnType;

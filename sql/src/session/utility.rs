@@ -33,6 +33,10 @@ impl Session {
                 self.settings.lock().reset(name.as_deref())?;
                 Ok(Outcome::done("RESET"))
             }
+            Kind::Discard => {
+                self.settings.lock().reset(None)?;
+                Ok(Outcome::done("DISCARD ALL"))
+            }
             Kind::Forget(tag) => Ok(Outcome::done(*tag)),
             Kind::Query(..) | Kind::Change(_) | Kind::Call(_) => {
                 Err(Error::Internal("the statement was not planned".into()))

@@ -9,7 +9,7 @@ use arrow::datatypes::{
     Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimeUnit,
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
-use juno_sql::Result;
+use juno_sql::{Error, Result};
 
 use crate::pgwire::calendar::micros;
 
@@ -38,10 +38,17 @@ pub(super) fn at(array: &dyn Array, row: usize) -> Result<Option<Time>> {
             if zone.is_some() { Time::Instant(value) } else { Time::Wall(value) }
         }
         DataType::Time32(_) | DataType::Time64(_) => Time::Clock(clock(array, row)?),
-        DataType::Duration(unit) => Time::Span(0, 0, micros(duration(array, row, *unit), *unit)?),
+        DataType::Duration(unit) => elapsed(micros(duration(array, row, *unit), *unit)?)?,
         DataType::Interval(unit) => interval(array, row, *unit),
         _ => return Ok(None),
     }))
+}
+
+/// The difference of two timestamps as PostgreSQL gives it: whole days apart from the rest.
+fn elapsed(us: i64) -> Result<Time> {
+    const DAY_US: i64 = 86_400_000_000;
+    let days = i32::try_from(us / DAY_US).map_err(|_| Error::DatetimeOutOfRange("interval out of range".to_owned()))?;
+    Ok(Time::Span(0, days, us % DAY_US))
 }
 
 fn timestamp(array: &dyn Array, row: usize, unit: TimeUnit) -> i64 {

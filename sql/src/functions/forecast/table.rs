@@ -17,8 +17,8 @@ use juno_kernels::Device;
 
 use self::arguments::Arguments;
 use super::{NAME, aggregate, step_fields};
-use crate::Error;
 use crate::functions::refusal::invalid;
+use crate::{Error, multiply};
 
 /// The column of lists between aggregate and unnesting.
 const LISTS: &str = "__forecast";
@@ -55,11 +55,11 @@ impl Table {
             .chain(step_fields().iter().map(|field| step(field.name())))
             .collect();
         let options = UnnestOptions::new().with_null_handling(NullHandling::Drop);
-        LogicalPlanBuilder::from(input)
+        let steps = LogicalPlanBuilder::from(input)
             .aggregate(keys, [lists])?
             .unnest_column_with_options(Column::from_name(LISTS), options)?
-            .project(columns)?
-            .build()
+            .build()?;
+        LogicalPlanBuilder::from(multiply::keyless(steps)?).project(columns)?.build()
     }
 }
 
