@@ -20,8 +20,11 @@ pub(crate) struct Procedure {
     /// Parameter names in order; all are optional.
     pub(crate) parameters: &'static [&'static str],
     columns: &'static [(&'static str, DataType)],
-    run: fn(&Db, &[Option<ScalarValue>]) -> Result<Vec<ArrayRef>>,
+    run: Run,
 }
+
+/// From the database and the arguments in the order of the parameters to the result's columns.
+type Run = fn(&Db, &[Option<ScalarValue>]) -> Result<Vec<ArrayRef>>;
 
 /// Every procedure.
 const PROCEDURES: &[Procedure] = &[Procedure {
@@ -44,7 +47,7 @@ fn flush(db: &Db, arguments: &[Option<ScalarValue>]) -> Result<Vec<ArrayRef>> {
         Arc::new(reports.iter().map(|report| i64::try_from(of(report)).ok()).collect::<Int64Array>())
     };
     let tables: StringArray = reports.iter().map(|report| Some(report.table.as_str())).collect();
-    Ok(vec![Arc::new(tables), count(|r| r.rows as u64), count(|r| r.parts as u64), count(|r| r.bytes as u64)])
+    Ok(vec![Arc::new(tables), count(|r| r.rows), count(|r| r.parts as u64), count(|r| r.bytes)])
 }
 
 fn text(arguments: &[Option<ScalarValue>], index: usize, name: &str) -> Result<Option<String>> {

@@ -55,7 +55,7 @@ fn share(mut slices: Vec<Slice>, partitions: usize) -> Vec<Vec<Arc<Slice>>> {
     let mut shares = vec![(0u64, Vec::new()); partitions.min(slices.len()).max(1)];
     for slice in slices {
         let least = shares.iter_mut().min_by_key(|(rows, _)| *rows).expect("there is always one share");
-        least.0 += slice.stats().rows as u64;
+        least.0 += slice.stats().rows;
         least.1.push(Arc::new(slice));
     }
     shares.into_iter().map(|(_, slices)| slices).collect()

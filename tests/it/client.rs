@@ -33,9 +33,11 @@ impl Answer {
 /// Any HTTP request; every status is an answer.
 pub(crate) fn http(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let request = headers.iter().fold(ureq::http::Request::builder().method(method).uri(server.url(path)), |request, (name, value)| {
-        request.header(*name, *value)
-    });
+    let request = headers
+        .iter()
+        .fold(ureq::http::Request::builder().method(method).uri(server.url(path)), |request, (name, value)| {
+            request.header(*name, *value)
+        });
     let mut response = agent.run(request.body(body).expect("a request")).expect("an answer");
     let headers = response.headers().clone();
     let body = response.body_mut().with_config().limit(256 << 20).read_to_vec().expect("a body");
@@ -56,7 +58,8 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     pub(crate) fn connect(server: &Server) -> Postgres {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let config = format!("host=127.0.0.1 port={} user=anyone dbname=juno", server.pg_port());
         let (client, connection) = runtime.block_on(tokio_postgres::connect(&config, NoTls)).expect("a connection");
         runtime.spawn(connection);
@@ -70,11 +73,12 @@ impl Postgres {
 
     /// The rows of a statement as text, `|` between columns and `NULL` for null.
     pub(crate) fn rows(&self, sql: &str) -> Vec<String> {
-        let messages = self.run(async |client| client.simple_query(sql).await).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let messages =
+            self.run(async |client| client.simple_query(sql).await).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         let row = |message: SimpleQueryMessage| match message {
-            SimpleQueryMessage::Row(row) => {
-                Some((0..row.len()).map(|column| row.get(column).unwrap_or("NULL").to_owned()).collect::<Vec<_>>().join("|"))
-            }
+            SimpleQueryMessage::Row(row) => Some(
+                (0..row.len()).map(|column| row.get(column).unwrap_or("NULL").to_owned()).collect::<Vec<_>>().join("|"),
+            ),
             _ => None,
         };
         messages.into_iter().filter_map(row).collect()
@@ -92,7 +96,8 @@ impl Postgres {
         match self.run(async |client| client.simple_query(sql).await) {
             Ok(_) => panic!("{sql} did not fail"),
             Err(error) => {
-                let error = error.as_db_error().unwrap_or_else(|| panic!("{sql}: {error:?} is no error of the database"));
+                let error =
+                    error.as_db_error().unwrap_or_else(|| panic!("{sql}: {error:?} is no error of the database"));
                 (error.code().code().to_owned(), error.message().to_owned())
             }
         }

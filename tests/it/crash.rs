@@ -41,15 +41,31 @@ fn a_killed_server_keeps_every_acknowledged_batch_whole() {
     for round in 0..ROUNDS {
         server.run().unwrap_or_else(|error| panic!("round {round}: {error:#}"));
         check(&server, round, &acknowledged.lock().expect("no writer panicked"), batch.load(Ordering::Relaxed));
-        write_until_killed(&mut server, &batch, &acknowledged, 1 + seeded.next() % ACKNOWLEDGED_MAX, seeded.next() % 2 == 0);
+        write_until_killed(
+            &mut server,
+            &batch,
+            &acknowledged,
+            1 + seeded.next() % ACKNOWLEDGED_MAX,
+            seeded.next().is_multiple_of(2),
+        );
     }
     server.run().expect("the last start");
     let acknowledged = acknowledged.into_inner().expect("no writer panicked");
     check(&server, ROUNDS, &acknowledged, batch.load(Ordering::Relaxed));
-    assert!(acknowledged.len() as u64 >= ROUNDS, "only {} batches were acknowledged in {ROUNDS} rounds", acknowledged.len());
+    assert!(
+        acknowledged.len() as u64 >= ROUNDS,
+        "only {} batches were acknowledged in {ROUNDS} rounds",
+        acknowledged.len()
+    );
 }
 
-fn write_until_killed(server: &mut Server, batch: &AtomicU64, acknowledged: &Mutex<HashSet<u64>>, until: u64, flush: bool) {
+fn write_until_killed(
+    server: &mut Server,
+    batch: &AtomicU64,
+    acknowledged: &Mutex<HashSet<u64>>,
+    until: u64,
+    flush: bool,
+) {
     let (tell, told) = mpsc::channel();
     let pid = server.pid();
     std::thread::scope(|scope| {
@@ -58,7 +74,8 @@ fn write_until_killed(server: &mut Server, batch: &AtomicU64, acknowledged: &Mut
             scope.spawn(move || {
                 loop {
                     let id = batch.fetch_add(1, Ordering::Relaxed);
-                    let lines: String = (0..BATCH_ROWS).map(|row| format!("crash,batch=b{id} row={row}i {}\n", row * 1_000)).collect();
+                    let lines: String =
+                        (0..BATCH_ROWS).map(|row| format!("crash,batch=b{id} row={row}i {}\n", row * 1_000)).collect();
                     // A refused connection is the end that was asked for.
                     match ureq::post(server.url("/write?precision=us")).send(lines) {
                         Ok(answer) if answer.status() == 204 => {
@@ -73,9 +90,11 @@ fn write_until_killed(server: &mut Server, batch: &AtomicU64, acknowledged: &Mut
         }
         if flush {
             let server = &*server;
-            scope.spawn(move || {
-                while ureq::post(server.url("/api/v4/query")).send(r#"{"sql": "CALL flush()"}"#).is_ok() {}
-            });
+            scope.spawn(
+                move || {
+                    while ureq::post(server.url("/api/v4/query")).send(r#"{"sql": "CALL flush()"}"#).is_ok() {}
+                },
+            );
         }
         drop(tell);
         for _ in 0..until {
@@ -104,7 +123,11 @@ fn check(server: &Server, round: u64, acknowledged: &HashSet<u64>, sent: u64) {
     }
     for (id, whole) in found {
         assert!(id < sent, "round {round}: batch {id} was never sent");
-        assert_eq!(whole, (BATCH_ROWS, BATCH_ROWS * (BATCH_ROWS - 1) / 2), "round {round}: batch {id} is there by half");
+        assert_eq!(
+            whole,
+            (BATCH_ROWS, BATCH_ROWS * (BATCH_ROWS - 1) / 2),
+            "round {round}: batch {id} is there by half"
+        );
     }
     let health = http(server, "GET", "/readyz", &[], b"");
     assert_eq!(health.status, 200, "round {round}: {}", health.text());

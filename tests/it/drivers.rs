@@ -17,7 +17,10 @@ fn has_psql() -> bool {
 /// A Python that has a module, or none.
 fn python(module: &str) -> Option<String> {
     let python = std::env::var("JUNO_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
-    let found = Command::new(&python).args(["-c", &format!("import {module}")]).output().is_ok_and(|output| output.status.success());
+    let found = Command::new(&python)
+        .args(["-c", &format!("import {module}")])
+        .output()
+        .is_ok_and(|output| output.status.success());
     if !found {
         skip(&format!("{python} has no module {module}"), "JUNO_REQUIRE_CLIENTS");
     }
@@ -32,7 +35,14 @@ fn psql_describes_what_is_there() {
     let server = server();
     server.psql(&["-c", "CREATE TABLE cpu (time TIMESTAMPTZ, host TEXT, usage DOUBLE PRECISION)"]).expect("a table");
     let tables = server.psql(&["-c", r"\dt"]).expect("\\dt");
-    for table in ["cpu", "healing_incidents", "optimization_history", "scaling_events", "threat_events", "governance_adaptations"] {
+    for table in [
+        "cpu",
+        "healing_incidents",
+        "optimization_history",
+        "scaling_events",
+        "threat_events",
+        "governance_adaptations",
+    ] {
         assert!(tables.contains(table), "\\dt lacks {table}:\n{tables}");
     }
     let described = server.psql(&["-c", r"\d cpu"]).expect("\\d cpu");
@@ -65,7 +75,8 @@ fn psql_shows_values_and_tags_as_postgresql_does() {
                   DROP TABLE t;\n";
     let file = server.scratch("script.sql");
     std::fs::write(&file, script).expect("a file");
-    let printed = server.psql(&["--tuples-only", "--no-align", "--file", &file.display().to_string()]).expect("the script runs");
+    let printed =
+        server.psql(&["--tuples-only", "--no-align", "--file", &file.display().to_string()]).expect("the script runs");
     let lines: Vec<&str> = printed.lines().collect();
     assert_eq!(
         lines,

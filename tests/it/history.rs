@@ -7,8 +7,16 @@ use crate::server;
 
 /// A statement, the SQLSTATE it must fail with, and a word of the message.
 const REFUSED: &[(&str, &str, &str)] = &[
-    ("INSERT INTO healing_incidents VALUES (NULL, now(), 'crash', 'low', '{}', NULL, NULL, NULL, NULL, NULL)", "23502", "id"),
-    ("INSERT INTO healing_incidents (id, detected_at, incident_type, severity) VALUES (gen_random_uuid(), now(), 'crash', 'low')", "23502", "symptoms"),
+    (
+        "INSERT INTO healing_incidents VALUES (NULL, now(), 'crash', 'low', '{}', NULL, NULL, NULL, NULL, NULL)",
+        "23502",
+        "id",
+    ),
+    (
+        "INSERT INTO healing_incidents (id, detected_at, incident_type, severity) VALUES (gen_random_uuid(), now(), 'crash', 'low')",
+        "23502",
+        "symptoms",
+    ),
     (
         "INSERT INTO healing_incidents (id, detected_at, incident_type, severity, symptoms) VALUES (gen_random_uuid(), now(), 'crash', 'much too severe to be a severity', '{}')",
         "22001",
@@ -24,11 +32,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "22P02",
         "json",
     ),
-    (
-        "INSERT INTO governance_adaptations VALUES ('7', now(), 'p', '{}', '{}', 'why', NULL, NULL)",
-        "22P02",
-        "uuid",
-    ),
+    ("INSERT INTO governance_adaptations VALUES ('7', now(), 'p', '{}', '{}', 'why', NULL, NULL)", "22P02", "uuid"),
     ("INSERT INTO nowhere VALUES (1)", "42P01", "nowhere"),
     ("SELECT nothing FROM threat_events", "42703", "nothing"),
     ("SELECT nofunction(1)", "42883", "nofunction"),
@@ -51,7 +55,9 @@ fn what_is_refused_names_the_reason_and_the_sqlstate() {
         let (found, message) = postgres.error(sql);
         assert_eq!((found.as_str(), message.contains(word)), (*state, true), "{sql}: {found} {message}");
     }
-    for table in ["healing_incidents", "threat_events", "scaling_events", "governance_adaptations", "optimization_history"] {
+    for table in
+        ["healing_incidents", "threat_events", "scaling_events", "governance_adaptations", "optimization_history"]
+    {
         assert_eq!(postgres.value(&format!("SELECT count(*) FROM {table}")), "0");
     }
 }

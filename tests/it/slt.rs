@@ -53,8 +53,10 @@ impl AsyncDB for Wire {
 fn every_slt_file_holds() {
     let server = server();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("slt");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let mut files: Vec<_> = std::fs::read_dir(folder).expect("tests/slt").map(|entry| entry.expect("an entry").path()).collect();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).expect("tests/slt").map(|entry| entry.expect("an entry").path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "slt"));
     files.sort();
     assert!(!files.is_empty(), "tests/slt is empty");
@@ -68,7 +70,8 @@ fn every_slt_file_holds() {
         });
         let script = std::fs::read_to_string(&file).expect("UTF-8");
         let name = file.file_name().expect("a file").to_string_lossy().into_owned();
-        let records = sqllogictest::parse::<DefaultColumnType>(&script).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let records =
+            sqllogictest::parse::<DefaultColumnType>(&script).unwrap_or_else(|error| panic!("{name}: {error}"));
         runtime.block_on(async {
             for record in records {
                 runner.run_async(record).await.unwrap_or_else(|error| panic!("{name}: {error}"));

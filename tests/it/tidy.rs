@@ -27,8 +27,23 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
 
 /// The top level, besides dot files.
 const TOP_LEVEL: &[&str] = &[
-    "Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "benches", "clippy.toml", "deny.toml", "deploy", "docs", "engine", "kernels",
-    "migrations", "rust-toolchain.toml", "rustfmt.toml", "server", "sql", "tests",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "README.md",
+    "benches",
+    "clippy.toml",
+    "deny.toml",
+    "deploy",
+    "docs",
+    "engine",
+    "kernels",
+    "migrations",
+    "rust-toolchain.toml",
+    "rustfmt.toml",
+    "server",
+    "sql",
+    "tests",
 ];
 
 /// Names that say nothing about what is in a file.
@@ -88,7 +103,8 @@ fn parquet_is_known_by_parts_only_and_cudarc_by_devices_only() {
     let mut broken = Vec::new();
     let is_part =
         |file: &str| file.starts_with("engine/src/part") || file == "engine/src/error.rs" || file.contains("/tests/");
-    let is_device = |file: &str| file.starts_with("kernels/src/device") || file.ends_with("/cuda.rs") || file.contains("/nvrtc");
+    let is_device =
+        |file: &str| file.starts_with("kernels/src/device") || file.ends_with("/cuda.rs") || file.contains("/nvrtc");
     for (file, text) in files("engine/src", "rs") {
         if text.contains("parquet::") && !is_part(&file) {
             broken.push(format!("{file}: Parquet is known by engine/part alone"));
@@ -142,7 +158,10 @@ fn every_file_says_what_it_is_and_stays_short() {
     }
     let long = all.iter().filter(|(_, text)| text.lines().count() > FILE_LINES_USUAL_MAX).count();
     if long * 10 > all.len() {
-        broken.push(format!("{long} of {} files have more than {FILE_LINES_USUAL_MAX} lines: at most one in ten may", all.len()));
+        broken.push(format!(
+            "{long} of {} files have more than {FILE_LINES_USUAL_MAX} lines: at most one in ten may",
+            all.len()
+        ));
     }
     none(broken);
 }
@@ -153,7 +172,9 @@ fn library_files_state_an_invariant() {
         .iter()
         .flat_map(|folder| files(folder, "rs"))
         .filter(|(file, _)| !file.ends_with("tests.rs") && !file.contains("/tests/"))
-        .filter(|(_, text)| !text.lines().take_while(|line| line.starts_with("//!")).any(|line| line.contains("**Invariant:**")))
+        .filter(|(_, text)| {
+            !text.lines().take_while(|line| line.starts_with("//!")).any(|line| line.contains("**Invariant:**"))
+        })
         .map(|(file, _)| format!("{file}: the //! text must hold an **Invariant:** sentence"))
         .collect();
     none(broken);
@@ -173,7 +194,8 @@ fn the_top_level_is_what_it_was_agreed_to_be() {
 
 #[test]
 fn migrations_are_numbered_without_gaps() {
-    let mut names: Vec<String> = files("migrations", "sql").into_iter().map(|(file, _)| file.replace("migrations/", "")).collect();
+    let mut names: Vec<String> =
+        files("migrations", "sql").into_iter().map(|(file, _)| file.replace("migrations/", "")).collect();
     names.sort();
     let broken = names
         .iter()

@@ -103,7 +103,9 @@ impl Server {
         // Both pipes are read on, so that the server never waits for a reader.
         let errors = child.stderr.take().context("stderr is piped")?;
         std::thread::spawn(move || lines.for_each(drop));
-        std::thread::spawn(move || BufReader::new(errors).lines().map_while(Result::ok).for_each(|line| eprintln!("juno: {line}")));
+        std::thread::spawn(move || {
+            BufReader::new(errors).lines().map_while(Result::ok).for_each(|line| eprintln!("juno: {line}"))
+        });
         self.child = Some(child);
         Ok(())
     }
@@ -166,8 +168,14 @@ impl Server {
     /// Where psql is missing or ends with an error; the text holds what it printed.
     pub fn psql(&self, args: &[&str]) -> Result<String> {
         let port = self.pg_port.to_string();
-        let connect = ["--no-psqlrc", "--host", "127.0.0.1", "--port", &port, "--username", "anyone", "--dbname", "juno"];
-        let output = Command::new("psql").args(connect).args(["--set", "ON_ERROR_STOP=1"]).args(args).output().context("psql")?;
+        let connect =
+            ["--no-psqlrc", "--host", "127.0.0.1", "--port", &port, "--username", "anyone", "--dbname", "juno"];
+        let output = Command::new("psql")
+            .args(connect)
+            .args(["--set", "ON_ERROR_STOP=1"])
+            .args(args)
+            .output()
+            .context("psql")?;
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success(), "psql {args:?} ended with {}: {err}", output.status);
         Ok(format!("{out}{err}"))
