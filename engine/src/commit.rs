@@ -86,6 +86,8 @@ impl Committer {
     fn commit(&mut self, group: Vec<Request>) {
         let mut state = State::clone(&self.store.state());
         let mut planned = Vec::with_capacity(group.len());
+        // Answered last: what a request lost to may be of the same group, and must be visible when the loser looks for it.
+        let mut refused = Vec::new();
         for Request { body, reply } in group {
             if matches!(body, Body::Rotate) {
                 self.log.rotate();
@@ -93,16 +95,18 @@ impl Committer {
             let plan = self.store.check_writable().and_then(|()| plan(&mut state, body));
             match plan {
                 Ok((entries, changes)) => planned.push(Planned { sequence: state.sequence, entries, changes, reply }),
-                Err(error) => answer(&reply, Err(error)),
+                Err(error) => refused.push((reply, error)),
             }
         }
         if let Err(error) = self.write(&planned) {
             self.store.poison(&error);
             planned.iter().for_each(|p| answer(&p.reply, self.store.check_writable().map(|()| 0)));
+            refused.into_iter().for_each(|(reply, error)| answer(&reply, Err(error)));
             return;
         }
         let touched = self.publish(&mut planned);
         planned.iter().for_each(|p| answer(&p.reply, Ok(p.sequence)));
+        refused.into_iter().for_each(|(reply, error)| answer(&reply, Err(error)));
         touched.iter().for_each(|&id| merge_small_runs(&self.store, id));
     }
 

@@ -6,6 +6,7 @@ pub(crate) mod accept;
 pub(crate) mod answer;
 pub(crate) mod body;
 mod health;
+mod linger;
 pub(crate) use health::exposition;
 pub(crate) mod problem;
 mod query;

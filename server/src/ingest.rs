@@ -12,11 +12,12 @@ pub(crate) mod shape;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use juno_sql::Incoming;
+use juno_sql::engine::Catalog;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -38,6 +39,8 @@ const UPLOAD_BYTES_MAX: usize = 256 << 20;
 const UPLOAD_ROWS_MAX: usize = 10_000_000;
 /// Bad lines that an answer lists; all are counted.
 const LISTED_LINES_MAX: usize = 100;
+/// How often a text is parsed while other writers change the tables under it.
+const PARSES_MAX: usize = 3;
 /// Parameters of InfluxDB clients that mean nothing here: there is one database.
 const INFLUX_PARAMETERS: &[&str] =
     &["db", "rp", "bucket", "org", "orgID", "u", "p", "consistency", "accept_partial", "no_sync"];
@@ -57,19 +60,13 @@ pub(crate) async fn write(
         match name.as_str() {
             "precision" => precision = Precision::read(value).ok_or_else(|| odd_precision(value))?,
             other if INFLUX_PARAMETERS.contains(&other) => {}
-            other => return Err(unknown(other, "precision, db, rp, bucket, org")),
+            other => return Err(Problem::unknown_parameter(other, &["precision", "db", "rp", "bucket", "org"])),
         }
     }
     let _permit = permit(&gate).await;
     let bytes = body::read(request, &headers, WRITE_BYTES_MAX).await?;
-    let catalog = doors.session.db().catalog();
-    let now_us = gate.now_us();
-    let parsed = blocking(&doors, move || {
-        Ok(line_protocol::parse(&bytes, precision, now_us, &|name| catalog.table(name).map(|table| Known::of(table))))
-    });
-    let mut parsed = parsed.await?;
-    store_tables(&doors, &mut parsed).await?;
-    let Parsed { accepted, rejected, rejected_total, .. } = parsed;
+    let text = Text { bytes: bytes.into(), precision, now_us: gate.now_us() };
+    let Parsed { accepted, rejected, rejected_total, .. } = store_text(&doors, &text).await?;
     doors.counters.ingested("line_protocol", accepted, rejected_total);
     let Some(first) = rejected.first() else {
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -123,7 +120,7 @@ fn wanted(pairs: &Pairs) -> Result<Wanted, Problem> {
             "time" => wanted.time = Some(value.clone()),
             "tags" => wanted.tags = Some(shape::names(value)),
             "precision" => wanted.precision = Some(Precision::read(value).ok_or_else(|| odd_precision(value))?),
-            other => return Err(unknown(other, "table, time, tags, precision")),
+            other => return Err(Problem::unknown_parameter(other, &["table", "time", "tags", "precision"])),
         }
     }
     if wanted.table.is_empty() || wanted.table.len() > shape::NAME_BYTES_MAX {
@@ -163,23 +160,53 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Stores the tables of a text in one commit. Where the session refuses one of them (it is a view, or another writer was first with
-/// another type), the others are stored each on its own, and the refused table's lines count as bad.
-async fn store_tables(doors: &Doors, parsed: &mut Parsed) -> Result<(), Problem> {
-    let incoming = std::mem::take(&mut parsed.incoming);
-    match store(doors, incoming.clone()).await {
-        Err(problem) if problem.status < 500 => {}
-        done => return done,
+/// A body of line protocol.
+struct Text {
+    bytes: Bytes,
+    precision: Precision,
+    now_us: i64,
+}
+
+impl Text {
+    /// The lines as the tables of this catalog take them.
+    async fn parse(&self, doors: &Doors, catalog: &Arc<Catalog>) -> Result<Parsed, Problem> {
+        let (bytes, precision, now_us) = (self.bytes.clone(), self.precision, self.now_us);
+        let catalog = Arc::clone(catalog);
+        let known = move |name: &str| catalog.table(name).map(|table| Known::of(table));
+        blocking(doors, move || Ok(line_protocol::parse(&bytes, precision, now_us, &known))).await
     }
-    for (table, first_line) in incoming.into_iter().zip(std::mem::take(&mut parsed.first_lines)) {
-        let rows = table.rows.num_rows() as u64;
+}
+
+/// Stores a text in one commit. Where the session refuses it because another writer has settled a column meanwhile, it is parsed again,
+/// so that only the lines that do not fit are bad.
+async fn store_text(doors: &Doors, text: &Text) -> Result<Parsed, Problem> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let catalog = doors.session.db().catalog();
+        let mut parsed = text.parse(doors, &catalog).await?;
+        let incoming = std::mem::take(&mut parsed.incoming);
+        match store(doors, incoming.clone()).await {
+            Ok(()) => return Ok(parsed),
+            Err(problem) if problem.status >= 500 => return Err(problem),
+            Err(_) => {}
+        }
+        if attempts == PARSES_MAX || Arc::ptr_eq(&catalog, &doors.session.db().catalog()) {
+            return store_each(doors, incoming, parsed).await;
+        }
+    }
+}
+
+/// Stores tables each on its own: the session refuses one of them, such as a view. The lines of those that it refuses are bad.
+async fn store_each(doors: &Doors, incoming: Vec<Incoming>, mut parsed: Parsed) -> Result<Parsed, Problem> {
+    for (table, origin) in incoming.into_iter().zip(std::mem::take(&mut parsed.origins)) {
         match store(doors, vec![table]).await {
             Ok(()) => {}
-            Err(problem) if problem.status < 500 => parsed.refuse(first_line, rows, problem.detail.clone()),
+            Err(problem) if problem.status < 500 => parsed.refuse(origin, problem.detail.clone()),
             Err(problem) => return Err(problem),
         }
     }
-    Ok(())
+    Ok(parsed)
 }
 
 /// One commit on the query runtime. It runs to its end even when the client goes away.
@@ -195,11 +222,6 @@ async fn store(doors: &Doors, incoming: Vec<Incoming>) -> Result<(), Problem> {
 
 async fn permit(gate: &Gate) -> OwnedSemaphorePermit {
     Arc::clone(&gate.uploads).acquire_owned().await.expect("the semaphore is never closed")
-}
-
-fn unknown(name: &str, known: &str) -> Problem {
-    Problem::new("unknown-parameter", format!("there is no parameter \"{name}\" here; parameters are: {known}"))
-        .at(format!("?{name}"))
 }
 
 fn odd_precision(value: &str) -> Problem {

@@ -188,7 +188,7 @@ async fn answer(
 async fn one(gate: &Gate, endpoint: &Endpoint, pairs: &Pairs, headers: &HeaderMap) -> Result<Response, Problem> {
     negotiate(headers, &[Format::Json])?;
     if let Some((name, _)) = pairs.first() {
-        return Err(filter::unknown(name, &[]));
+        return Err(Problem::unknown_parameter(name, &[]));
     }
     let table = answer::collect(gate, Job { sql: endpoint.sql.into(), values: vec![], types: vec![] }).await?;
     let (mut out, mut first) = (String::new(), true);

@@ -40,7 +40,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("SELECT 1 / 0", "22012", "zero"),
     ("CREATE TABLE threat_events (a INT)", "42P07", "threat_events"),
     ("CREATE TABLE t (a NOSUCHTYPE)", "42704", "NOSUCHTYPE"),
-    ("CREATE TABLE t (a INT, a INT)", "42P16", "more than once"),
+    ("CREATE TABLE t (a INT, a INT)", "42701", "more than once"),
     ("INSERT INTO threat_events (nothing) VALUES (1)", "42703", "nothing"),
     ("COPY threat_events FROM STDIN", "0A000", "COPY"),
     ("CALL nothing()", "42883", "nothing"),

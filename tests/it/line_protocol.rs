@@ -78,6 +78,7 @@ fn every_kind_of_value_and_every_escape_is_stored_as_written() {
     assert_eq!(row, ["va l,u=e|say \"hi\" \\ , = back|-3|t|f|-1500"]);
     let unsigned = http(&server, "POST", "/api/v4/query", &[], br#"{"sql": "SELECT u FROM \"esc,a b\""}"#).json();
     assert_eq!(unsigned["rows"], json!([[u64::MAX]]));
+    assert_eq!(postgres.value("SELECT u FROM \"esc,a b\""), u64::MAX.to_string());
     assert_eq!(postgres.rows("SELECT \"Ort\", lage, grad FROM \"Wetter\""), ["Zürich|☀\nund warm|21"]);
 }
 
@@ -257,10 +258,58 @@ fn bodies_over_the_limit_are_413_before_and_after_gunzip() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer before the body was sent");
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("64 MiB"), "{answer}");
+    let unzipped = write(&server, &lines);
+    assert_eq!(problem(&unzipped), (413, "too-large".into()), "a client sees it that sends all before it reads");
     let postgres = Postgres::connect(&server);
     assert_eq!(tables(&postgres, "g"), "0");
     stored(&server, "/write", "g v=1 1000");
     assert_eq!(postgres.value("SELECT count(*) FROM g"), "1");
+}
+
+#[test]
+fn lines_of_one_point_in_one_body_are_merged_and_a_later_body_replaces_the_point() {
+    let server = server();
+    stored(&server, "/write?precision=s", "system,host=a load1=0.5,load5=0.25 10\nsystem,host=b load1=7 10");
+    stored(
+        &server,
+        "/write?precision=s",
+        "system,host=c load1=1,load5=2 20\nsystem,host=d load1=3 20\nsystem,host=c uptime=60i 20\n\
+         system,host=c uptime_format=\"1 min\",load5=4 20\nsystem load1=5 20\nsystem uptime=70i 20",
+    );
+    let postgres = Postgres::connect(&server);
+    let rows =
+        || postgres.rows("SELECT host, load1, load5, uptime, uptime_format FROM system ORDER BY time, host NULLS LAST");
+    let wanted =
+        ["a|0.5|0.25|NULL|NULL", "b|7|NULL|NULL|NULL", "c|1|4|60|1 min", "d|3|NULL|NULL|NULL", "NULL|5|NULL|70|NULL"];
+    assert_eq!(rows(), wanted);
+    postgres.rows("CALL flush()");
+    stored(&server, "/write?precision=s", "system,host=a load1=9 10");
+    assert_eq!(rows()[0], "a|9|NULL|NULL|NULL", "a later body replaces the whole point");
+    let partial = write(&server, "scaling_history v=1 1000\nscaling_history w=1 1000\nm v=1 1000\nm w=2 1000").json();
+    let counts = (&partial["accepted"], &partial["rejected"], &partial["line"]);
+    assert_eq!(counts, (&json!(2), &json!(2), &json!(1)), "lines are counted, not points");
+    assert_eq!(postgres.rows("SELECT v, w FROM m"), ["1|2"]);
+}
+
+#[test]
+fn a_column_that_another_writer_settles_costs_only_the_lines_that_do_not_fit() {
+    let server = server();
+    for round in 0..12 {
+        stored(&server, "/write", &format!("race{round} first=1 1"));
+        std::thread::scope(|scope| {
+            for (writer, v) in ["1i", "1.5", "\"x\"", "t"].into_iter().enumerate() {
+                let server = &server;
+                scope.spawn(move || {
+                    let (own, shared) = (writer + 1, writer + 11);
+                    let lines = format!("race{round} own=1 {own}000\nrace{round} v={v} {shared}000");
+                    let answer = write(server, &lines);
+                    assert!([204, 400].contains(&answer.status), "{}: {}", answer.status, answer.text());
+                });
+            }
+        });
+        let postgres = Postgres::connect(&server);
+        assert_eq!(postgres.value(&format!("SELECT count(own) FROM race{round}")), "4", "round {round}");
+    }
 }
 
 #[test]

@@ -129,6 +129,16 @@ fn probes_answer_and_metrics_count_what_happened() {
     let scrape = [("Accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1")];
     let again = samples(&http(&server, "GET", "/api/v4/operations/metrics", &scrape, b"").text());
     assert!(found.keys().all(|key| again.contains_key(key)), "the endpoint lacks samples of /metrics");
+    for path in ["/metrics", "/api/v4/operations/metrics"] {
+        let older = http(&server, "GET", path, &[("Accept", "text/plain; version=0.0.4")], b"");
+        assert_eq!(
+            (older.status, older.content_type.as_str()),
+            (200, "text/plain; version=0.0.4; charset=utf-8"),
+            "{path}"
+        );
+        let text = older.text();
+        assert!(text.contains("# TYPE juno_statements_total counter\n") && !text.contains("# EOF"), "{text}");
+    }
 }
 
 #[test]
@@ -240,6 +250,32 @@ fn statements_that_fail_are_problems_with_a_status_and_an_sqlstate() {
     let bomb = bomb.finish().expect("memory takes every write");
     let answer = http(&server, "POST", "/api/v4/query", &[("Content-Encoding", "gzip")], &bomb);
     problem(&server, &answer, 413, "too-large");
+    let long = vec![b' '; 20 << 20];
+    problem(&server, &post(&long), 413, "too-large");
+    let early = http(&server, "PUT", "/api/v4/query", &[], &long);
+    problem(&server, &early, 405, "method-not-allowed");
+    let answer = http(&server, "POST", "/api/v4/query?limit=1", &[], br#"{"sql": "SELECT 1"}"#);
+    let unknown = problem(&server, &answer, 400, "unknown-parameter");
+    assert_eq!(unknown["errors"][0]["pointer"], "?limit");
+}
+
+#[test]
+fn commands_are_tagged_as_postgresql_tags_them_and_null_is_an_empty_field() {
+    let server = server();
+    assert_eq!(http(&server, "POST", "/write", &[], b"m v=1 1000").status, 204);
+    for (sql, command) in [
+        ("CALL flush()", "CALL"),
+        ("SELECT 1 AS a", "SELECT 1"),
+        ("SELECT 1 WHERE false", "SELECT 0"),
+        ("SHOW timezone", "SHOW"),
+        ("CREATE TABLE c (a INT PRIMARY KEY)", "CREATE TABLE"),
+        ("INSERT INTO c VALUES (1), (2)", "INSERT 0 2"),
+    ] {
+        let answer = query(&server, sql, &json!([]), "application/json");
+        assert_eq!(answer.json()["command"], command, "{sql}: {}", answer.text());
+    }
+    let csv = query(&server, "SELECT NULL AS n, '' AS t, 1 AS a", &json!([]), "text/csv");
+    assert_eq!(csv.text(), "n,t,a\r\n,\"\",1\r\n");
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub(crate) enum Format {
     Parquet,
     /// `application/openmetrics-text`
     OpenMetrics,
+    /// `text/plain; version=0.0.4`
+    Prometheus,
 }
 
 impl Format {
@@ -36,6 +38,7 @@ impl Format {
             Format::Ndjson => "application/x-ndjson",
             Format::Parquet => "application/vnd.apache.parquet",
             Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
         }
     }
 
@@ -47,7 +50,8 @@ impl Format {
             Format::Csv => &["text/csv"],
             Format::Ndjson => &["application/x-ndjson", "application/ndjson", "application/jsonl"],
             Format::Parquet => &["application/vnd.apache.parquet", "application/x-parquet"],
-            Format::OpenMetrics => &["application/openmetrics-text", "text/plain"],
+            Format::OpenMetrics => &["application/openmetrics-text"],
+            Format::Prometheus => &["text/plain"],
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::family::Family;
@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 
 use super::Gate;
-use super::accept::Format;
+use super::accept::{Format, negotiate};
 
 /// The process is alive and its I/O runtime answers.
 pub(super) async fn healthz() -> Response {
@@ -38,12 +38,38 @@ pub(super) async fn readyz(State(gate): State<Arc<Gate>>) -> Response {
 }
 
 /// Everything countable, as OpenMetrics text.
-pub(super) async fn metrics(State(gate): State<Arc<Gate>>) -> Response {
-    ([(header::CONTENT_TYPE, Format::OpenMetrics.content_type())], exposition(&gate)).into_response()
+pub(super) async fn metrics(State(gate): State<Arc<Gate>>, headers: HeaderMap) -> Response {
+    let format = negotiate(&headers, &[Format::OpenMetrics, Format::Prometheus]).unwrap_or(Format::OpenMetrics);
+    exposition(&gate, format)
 }
 
-/// The OpenMetrics document.
-pub(crate) fn exposition(gate: &Gate) -> String {
+/// The document of all metrics, as OpenMetrics or as Prometheus's older text.
+pub(crate) fn exposition(gate: &Gate, format: Format) -> Response {
+    let text = open_metrics(gate);
+    let text = if format == Format::Prometheus { older(&text) } else { text };
+    ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
+}
+
+/// An OpenMetrics document in version 0.0.4 of the text format, whose counters are named as their samples are.
+fn older(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut lines = text.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT ")).peekable();
+    while let Some(line) = lines.next() {
+        let family = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' '));
+        let counter = line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" counter"));
+        match (family, counter) {
+            (Some((name, help)), _) if lines.peek() == Some(&format!("# TYPE {name} counter").as_str()) => {
+                out.push_str(&format!("# HELP {name}_total {help}"));
+            }
+            (_, Some(name)) => out.push_str(&format!("# TYPE {name}_total counter")),
+            _ => out.push_str(line),
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn open_metrics(gate: &Gate) -> String {
     let mut out = String::new();
     gate.counters.encode(&mut out);
     let mut registry = Registry::with_prefix("juno");
@@ -69,4 +95,18 @@ pub(crate) fn exposition(gate: &Gate) -> String {
     }
     text::encode(&mut out, &registry).expect("a String takes every write");
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_text_names_counters_as_their_samples_and_has_no_end_mark() {
+        let text = "# HELP a Things.\n# TYPE a counter\na_total 1\n# HELP s_seconds Time.\n# TYPE s_seconds gauge\n\
+                    # UNIT s_seconds seconds\ns_seconds 2\n# EOF\n";
+        let wanted = "# HELP a_total Things.\n# TYPE a_total counter\na_total 1\n# HELP s_seconds Time.\n\
+                      # TYPE s_seconds gauge\ns_seconds 2\n";
+        assert_eq!(older(text), wanted);
+    }
 }

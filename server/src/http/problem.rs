@@ -75,6 +75,13 @@ impl Problem {
         )
     }
 
+    /// A query parameter that the endpoint does not take.
+    pub(crate) fn unknown_parameter(name: &str, known: &[&str]) -> Problem {
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let detail = format!("there is no parameter \"{name}\" here; parameters are: {known}");
+        Problem::new("unknown-parameter", detail).at(format!("?{name}"))
+    }
+
     /// A statement's error.
     pub(crate) fn sql(error: &juno_sql::Error) -> Problem {
         let slug = crate::error::slug(error);

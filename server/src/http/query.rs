@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Query as Parameters, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
@@ -32,9 +32,13 @@ struct Query {
 /// The handler.
 pub(super) async fn query(
     State(gate): State<Arc<Gate>>,
+    Parameters(pairs): Parameters<Vec<(String, String)>>,
     headers: HeaderMap,
     request: Body,
 ) -> Result<Response, Problem> {
+    if let Some((name, _)) = pairs.first() {
+        return Err(Problem::unknown_parameter(name, &[]));
+    }
     let format = negotiate(&headers, Format::ROWS)?;
     let bytes = body::read(request, &headers, BODY_BYTES_MAX).await?;
     let query: Query = serde_json::from_slice(&bytes).map_err(|error| {

@@ -1,4 +1,4 @@
-//! What happens around every request: its id, the last touch on a problem, the count of its status.
+//! What happens around every request: its id, what is left of its body, the last touch on a problem, the count of its status.
 //!
 //! **Invariant:** knows no route.
 
@@ -9,8 +9,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::Gate;
 use super::problem::Problem;
+use super::{Gate, linger};
 use crate::telemetry::Door;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -22,7 +22,9 @@ pub(super) async fn around(State(gate): State<Arc<Gate>>, request: Request, next
     let id = request_id(request.headers()).unwrap_or_else(|| gate.system.uuid_v7().to_string());
     let trace_id = trace_id(request.headers()).unwrap_or_else(|| id.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = next.run(request).await;
+    let (head, body) = request.into_parts();
+    let body = linger::lingering(body, &head.headers);
+    let mut response = next.run(Request::from_parts(head, body)).await;
     if let Some(mut problem) = response.extensions_mut().remove::<Problem>() {
         problem.instance = Some(path.clone());
         problem.trace_id = Some(trace_id);

@@ -5,8 +5,11 @@
 //!
 //! Source: <https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/>.
 //!
+//! Lines of one text with the same table, tags and time are one row, as they are one point in InfluxDB.
+//!
 //! **Invariant:** pure; a line adds all of its values or none.
 
+mod point;
 mod rows;
 
 use std::collections::HashMap;
@@ -32,13 +35,22 @@ pub(crate) struct Rejected {
     pub(crate) message: String,
 }
 
+/// The lines of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// The number of the first one.
+    pub(crate) first: u64,
+    /// How many there are; several may be one row.
+    pub(crate) count: u64,
+}
+
 /// What a text held.
 #[derive(Debug, Default)]
 pub(crate) struct Parsed {
     /// One batch per table.
     pub(crate) incoming: Vec<Incoming>,
-    /// The first line of each of these batches.
-    pub(crate) first_lines: Vec<u64>,
+    /// Where each of these batches comes from.
+    pub(crate) origins: Vec<Origin>,
     /// Lines in these batches.
     pub(crate) accepted: u64,
     /// The first bad lines.
@@ -87,10 +99,10 @@ pub(crate) fn parse_part(text: &[u8], last: bool, precision: Precision, now_us: 
     }
     parsed.consumed = at.min(text.len());
     for rows in tables.rows {
-        let first_line = rows.first_line;
+        let origin = Origin { first: rows.first_line, count: rows.accepted() };
         if let Some(incoming) = rows.finish() {
             parsed.incoming.push(incoming);
-            parsed.first_lines.push(first_line);
+            parsed.origins.push(origin);
         }
     }
     parsed
@@ -98,11 +110,11 @@ pub(crate) fn parse_part(text: &[u8], last: bool, precision: Precision, now_us: 
 
 impl Parsed {
     /// Counts the lines of a table that could not be stored as bad, under the first of them.
-    pub(crate) fn refuse(&mut self, line: u64, lines: u64, message: String) {
-        self.accepted -= lines;
-        self.rejected_total += lines;
-        let at = self.rejected.partition_point(|bad| bad.line < line);
-        self.rejected.insert(at, Rejected { line, message });
+    pub(crate) fn refuse(&mut self, lines: Origin, message: String) {
+        self.accepted -= lines.count;
+        self.rejected_total += lines.count;
+        let at = self.rejected.partition_point(|bad| bad.line < lines.first);
+        self.rejected.insert(at, Rejected { line: lines.first, message });
     }
 
     fn reject(&mut self, message: String) {

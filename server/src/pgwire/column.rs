@@ -101,8 +101,8 @@ impl WireType {
                 let modifier = ((i32::from(*precision) << 16) | (i32::from(*scale) & 0x7ff)) + 4;
                 Ok(WireType { kind: Type::NUMERIC, modifier })
             }
-            // row_number() and its like: bigint in PostgreSQL. A value beyond it is an error, never wrapped.
-            DataType::UInt64 => plain(Type::INT8),
+            // The only type that holds all of its values.
+            DataType::UInt64 => plain(Type::NUMERIC),
             DataType::Null => plain(Type::TEXT),
             list if element(list).is_some() => plain(array_of(list)?),
             DataType::Struct(_) => plain(Type::RECORD),
@@ -243,7 +243,7 @@ mod tests {
     fn unsigned_integers_widen_and_dictionaries_are_their_values() {
         let oid = |kind: DataType| oid_and_modifier(&Field::new("c", kind, true)).0;
         assert_eq!([oid(DataType::UInt8), oid(DataType::UInt16), oid(DataType::UInt32)], [21, 23, 20]);
-        assert_eq!(oid(DataType::UInt64), 20);
+        assert_eq!(oid(DataType::UInt64), 1700);
         assert_eq!(oid(DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))), 25);
         let inner = DataType::List(FieldRef::new(Field::new_list_field(DataType::Float64, true)));
         assert_eq!(oid(inner.clone()), 1022);

@@ -154,9 +154,14 @@ fn decimal(text: &str, target: &DataType) -> Result<ScalarValue> {
             fit(float(text, &Type::NUMERIC)?, target, || invalid(&Type::NUMERIC, text))
         }
         kind if kind.is_integer() => {
-            let whole = numeric::parse(text, 19, 0)?;
-            let whole = i64::try_from(whole).map_err(|_| Error::NumericOutOfRange("bigint out of range".to_owned()))?;
-            fit(ScalarValue::Int64(Some(whole)), target, || invalid(&Type::NUMERIC, text))
+            let whole = numeric::parse(text, 20, 0)?;
+            let value = match kind {
+                DataType::UInt64 => u64::try_from(whole).map(|whole| ScalarValue::UInt64(Some(whole))),
+                _ => i64::try_from(whole).map(|whole| ScalarValue::Int64(Some(whole))),
+            };
+            let value = value
+                .map_err(|_| Error::NumericOutOfRange(format!("parameter value {text} does not fit type {kind}")))?;
+            fit(value, target, || invalid(&Type::NUMERIC, text))
         }
         _ => fit(ScalarValue::Utf8(Some(text.to_owned())), target, || invalid(&Type::NUMERIC, text)),
     }

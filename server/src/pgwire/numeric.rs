@@ -3,7 +3,7 @@
 //! **Invariant:** no value passes through floating point here; what is written is exactly what was stored.
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type};
+use arrow::datatypes::{DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, UInt64Type};
 use bytes::{Buf, BufMut, BytesMut};
 use juno_sql::{Error, Result};
 
@@ -23,13 +23,14 @@ pub(super) struct Decimal {
 }
 
 impl Decimal {
-    /// The value of a decimal array at `row`; None where the array holds no decimals.
+    /// The value at `row` of an array of decimals, or of integers that only a numeric holds; None where it is another array.
     pub(super) fn of(array: &dyn Array, row: usize) -> Option<Decimal> {
         let (unscaled, scale) = match array.data_type() {
             DataType::Decimal32(_, scale) => (array.as_primitive::<Decimal32Type>().value(row).to_string(), *scale),
             DataType::Decimal64(_, scale) => (array.as_primitive::<Decimal64Type>().value(row).to_string(), *scale),
             DataType::Decimal128(_, scale) => (array.as_primitive::<Decimal128Type>().value(row).to_string(), *scale),
             DataType::Decimal256(_, scale) => (array.as_primitive::<Decimal256Type>().value(row).to_string(), *scale),
+            DataType::UInt64 => (array.as_primitive::<UInt64Type>().value(row).to_string(), 0),
             _ => return None,
         };
         Some(Decimal::new(&unscaled, scale))

@@ -113,13 +113,6 @@ fn read(filter: &Filter, text: &str, now_us: i64) -> Result<Value, Problem> {
     found.ok_or_else(|| invalid(filter.name, text, wanted))
 }
 
-/// The problem of a parameter that the endpoint does not take.
-pub(super) fn unknown(name: &str, known: &[&str]) -> Problem {
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    Problem::new("unknown-parameter", format!("there is no parameter \"{name}\" here; parameters are: {known}"))
-        .at(format!("?{name}"))
-}
-
 /// The problem of a parameter whose text says nothing.
 pub(super) fn invalid(name: &str, text: &str, wanted: &str) -> Problem {
     Problem::new("invalid-parameter-value", format!("{name}=\"{text}\" is not {wanted}")).at(format!("?{name}"))

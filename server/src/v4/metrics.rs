@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use arrow::array::{Array, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampMicrosecondType};
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use juno_sql::engine::TableSchema;
 use serde_json::{Value, json};
 
 use self::fill::Fill;
 use super::Pairs;
-use super::filter::{Conditions, Kind, invalid, unknown};
+use super::filter::{Conditions, Kind, invalid};
 use super::page::single;
 use super::range::{self, Range};
 use crate::http::Gate;
@@ -62,9 +62,9 @@ struct Ask {
 
 /// The handler.
 pub(super) async fn series(gate: &Gate, pairs: Pairs, headers: &HeaderMap, now_us: i64) -> Result<Response, Problem> {
-    if negotiate(headers, &[Format::Json, Format::OpenMetrics])? == Format::OpenMetrics {
-        let text = crate::http::exposition(gate);
-        return Ok(([(header::CONTENT_TYPE, Format::OpenMetrics.content_type())], text).into_response());
+    let format = negotiate(headers, &[Format::Json, Format::OpenMetrics, Format::Prometheus])?;
+    if format != Format::Json {
+        return Ok(crate::http::exposition(gate, format));
     }
     let ask = read(&pairs, now_us)?;
     let metrics: Vec<&str> =
@@ -133,7 +133,7 @@ fn statement(ask: &Ask, metric: &str, schema: &TableSchema, pairs: &Pairs) -> Re
     }
     let known: Vec<&str> = PARAMETERS.iter().copied().chain(tags.iter().copied()).collect();
     if let Some((name, _)) = pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-        return Err(unknown(name, &known));
+        return Err(Problem::unknown_parameter(name, &known));
     }
     if let Some(name) = ask.group_by.iter().find(|name| !tags.contains(&name.as_str())) {
         return Err(invalid(

@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
 use super::Pairs;
-use super::filter::{Conditions, Filter, Kind, invalid, unknown};
+use super::filter::{Conditions, Filter, Kind, invalid};
 use super::range::{Range, rfc3339};
 use crate::http::Gate;
 use crate::http::accept::{Format, negotiate};
@@ -96,7 +96,7 @@ pub(super) async fn page(
 fn read(list: &List<'_>, pairs: &Pairs, now_us: i64) -> Result<Request, Problem> {
     let known: Vec<&str> = list.filters.iter().map(|filter| filter.name).chain(PARAMETERS.iter().copied()).collect();
     if let Some((name, _)) = pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-        return Err(unknown(name, &known));
+        return Err(Problem::unknown_parameter(name, &known));
     }
     let limit = match single(pairs, "limit")? {
         None => LIMIT_DEFAULT,

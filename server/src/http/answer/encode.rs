@@ -53,7 +53,9 @@ impl Encoder {
             Format::Parquet => {
                 Writer::Parquet(Box::new(ArrowWriter::try_new(vec![], schema.clone(), None).map_err(parquet)?))
             }
-            Format::OpenMetrics => return Err(Error::Internal("rows have no OpenMetrics form".into())),
+            Format::OpenMetrics | Format::Prometheus => {
+                return Err(Error::Internal("rows are no metrics of the server".into()));
+            }
         };
         Ok(Encoder { schema, rows: 0, writer })
     }
@@ -89,11 +91,16 @@ impl Encoder {
         }
     }
 
-    /// Ends the answer; `tag` is the statement's command without its count.
+    /// Ends the answer; `tag` is the statement's command, to which SELECT adds the number of rows.
     pub(crate) fn finish(self, tag: &str) -> Result<Bytes> {
         Ok(match self.writer {
             Writer::Json { mut out, .. } => {
-                writeln!(out, "],\"command\":\"{tag} {}\"}}", self.rows).expect("a String takes every write");
+                out.push_str("],\"command\":");
+                match tag {
+                    "SELECT" => writeln!(out, "\"{tag} {}\"}}", self.rows),
+                    _ => writeln!(out, "\"{tag}\"}}"),
+                }
+                .expect("a String takes every write");
                 out.into()
             }
             Writer::Ndjson { out, .. } | Writer::Csv { out } => out.into(),

@@ -14,6 +14,7 @@ use arrow::record_batch::RecordBatch;
 use influxdb_line_protocol::{FieldValue, ParsedLine};
 use juno_sql::Incoming;
 
+use super::point;
 use crate::ingest::known::Known;
 use crate::ingest::shape::{COLUMNS_MAX, NAME_BYTES_MAX, TIME_NAME};
 
@@ -193,7 +194,12 @@ impl TableRows {
         if Values::new(wanted).takes(value) { Ok(wanted) } else { Err(conflict(name, wanted, given)) }
     }
 
-    /// The rows as a batch; None where there are none.
+    /// Lines that were added.
+    pub(super) fn accepted(&self) -> u64 {
+        self.times_us.len() as u64
+    }
+
+    /// One row for each point as a batch; None where there are none.
     pub(super) fn finish(self) -> Option<Incoming> {
         let rows = self.times_us.len();
         if rows == 0 {
@@ -214,7 +220,7 @@ impl TableRows {
         }
         let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
             .expect("all columns were padded to one length");
-        Some(Incoming { table: self.name, rows, time, tags })
+        Some(Incoming { table: self.name, rows: point::merged(rows), time, tags })
     }
 }
 

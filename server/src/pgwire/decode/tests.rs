@@ -88,6 +88,23 @@ fn numerics_keep_their_digits_where_the_column_is_decimal() {
 }
 
 #[test]
+fn numerics_become_unsigned_integers_whole_or_not_at_all() {
+    let wanted = ScalarValue::from(u64::MAX);
+    assert_eq!(from_text("18446744073709551615", &Type::NUMERIC, DataType::UInt64).unwrap(), wanted);
+    let binary = [0, 5, 0, 4, 0, 0, 0, 0, 0x07, 0x34, 0x1a, 0x58, 0x02, 0xe1, 0x03, 0xbb, 0x06, 0x4f];
+    assert_eq!(read(&binary, Format::Binary, &Type::NUMERIC, DataType::UInt64).unwrap(), wanted);
+    for (text, target) in [
+        ("-1", DataType::UInt64),
+        ("18446744073709551616", DataType::UInt64),
+        ("9223372036854775808", DataType::Int64),
+        ("70000", DataType::Int16),
+    ] {
+        let error = from_text(text, &Type::NUMERIC, target).unwrap_err();
+        assert!(matches!(error, Error::NumericOutOfRange(_)), "{text}: {error}");
+    }
+}
+
+#[test]
 fn texts_that_are_no_value_of_the_type_are_refused_with_its_code() {
     let code =
         |text: &str, kind: &Type, target: DataType| crate::error::sqlstate(&from_text(text, kind, target).unwrap_err());

@@ -29,7 +29,7 @@ pub(super) fn write(array: &dyn Array, row: usize, kind: &Type, out: &mut BytesM
         DataType::Float32 => out.put_f32(array.as_primitive::<Float32Type>().value(row)),
         DataType::Float64 => out.put_f64(array.as_primitive::<Float64Type>().value(row)),
         DataType::Struct(fields) => write_record(array, row, fields, out)?,
-        kind if kind.is_integer() => write_integer(array, row, out)?,
+        kind if kind.is_integer() && *kind != DataType::UInt64 => write_integer(array, row, out)?,
         kind if kind.is_temporal() => write_time(array, row, out)?,
         _ => return write_rare(array, row, out),
     }

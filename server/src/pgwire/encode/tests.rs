@@ -10,6 +10,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 use tokio_postgres::types::{FromSqlOwned, Type};
 
 use super::*;
+use crate::pgwire::numeric;
 
 /// One row of one column as the client gets it: None for a null.
 fn encoded(array: ArrayRef, metadata: &str, format: i16) -> Result<Option<Vec<u8>>> {
@@ -45,18 +46,21 @@ fn numbers_read_back_in_binary() {
     assert_eq!(binary::<i32>(UInt16Array::from(vec![65_535]), "", &Type::INT4), 65_535);
     assert_eq!(binary::<i32>(Int32Array::from(vec![i32::MIN]), "", &Type::INT4), i32::MIN);
     assert_eq!(binary::<i64>(UInt32Array::from(vec![u32::MAX]), "", &Type::INT8), i64::from(u32::MAX));
-    assert_eq!(binary::<i64>(UInt64Array::from(vec![7]), "", &Type::INT8), 7);
     assert_eq!(binary::<f32>(Float32Array::from(vec![1.5]), "", &Type::FLOAT4), 1.5);
     assert!(binary::<f64>(Float64Array::from(vec![f64::NAN]), "", &Type::FLOAT8).is_nan());
     assert!(binary::<bool>(BooleanArray::from(vec![true]), "", &Type::BOOL));
 }
 
 #[test]
-fn an_unsigned_value_beyond_bigint_is_an_error_and_never_wraps() {
-    let array: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX]));
-    for format in [0, 1] {
-        assert!(matches!(encoded(array.clone(), "", format), Err(Error::NumericOutOfRange(_))));
+fn unsigned_values_are_numeric_so_that_none_is_out_of_range() {
+    for value in [0, 7, 10_000, u64::MAX] {
+        let array: ArrayRef = Arc::new(UInt64Array::from(vec![value]));
+        assert_eq!(text(array.clone()), value.to_string());
+        let bytes = encoded(array, "", 1).unwrap().expect("not null");
+        assert_eq!(numeric::text_of_binary(&bytes).unwrap(), value.to_string());
     }
+    let list = ListArray::from_iter_primitive::<UInt64Type, _, _>(vec![Some(vec![Some(u64::MAX), None])]);
+    assert_eq!(text(list), "{18446744073709551615,NULL}");
 }
 
 #[test]
@@ -138,7 +142,7 @@ fn decimals_of_every_width_keep_their_digits() {
     let wide = Decimal128Array::from(vec![wide]).with_precision_and_scale(38, 10).unwrap();
     assert_eq!(text(wide.clone()), "1234567890123456789012345678.9012345678");
     let bytes = encoded(Arc::new(wide), "", 1).unwrap().unwrap();
-    let read = crate::pgwire::numeric::text_of_binary(&bytes).unwrap();
+    let read = numeric::text_of_binary(&bytes).unwrap();
     assert_eq!(read, "1234567890123456789012345678.9012345678");
 }
 

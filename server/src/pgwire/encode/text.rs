@@ -8,10 +8,10 @@ use arrow::array::timezone::Tz;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{
     DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
-    UInt32Type, UInt64Type,
+    UInt32Type,
 };
 use bytes::{BufMut, BytesMut};
-use juno_sql::{Error, Result};
+use juno_sql::Result;
 
 use super::time::{self, Time};
 use super::{elements, octets, present, string};
@@ -31,7 +31,7 @@ pub(super) fn write(array: &dyn Array, row: usize, zone: &Tz, out: &mut BytesMut
         DataType::Float32 => numeric::write_real(array.as_primitive::<Float32Type>().value(row), out),
         DataType::Float64 => numeric::write_double(array.as_primitive::<Float64Type>().value(row), out),
         DataType::Struct(_) => write_record(array, row, zone, out)?,
-        kind if kind.is_integer() => write_integer(array, row, out)?,
+        kind if kind.is_integer() && *kind != DataType::UInt64 => write_integer(array, row, out)?,
         kind if kind.is_temporal() => write_time(array, row, zone, out)?,
         _ => return write_rare(array, row, zone, out),
     }
@@ -62,7 +62,7 @@ fn write_integer(array: &dyn Array, row: usize, out: &mut BytesMut) -> Result<()
     Ok(())
 }
 
-/// The value of an array of integers of any width; an error where it is beyond bigint, which is what the client was told.
+/// The value of an array of integers of any width that bigint holds.
 pub(super) fn integer(array: &dyn Array, row: usize) -> Result<i64> {
     Ok(match array.data_type() {
         DataType::Int8 => array.as_primitive::<Int8Type>().value(row).into(),
@@ -72,10 +72,6 @@ pub(super) fn integer(array: &dyn Array, row: usize) -> Result<i64> {
         DataType::UInt8 => array.as_primitive::<UInt8Type>().value(row).into(),
         DataType::UInt16 => array.as_primitive::<UInt16Type>().value(row).into(),
         DataType::UInt32 => array.as_primitive::<UInt32Type>().value(row).into(),
-        DataType::UInt64 => {
-            let value = array.as_primitive::<UInt64Type>().value(row);
-            i64::try_from(value).map_err(|_| Error::NumericOutOfRange(format!("bigint out of range: {value}")))?
-        }
         other => return Err(unsendable(other)),
     })
 }
