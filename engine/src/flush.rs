@@ -12,11 +12,12 @@ use arrow::record_batch::RecordBatch;
 use crossbeam::channel::Receiver;
 
 use crate::manifest::{Edit, PartRecord};
+use crate::mark::Marks;
 use crate::memtable::{Frozen, Run};
-use crate::merge::{Columns, Gather, Merge, Piece, RunSource, Source, deleted, project};
+use crate::merge::{Columns, Gather, Merge, Piece, RunSource, Source, marks, project};
 use crate::part::Part;
 use crate::part::writer::PartWriter;
-use crate::schema::DELETED;
+use crate::schema::{DELETED, WHOLE};
 use crate::state::TableState;
 use crate::store::{Store, Watch};
 use crate::window::{self, Histogram};
@@ -153,8 +154,8 @@ fn histogram(schema: &TableSchema, runs: &[Arc<Run>]) -> Histogram {
     histogram
 }
 
-/// Writes one part of sorted runs, the oldest first; none where nothing is left of them. Deleted keys are kept only where
-/// older parts lie `below`.
+/// Writes one part of sorted runs, the oldest first; none where nothing is left of them. Marks are kept only where older
+/// parts lie `below`.
 fn write_part(
     store: &Store,
     schema: &TableSchema,
@@ -162,10 +163,12 @@ fn write_part(
     window: TimeRange,
     below: bool,
 ) -> Result<Option<Arc<Part>>> {
-    let deletes = below && runs.iter().any(|run| run.deleted.is_some());
-    let layout = Layout::new(schema, runs, deletes);
+    let deletes = below && runs.iter().any(|run| run.marks.deleted.is_some());
+    // A row over a deleted key in an older run becomes whole.
+    let wholes = below && schema.merges_fields() && runs.iter().any(|run| run.marks.any());
+    let layout = Layout::new(schema, runs, deletes, wholes);
     let source = |run: &Arc<Run>| Ok(Box::new(RunSource::new(&layout.columns, run, None)?) as Source);
-    let mut merge = Merge::new(runs.iter().map(source).collect::<Result<_>>()?, deletes);
+    let mut merge = Merge::new(&layout.columns, runs.iter().map(source).collect::<Result<_>>()?, deletes || wholes);
     let mut pieces = merge.next_pieces()?;
     if pieces.is_empty() {
         return Ok(None);
@@ -194,17 +197,18 @@ fn write_part(
     Ok(Some(Arc::new(Part::new(Arc::clone(disk), &store.parts_dir, record, Arc::clone(&store.footers)))))
 }
 
-/// The columns of a part: those that any run names, in table order, and the deletion marks behind them.
+/// The columns of a part: those that any run names, in table order, and the marks behind them.
 struct Layout {
     columns: Columns,
     gather: Gather,
     /// The part's columns.
     schema: SchemaRef,
     deletes: bool,
+    wholes: bool,
 }
 
 impl Layout {
-    fn new(table: &TableSchema, runs: &[Arc<Run>], deletes: bool) -> Self {
+    fn new(table: &TableSchema, runs: &[Arc<Run>], deletes: bool, wholes: bool) -> Self {
         let named = |name: &str| runs.iter().any(|run| run.batch.column_by_name(name).is_some());
         let wanted: Vec<usize> = (0..table.columns.len()).filter(|&i| named(&table.columns[i].name)).collect();
         let columns = Columns::new(table, &wanted);
@@ -218,20 +222,22 @@ impl Layout {
             |index: &usize| columns.indices.iter().position(|i| i == index).expect("wanted columns are carried");
         let positions = wanted.iter().map(position).collect();
         let gather = Gather::new(positions, Arc::new(Schema::new(fields.clone())));
-        if deletes {
-            fields.push(Field::new(DELETED, DataType::Boolean, false));
-        }
-        Self { columns, gather, schema: Arc::new(Schema::new(fields)), deletes }
+        let hidden = [(DELETED, deletes), (WHOLE, wholes)].into_iter().filter(|(_, there)| *there);
+        fields.extend(hidden.map(|(name, _)| Field::new(name, DataType::Boolean, false)));
+        Self { columns, gather, schema: Arc::new(Schema::new(fields)), deletes, wholes }
     }
 
     fn batch(&self, pieces: &[Piece]) -> Result<RecordBatch> {
         let batch = self.gather.batch(pieces)?;
-        if !self.deletes {
+        if !self.deletes && !self.wholes {
             return Ok(batch);
         }
         let none = || BooleanArray::from(vec![false; batch.num_rows()]);
+        let Marks { deleted, whole } = marks(pieces);
         let mut columns = batch.columns().to_vec();
-        columns.push(Arc::new(deleted(pieces).unwrap_or_else(none)) as ArrayRef);
+        for (_, marks) in [(self.deletes, deleted), (self.wholes, whole)].into_iter().filter(|(there, _)| *there) {
+            columns.push(Arc::new(marks.unwrap_or_else(none)) as ArrayRef);
+        }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 }

@@ -15,6 +15,7 @@ mod key;
 mod log;
 mod lookup;
 mod manifest;
+mod mark;
 mod memtable;
 mod merge;
 mod open;

@@ -35,8 +35,9 @@
 //! | 16..24 | the table's number, which is the sequence number of the commit that created it |
 //! | 24.. | the body |
 //!
-//! The body of *rows* is one Arrow IPC stream with one batch, sorted by key, one row per key; a column `__deleted` marks
-//! deleted keys where there are any. The body of *create table* is the table as JSON as in the manifest, that of *add
+//! The body of *rows* is one Arrow IPC stream with one batch, sorted by key, one row per key. A column `__deleted` marks
+//! deleted keys where there are any; a column `__whole` marks rows of telemetry tables that older rows of their key do not
+//! show through, where there are any. The body of *create table* is the table as JSON as in the manifest, that of *add
 //! columns* a JSON list of columns, that of *drop table* is empty.
 //!
 //! **Torn or damaged.** A record is written only after the one before it was synced. So a bad record with nothing whole

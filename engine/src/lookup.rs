@@ -22,7 +22,7 @@ pub(crate) fn check_absent(table: &TableState, keys: &Run, since: u64) -> Result
         if search.left == 0 || found.is_some() {
             break;
         }
-        found = search.visit(&run.key, run.deleted.as_ref());
+        found = search.visit(&run.key, run.marks.deleted.as_ref());
     }
     for part in table.parts.iter().rev().filter(|part| part.record.sequence > since) {
         if search.left == 0 || found.is_some() {
@@ -84,7 +84,7 @@ impl Search<'_> {
         let columns = Arc::new(Columns::new(&table.schema, &[]));
         for rows in PartSource::new(&columns, part, &plan)? {
             let rows = rows?;
-            let found = self.visit(&rows.key, rows.deleted.as_ref());
+            let found = self.visit(&rows.key, rows.marks.deleted.as_ref());
             if found.is_some() || self.left == 0 {
                 return Ok(found);
             }

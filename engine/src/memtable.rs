@@ -14,6 +14,7 @@ use arrow::record_batch::RecordBatch;
 
 use self::sort::Order;
 use crate::key::KeyView;
+use crate::mark::Marks;
 use crate::merge::{self, Columns, Gather, Merge, RunSource, Source};
 use crate::{Result, TableSchema, TimeRange};
 
@@ -29,8 +30,8 @@ pub(crate) struct Run {
     pub(crate) batch: RecordBatch,
     /// The key columns, typed.
     pub(crate) key: KeyView,
-    /// Marks keys that are deleted; absent where none is.
-    pub(crate) deleted: Option<BooleanArray>,
+    /// Which rows mark deleted keys, and which hide what is older.
+    pub(crate) marks: Marks,
     /// The first and last time; none for keyed tables.
     pub(crate) time: Option<(i64, i64)>,
     /// The oldest commit in it.
@@ -43,27 +44,28 @@ pub(crate) struct Run {
 
 impl Run {
     /// A run of a batch that is sorted by key with one row per key.
-    pub(crate) fn new(schema: &TableSchema, batch: RecordBatch, deleted: Option<BooleanArray>) -> Result<Self> {
+    pub(crate) fn new(schema: &TableSchema, batch: RecordBatch, marks: Marks) -> Result<Self> {
         let key = KeyView::new(&key_columns(schema, &batch), batch.num_rows())?;
         let bytes = batch.columns().iter().map(|c| c.to_data().get_slice_memory_size()).sum::<Result<usize, _>>()?;
         let time = schema.time().and_then(|index| {
             let times = batch.column_by_name(&schema.columns[index].name)?.as_primitive::<TimestampMicrosecondType>();
             Some((arrow::compute::min(times)?, arrow::compute::max(times)?))
         });
-        let deleted = deleted.filter(|deleted| deleted.true_count() > 0);
-        Ok(Self { batch, key, deleted, time, first_sequence: 0, sequence: 0, bytes: bytes as u64 })
+        Ok(Self { batch, key, marks, time, first_sequence: 0, sequence: 0, bytes: bytes as u64 })
     }
 
-    /// A run of rows in any order; of rows with one key the last stays.
+    /// A run of rows in any order. Of rows with one key the last stays; in a telemetry table it takes on the values that
+    /// it lacks from those before it, back to where the key was deleted.
     pub(crate) fn sorted(schema: &TableSchema, batch: RecordBatch, deleted: Option<BooleanArray>) -> Result<Self> {
         let key = KeyView::new(&key_columns(schema, &batch), batch.num_rows())?;
         match sort::order(&key) {
-            Order::Sorted => Self::new(schema, batch, deleted),
-            Order::Rows(rows) => {
-                let columns = batch.columns().iter().map(|c| take(c, &rows, None)).collect::<Result<Vec<_>, _>>()?;
-                let deleted = deleted.map(|deleted| take(&deleted, &rows, None)).transpose()?;
-                let batch = RecordBatch::try_new(batch.schema(), columns)?;
-                Self::new(schema, batch, deleted.map(|deleted| deleted.as_boolean().clone()))
+            Order::Sorted => Self::new(schema, batch, Marks::new(deleted, None)),
+            Order::Rows(versions) => {
+                let rows = if schema.merges_fields() { versions.merged(deleted.as_ref()) } else { versions.replaced() };
+                let columns = batch.columns().iter().map(|c| take(c, &rows.rows(c), None)).collect::<Result<_, _>>()?;
+                let deleted = deleted.map(|deleted| take(&deleted, &rows.newest, None)).transpose()?;
+                let deleted = deleted.map(|deleted| deleted.as_boolean().clone());
+                Self::new(schema, RecordBatch::try_new(batch.schema(), columns)?, Marks::new(deleted, rows.whole))
             }
         }
     }
@@ -81,8 +83,7 @@ impl Run {
     /// The rows that `keep` selects, still sorted.
     pub(crate) fn filter(&self, schema: &TableSchema, keep: &BooleanArray) -> Result<Self> {
         let batch = filter_record_batch(&self.batch, keep)?;
-        let deleted = self.deleted.as_ref().map(|deleted| arrow::compute::filter(deleted, keep)).transpose()?;
-        let run = Self::new(schema, batch, deleted.map(|deleted| deleted.as_boolean().clone()))?;
+        let run = Self::new(schema, batch, self.marks.filter(keep)?)?;
         Ok(Self { first_sequence: self.first_sequence, sequence: self.sequence, ..run })
     }
 
@@ -98,7 +99,7 @@ impl Run {
         let wanted: Vec<usize> = (0..schema.columns.len()).filter(given).collect();
         let columns = Columns::new(schema, &wanted);
         let source = |run: &Arc<Self>| Ok(Box::new(RunSource::new(&columns, run, None)?) as Source);
-        let mut merge = Merge::new(runs.iter().map(source).collect::<Result<_>>()?, true);
+        let mut merge = Merge::new(&columns, runs.iter().map(source).collect::<Result<_>>()?, true);
         let mut pieces = Vec::new();
         loop {
             match merge.next_pieces()? {
@@ -107,7 +108,7 @@ impl Run {
             }
         }
         let gather = Gather::new((0..columns.indices.len()).collect(), Arc::clone(&columns.schema));
-        let run = Self::new(schema, gather.batch(&pieces)?, merge::deleted(&pieces))?;
+        let run = Self::new(schema, gather.batch(&pieces)?, merge::marks(&pieces))?;
         let first_sequence = runs.iter().map(|run| run.first_sequence).min().unwrap_or(0);
         let sequence = runs.iter().map(|run| run.sequence).max().unwrap_or(0);
         Ok(Self { first_sequence, sequence, ..run })

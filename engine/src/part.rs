@@ -1,7 +1,9 @@
 //! Parts: immutable Parquet files, each holding rows of one table sorted by key.
 //!
-//! Any Parquet reader reads them. Only a part with deleted keys has a column that the table does not have: `__deleted`,
-//! true in rows that mark a key as deleted and hold nothing else. Columns that no row of the part names are absent. The
+//! Any Parquet reader reads them. Only a part over older ones can have columns that the table does not have, and only
+//! where there is need: `__deleted`, true in rows that mark a key as deleted and hold nothing else, and, in telemetry
+//! tables, `__whole`, true in rows that older rows of their key do not show through. In a part of a telemetry table
+//! without a mark on a row, a null means that the value is that of the newest older part which has one. Columns that no row of the part names are absent. The
 //! manifest holds the CRC-32 of each block of 64 KiB of the file.
 //!
 //! **Invariant:** the only place that knows Parquet; a part's file is removed only after the manifest forgot it and the

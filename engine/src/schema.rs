@@ -9,8 +9,11 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use crate::{Error, Result};
 
-/// The hidden column of runs and parts that marks deleted keys.
+/// The hidden column of log entries and parts that marks deleted keys.
 pub(crate) const DELETED: &str = "__deleted";
+
+/// The hidden column of log entries and parts that marks rows which older rows of their key do not show through.
+pub(crate) const WHOLE: &str = "__whole";
 
 /// The most columns that a table may have.
 pub const COLUMNS_MAX: usize = 1600;
@@ -31,12 +34,13 @@ pub struct TableSchema {
 /// What kind of rows a table holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableKind {
-    /// Rows of series: the key is the tags and then the time.
+    /// Rows of series: the key is the tags and then the time. Rows with one key merge by column: the newest value that is
+    /// not null stays.
     Telemetry {
         /// The index of the time column, a timestamp in microseconds.
         time: usize,
     },
-    /// Rows under a primary key.
+    /// Rows under a primary key: the newest row replaces the older one whole.
     Keyed,
 }
 
@@ -86,6 +90,11 @@ impl TableSchema {
             TableKind::Telemetry { time } => Some(time),
             TableKind::Keyed => None,
         }
+    }
+
+    /// Whether rows with one key merge by column rather than the newest replacing the others whole.
+    pub(crate) fn merges_fields(&self) -> bool {
+        matches!(self.kind, TableKind::Telemetry { .. })
     }
 
     /// The index of the column with this name.

@@ -1,7 +1,7 @@
 //! `juno import`: files into a data directory, with a progress bar.
 //!
 //! A reader thread parses while the session stores. Each batch is one commit: after an error the batches before it are stored,
-//! and since rows of the same series and time replace each other, importing the mended file again is safe.
+//! and since rows of the same series and time are one, in which later values win, importing the mended file again is safe.
 //!
 //! **Invariant:** holds a few batches, never a file.
 

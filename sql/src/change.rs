@@ -87,7 +87,11 @@ impl Change {
                 (Some(rows), None, if keyed { OnConflict::Error } else { OnConflict::Replace })
             }
             Op::Delete => (None, Some(column::conform_keys(&self.table, &all)?), OnConflict::Replace),
-            Op::Update { moves: false } => (Some(column::conform(&self.table, &all)?), None, OnConflict::Replace),
+            Op::Update { moves: false } => {
+                // Rows of telemetry merge by column, so a null counts only where the old row is deleted first.
+                let deletes = if keyed { None } else { Some(column::conform_keys(&self.table, &all)?) };
+                (Some(column::conform(&self.table, &all)?), deletes, OnConflict::Replace)
+            }
             Op::Update { moves: true } => {
                 let (old, new) = split_old_keys(&all)?;
                 let deletes = column::conform_keys(&self.table, &old)?;

@@ -2,7 +2,8 @@
 //!
 //! A table with a PRIMARY KEY holds rows by that key. A table without one whose column `time` (or the one that
 //! `WITH (time_column = '…')` names) is a timestamp holds telemetry: its tags are the columns of `WITH (tags = 'a, b')`, or else
-//! every text column, and a later row of the same tags and time replaces the earlier. Any other table keeps every row.
+//! every text column, and rows of the same tags and time are one, in which later values win. Any other table
+//! keeps every row.
 //!
 //! **Invariant:** pure: a syntax tree in, a definition and what to tell the user out.
 
@@ -227,7 +228,7 @@ fn telemetry(name: String, mut columns: Vec<Column>, time: usize, tags: Option<V
                 columns.iter().filter(|column| is_text(column)).map(|column| column.name.clone()).collect();
             if !all.is_empty() {
                 notices.push(format!(
-                    "text columns {} are tags of \"{name}\": rows with the same tags and time replace each other; \
+                    "text columns {} are tags of \"{name}\": rows with the same tags and time are one; \
                      choose others with WITH (tags = '…')",
                     all.join(", ")
                 ));

@@ -267,7 +267,7 @@ fn bodies_over_the_limit_are_413_before_and_after_gunzip() {
 }
 
 #[test]
-fn lines_of_one_point_in_one_body_are_merged_and_a_later_body_replaces_the_point() {
+fn fields_of_one_point_are_merged_in_one_body_and_over_bodies() {
     let server = server();
     stored(&server, "/write?precision=s", "system,host=a load1=0.5,load5=0.25 10\nsystem,host=b load1=7 10");
     stored(
@@ -284,7 +284,9 @@ fn lines_of_one_point_in_one_body_are_merged_and_a_later_body_replaces_the_point
     assert_eq!(rows(), wanted);
     postgres.rows("CALL flush()");
     stored(&server, "/write?precision=s", "system,host=a load1=9 10");
-    assert_eq!(rows()[0], "a|9|NULL|NULL|NULL", "a later body replaces the whole point");
+    assert_eq!(rows()[0], "a|9|0.25|NULL|NULL", "a later body leaves the fields that it does not have");
+    stored(&server, "/write?precision=s", "system,host=a uptime=1i 10");
+    assert_eq!(rows()[0], "a|9|0.25|1|NULL");
     let partial = write(&server, "scaling_history v=1 1000\nscaling_history w=1 1000\nm v=1 1000\nm w=2 1000").json();
     let counts = (&partial["accepted"], &partial["rejected"], &partial["line"]);
     assert_eq!(counts, (&json!(2), &json!(2), &json!(1)), "lines are counted, not points");

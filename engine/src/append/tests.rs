@@ -87,7 +87,8 @@ fn deletes_apply_before_the_rows_of_the_same_write() {
     let keys = batch(vec![("host", host(vec!["b", "a"])), ("time", times(vec![1, 1]))]);
     let both = Write { deletes: Some(keys), on_conflict: OnConflict::Error, ..write(rows) };
     let prepared = prepare(&cpu(), &both).unwrap().unwrap();
-    assert_eq!(prepared.run.deleted, Some(BooleanArray::from(vec![false, true])));
+    assert_eq!(prepared.run.marks.deleted, Some(BooleanArray::from(vec![false, true])));
+    assert_eq!(prepared.run.marks.whole, Some(BooleanArray::from(vec![true, false])), "nothing older shows through");
     assert_eq!(prepared.absent.unwrap().rows(), 0, "the key that the write itself deletes may exist");
 }
 

@@ -5,6 +5,7 @@
 mod concurrent;
 mod crash;
 mod durable;
+mod fields;
 mod model;
 mod rows;
 mod support;

@@ -1,8 +1,9 @@
 //! The order of rows by key.
 //!
-//! **Invariant:** of rows with one key only the last is kept.
+//! **Invariant:** of rows with one key the last stands for it; those before it are listed apart, so that keys that come
+//! once cost nothing more.
 
-use arrow::array::UInt32Array;
+use arrow::array::{Array, ArrayRef, BooleanArray, BooleanBufferBuilder, UInt32Array};
 
 use crate::key::{KeyColumn, KeyView};
 
@@ -14,7 +15,100 @@ pub(super) enum Order {
     /// They are in order, and no key comes twice.
     Sorted,
     /// These rows, in this order.
-    Rows(UInt32Array),
+    Rows(Versions),
+}
+
+/// Rows by key.
+#[derive(Debug)]
+pub(super) struct Versions {
+    /// The newest row of each key, in key order.
+    newest: Vec<u32>,
+    /// For keys that come more than once.
+    older: Vec<Older>,
+}
+
+/// The older rows of one key.
+#[derive(Debug)]
+struct Older {
+    /// The key's place among the newest rows.
+    at: usize,
+    /// The oldest first.
+    rows: Vec<u32>,
+}
+
+impl Versions {
+    fn with_capacity(rows: usize) -> Self {
+        Self { newest: Vec::with_capacity(rows), older: Vec::new() }
+    }
+
+    /// Adds the next row; whether its key is that of the row before it.
+    fn push(&mut self, row: u32, same_key: bool) {
+        let Some(last) = self.newest.last_mut().filter(|_| same_key) else {
+            self.newest.push(row);
+            return;
+        };
+        let before = std::mem::replace(last, row);
+        let at = self.newest.len() - 1;
+        match self.older.last_mut().filter(|older| older.at == at) {
+            Some(older) => older.rows.push(before),
+            None => self.older.push(Older { at, rows: vec![before] }),
+        }
+    }
+
+    /// One row per key, the newest, whatever came before it.
+    pub(super) fn replaced(self) -> Settled {
+        Settled { newest: self.newest.into(), older: Vec::new(), whole: None }
+    }
+
+    /// One row per key, the newest, which takes on what it lacks from those before it, back to a deletion.
+    pub(super) fn merged(mut self, deleted: Option<&BooleanArray>) -> Settled {
+        let whole = deleted.map(|deleted| self.hide_deleted(deleted));
+        Settled { newest: self.newest.into(), older: self.older, whole }
+    }
+
+    /// Forgets older rows that a deletion hides; answers which of the newest rows stand over one.
+    fn hide_deleted(&mut self, deleted: &BooleanArray) -> BooleanArray {
+        let deleted = |&row: &u32| deleted.value(row as usize);
+        let mut whole = BooleanBufferBuilder::new(self.newest.len());
+        whole.append_n(self.newest.len(), false);
+        for older in &mut self.older {
+            if deleted(&self.newest[older.at]) {
+                older.rows.clear();
+            } else if let Some(last) = older.rows.iter().rposition(deleted) {
+                older.rows.drain(..=last);
+                whole.set_bit(older.at, true);
+            }
+        }
+        BooleanArray::new(whole.finish(), None)
+    }
+}
+
+/// Which row stands for each key.
+#[derive(Debug)]
+pub(super) struct Settled {
+    /// The newest of each key, in key order.
+    pub(super) newest: UInt32Array,
+    /// Rows that show through these.
+    older: Vec<Older>,
+    /// The newest rows over a deletion.
+    pub(super) whole: Option<BooleanArray>,
+}
+
+impl Settled {
+    /// For each key the row that gives the value of a column: the newest that has one, or else the newest.
+    pub(super) fn rows(&self, column: &ArrayRef) -> UInt32Array {
+        if self.older.is_empty() || column.null_count() == 0 {
+            return self.newest.clone();
+        }
+        let valid = |row: u32| column.is_valid(row as usize);
+        let mut rows = self.newest.values().to_vec();
+        for older in self.older.iter().filter(|older| !valid(self.newest.value(older.at))) {
+            if let Some(&row) = older.rows.iter().rev().find(|&&row| valid(row)) {
+                rows[older.at] = row;
+            }
+        }
+        rows.into()
+    }
 }
 
 /// The order of a batch's rows. Dictionaries of tags must be sorted.
@@ -33,11 +127,14 @@ fn order_packed(mut packed: Vec<u128>) -> Order {
         *key = (*key << ROW_BITS) | row as u128;
     }
     packed.sort_unstable();
-    let last_of_key = |(i, key): (usize, &u128)| match packed.get(i + 1) {
-        Some(next) if next >> ROW_BITS == key >> ROW_BITS => None,
-        _ => Some(u32::try_from(key & u128::from(u32::MAX)).expect("the low half is a row number")),
-    };
-    Order::Rows(packed.iter().enumerate().filter_map(last_of_key).collect::<Vec<_>>().into())
+    let mut versions = Versions::with_capacity(packed.len());
+    let mut before = None;
+    for key in packed {
+        let row = u32::try_from(key & u128::from(u32::MAX)).expect("the low half is a row number");
+        versions.push(row, before == Some(key >> ROW_BITS));
+        before = Some(key >> ROW_BITS);
+    }
+    Order::Rows(versions)
 }
 
 fn order_compared(key: &KeyView) -> Order {
@@ -48,14 +145,12 @@ fn order_compared(key: &KeyView) -> Order {
     let count = u32::try_from(key.len()).expect("a batch has less than 2^32 rows");
     let mut rows: Vec<u32> = (0..count).collect();
     rows.sort_by(|&a, &b| key.compare(a as usize, key, b as usize));
-    let mut kept: Vec<u32> = Vec::with_capacity(rows.len());
+    let mut versions = Versions::with_capacity(rows.len());
     for row in rows {
-        match kept.last_mut() {
-            Some(last) if key.compare(*last as usize, key, row as usize).is_eq() => *last = row,
-            _ => kept.push(row),
-        }
+        let before = versions.newest.last().copied();
+        versions.push(row, before.is_some_and(|before| key.compare(before as usize, key, row as usize).is_eq()));
     }
-    Order::Rows(kept.into())
+    Order::Rows(versions)
 }
 
 /// All key columns of a row in one number that orders like the key, where they fit beside a row number.
@@ -78,7 +173,7 @@ fn width(column: &KeyColumn) -> Option<(u32, i128)> {
         if min > max { (0, 0) } else { (u128::BITS - (max - min).leading_zeros(), min) }
     }
     Some(match column {
-        KeyColumn::Tag { values, .. } => (usize::BITS - arrow::array::Array::len(values).leading_zeros(), -1),
+        KeyColumn::Tag { values, .. } => (usize::BITS - Array::len(values).leading_zeros(), -1),
         KeyColumn::Bool(_) => (1, 0),
         KeyColumn::I16(values) => span(values.iter().map(|&v| v.into())),
         KeyColumn::I32(values) => span(values.iter().map(|&v| v.into())),

@@ -4,15 +4,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, new_null_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, new_null_array};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::Sorted;
 use crate::key::KeyView;
+use crate::mark::Marks;
 use crate::memtable::Run;
 use crate::part::{Part, PartReader, ReadPlan};
-use crate::schema::DELETED;
+use crate::schema::{DELETED, WHOLE};
 use crate::{BATCH_ROWS_MAX, Result, TableSchema};
 
 /// The columns that a merge carries: the key first, then what else is wanted.
@@ -23,6 +24,8 @@ pub(crate) struct Columns {
     /// All nullable: rows of deleted keys hold nothing else.
     pub(crate) schema: SchemaRef,
     key_len: usize,
+    /// Whether rows with one key merge by column.
+    pub(super) merges_fields: bool,
 }
 
 impl Columns {
@@ -37,7 +40,7 @@ impl Columns {
         let field =
             |&index: &usize| Field::new(&table.columns[index].name, table.columns[index].data_type.clone(), true);
         let schema = Arc::new(Schema::new(indices.iter().map(field).collect::<Vec<_>>()));
-        Self { indices, schema, key_len: table.key.len() }
+        Self { indices, schema, key_len: table.key.len(), merges_fields: table.merges_fields() }
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
@@ -45,11 +48,11 @@ impl Columns {
     }
 
     /// The batch with these columns and nothing else.
-    fn conform(&self, batch: &RecordBatch) -> Result<Sorted> {
+    fn conform(&self, batch: &RecordBatch, marks: Marks) -> Result<Sorted> {
         let columns = pick(batch, &self.schema);
         let key = KeyView::new(&columns[..self.key_len], batch.num_rows())?;
-        let deleted = batch.column_by_name(DELETED).map(|column| column.as_boolean().clone());
-        Ok(Sorted { batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?, key, deleted })
+        let gaps = self.merges_fields && columns[self.key_len..].iter().any(|column| column.null_count() > 0);
+        Ok(Sorted { batch: RecordBatch::try_new(Arc::clone(&self.schema), columns)?, key, marks, gaps })
     }
 }
 
@@ -76,13 +79,10 @@ pub(crate) struct RunSource {
 impl RunSource {
     /// The rows that `keep` selects; all where absent.
     pub(crate) fn new(columns: &Columns, run: &Run, keep: Option<&BooleanArray>) -> Result<Self> {
-        let mut sorted = columns.conform(&run.batch)?;
-        sorted.deleted.clone_from(&run.deleted);
+        let mut sorted = columns.conform(&run.batch, run.marks.clone())?;
         if let Some(keep) = keep {
             let batch = arrow::compute::filter_record_batch(&sorted.batch, keep)?;
-            let deleted = sorted.deleted.map(|deleted| arrow::compute::filter(&deleted, keep)).transpose()?;
-            sorted = columns.conform(&batch)?;
-            sorted.deleted = deleted.map(|deleted| deleted.as_boolean().clone());
+            sorted = columns.conform(&batch, sorted.marks.filter(keep)?)?;
         }
         Ok(Self { rest: Some(sorted) })
     }
@@ -104,7 +104,7 @@ pub(crate) struct PartSource {
 
 impl PartSource {
     pub(crate) fn new(columns: &Arc<Columns>, part: &Arc<Part>, plan: &ReadPlan) -> Result<Self> {
-        let reader = PartReader::new(part, columns.names().chain([DELETED]), plan)?;
+        let reader = PartReader::new(part, columns.names().chain([DELETED, WHOLE]), plan)?;
         Ok(Self { columns: Arc::clone(columns), reader })
     }
 }
@@ -113,7 +113,7 @@ impl Iterator for PartSource {
     type Item = Result<Sorted>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.reader.next()?.and_then(|batch| self.columns.conform(&batch)))
+        Some(self.reader.next()?.and_then(|batch| self.columns.conform(&batch, Marks::of(&batch))))
     }
 }
 

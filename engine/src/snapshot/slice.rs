@@ -78,7 +78,7 @@ impl Slice {
                 let schema = Arc::clone(&schema);
                 Box::new(reader.map(move |batch| project(&batch?, &schema)))
             }
-            ([], [run]) if run.deleted.is_none() => self.single_run(run)?,
+            ([], [run]) if run.marks.deleted.is_none() => self.single_run(run)?,
             _ => self.merged()?,
         };
         Ok(SliceReader { schema, batches })
@@ -107,7 +107,7 @@ impl Slice {
             found.expect("the merge carries every projected column")
         };
         let gather = Gather::new(request.projection.iter().map(position).collect(), Arc::clone(&self.shared.schema));
-        let mut merge = Merge::new(sources, false);
+        let mut merge = Merge::new(&columns, sources, false);
         Ok(Box::new(std::iter::from_fn(move || match merge.next_pieces() {
             Ok(pieces) if pieces.is_empty() => None,
             Ok(pieces) => Some(gather.batch(&pieces)),

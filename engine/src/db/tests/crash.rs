@@ -16,6 +16,8 @@ enum Step {
     /// Rows into both tables in one commit.
     Both(Vec<CpuRow>, Vec<i64>),
     Delete(Vec<CpuRow>),
+    /// Rows whose keys are deleted in the same write.
+    Replace(Vec<CpuRow>),
     Flush,
     FlushOne,
     Widen(usize),
@@ -46,13 +48,16 @@ impl Dice {
         (0..count)
             .map(|_| {
                 let host = ["a", "b", "c"][self.roll(3) as usize];
-                cpu_row(host, (self.roll(4) * 5_000_000_000_000 + self.roll(5)) as i64, self.roll(1000) as f64)
+                let time = (self.roll(4) * 5_000_000_000_000 + self.roll(5)) as i64;
+                let (key, usage) = cpu_row(host, time, self.roll(1000) as f64);
+                (key, usage.filter(|_| self.roll(3) > 0))
             })
             .collect()
     }
 
     fn step(&mut self, number: usize) -> Step {
-        match self.roll(20) {
+        match self.roll(22) {
+            20..=21 => Step::Replace(self.rows()),
             0..=7 => Step::Both(self.rows(), (0..self.roll(3)).map(|_| self.roll(20) as i64).collect()),
             8..=9 => Step::Delete(self.rows()),
             10 => Step::Flush,
@@ -70,19 +75,33 @@ impl Model {
     fn apply(&mut self, step: &Step) {
         match step {
             Step::Both(rows, ids) => {
-                self.cpu.extend(cpu_expected(rows));
+                self.write(rows);
                 if let Some(users) = &mut self.users {
                     users.extend(ids.iter().map(|&id| (id, rows.len().to_string())));
                 }
             }
-            Step::Delete(rows) => rows.iter().for_each(|(key, _)| {
-                self.cpu.remove(&cpu_key(key));
-            }),
+            Step::Delete(rows) => self.delete(rows),
+            Step::Replace(rows) => {
+                self.delete(rows);
+                self.write(rows);
+            }
             Step::Widen(_) => self.columns += 1,
             Step::Drop => self.users = None,
             Step::Create => self.users = self.users.take().or_else(|| Some(BTreeMap::new())),
             Step::Flush | Step::FlushOne | Step::Close | Step::Abandon => {}
         }
+    }
+
+    /// A null leaves the value in place.
+    fn write(&mut self, rows: &[CpuRow]) {
+        for (key, usage) in rows {
+            let row = self.cpu.entry(cpu_key(key)).or_default();
+            *row = usage.or(*row);
+        }
+    }
+
+    fn delete(&mut self, rows: &[CpuRow]) {
+        self.cpu.retain(|key, _| rows.iter().all(|row| cpu_key(&row.0) != *key));
     }
 
     fn of(db: &Db) -> Self {
@@ -116,6 +135,10 @@ fn perform(disk: &MemoryDisk, open: &mut Option<Db>, step: &Step) -> Result<()> 
             db.commit(writes).map(drop)
         }
         Step::Delete(rows) => db.commit(vec![cpu_delete(rows)]).map(drop),
+        Step::Replace(rows) => {
+            let deletes = cpu_delete(rows).deletes;
+            db.commit(vec![crate::Write { deletes, ..cpu_write(rows) }]).map(drop)
+        }
         Step::Flush => db.flush(None).map(drop),
         Step::FlushOne => db.flush(Some("cpu")).map(drop),
         Step::Widen(number) => db.add_columns("cpu", vec![Column::new(format!("f{number}"), DataType::Int64, true)]),

@@ -1,11 +1,10 @@
-//! Random commands against a map.
+//! Random commands against a map from keys to fields.
 //!
 //! **Invariant:** the map is the truth; snapshots are compared with the map of their own moment.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
+use super::fields::{Contents, FIELDS, Fields, contents, wide, write};
 use super::support::*;
 use crate::system::MemoryDisk;
 use crate::{Options, ScanRequest, Snapshot, TagFilter, TimeRange};
@@ -14,12 +13,31 @@ const HOUR: i64 = 3_600_000_000;
 
 #[derive(Debug, Clone)]
 enum Command {
-    Upsert(Vec<CpuRow>),
-    Delete(Vec<CpuRow>),
+    Write(Change),
     Flush,
     Reopen,
     Hold,
-    Scan(TimeRange, Vec<String>),
+    Scan(TimeRange, Vec<String>, [bool; FIELDS]),
+}
+
+/// One write: deletes, and rows that name some of the fields.
+#[derive(Debug, Clone)]
+struct Change {
+    rows: Vec<(CpuKey, Fields)>,
+    named: [bool; FIELDS],
+    deletes: Vec<CpuKey>,
+}
+
+impl Change {
+    fn apply(&self, map: &mut Contents) {
+        map.retain(|key, _| !self.deletes.contains(key));
+        for (key, fields) in &self.rows {
+            let row = map.entry(key.clone()).or_default();
+            for field in (0..FIELDS).filter(|&field| self.named[field]) {
+                row[field] = fields[field].or(row[field]);
+            }
+        }
+    }
 }
 
 fn key() -> impl Strategy<Value = (Option<String>, Option<String>, i64)> {
@@ -28,9 +46,26 @@ fn key() -> impl Strategy<Value = (Option<String>, Option<String>, i64)> {
     (host, region, prop_oneof![0..5_i64, (0..2000_i64).prop_map(|hour| hour * HOUR)])
 }
 
-fn rows() -> impl Strategy<Value = Vec<CpuRow>> {
-    let value = prop_oneof![1 => Just(None), 9 => (0..1000).prop_map(|value| Some(f64::from(value)))];
-    prop::collection::vec((key(), value), 1..60)
+fn rows() -> impl Strategy<Value = Vec<(CpuKey, Fields)>> {
+    let value = || prop_oneof![1 => Just(None), 2 => (0..1000_i64).prop_map(Some)];
+    prop::collection::vec((key(), prop::array::uniform4(value())), 1..60)
+}
+
+fn named() -> impl Strategy<Value = [bool; FIELDS]> {
+    prop_oneof![Just([true; FIELDS]), prop::array::uniform4(any::<bool>())]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let keys = || prop::collection::vec(key(), 1..60);
+    prop_oneof![
+        4 => (rows(), named()).prop_map(|(rows, named)| Change { rows, named, deletes: vec![] }),
+        2 => keys().prop_map(|deletes| Change { rows: vec![], named: [true; FIELDS], deletes }),
+        2 => (rows(), named()).prop_map(|(rows, named)| {
+            let deletes = rows.iter().map(|row| row.0.clone()).collect();
+            Change { rows, named, deletes }
+        }),
+        1 => (rows(), named(), keys()).prop_map(|(rows, named, deletes)| Change { rows, named, deletes }),
+    ]
 }
 
 fn command() -> impl Strategy<Value = Command> {
@@ -38,44 +73,40 @@ fn command() -> impl Strategy<Value = Command> {
     let range = prop_oneof![Just(TimeRange::ALL), range];
     let hosts = prop::collection::vec((0..5).prop_map(|host| format!("h{host}")), 0..3);
     prop_oneof![
-        6 => rows().prop_map(Command::Upsert),
-        2 => rows().prop_map(Command::Delete),
+        8 => change().prop_map(Command::Write),
         2 => Just(Command::Flush),
         1 => Just(Command::Reopen),
         1 => Just(Command::Hold),
-        3 => (range, hosts).prop_map(|(range, hosts)| Command::Scan(range, hosts)),
+        3 => (range, hosts, named()).prop_map(|(range, hosts, named)| Command::Scan(range, hosts, named)),
     ]
 }
 
-type Map = BTreeMap<(Option<String>, Option<String>, i64), Option<f64>>;
-
 /// A filtered scan gives exactly the rows that the filters select, beside others that the caller filters out.
-fn check_scan(snapshot: &Snapshot, map: &Map, time: TimeRange, hosts: Vec<String>) {
+fn check_scan(snapshot: &Snapshot, map: &Contents, time: TimeRange, hosts: Vec<String>, named: [bool; FIELDS]) {
     let tags: Vec<_> = if hosts.is_empty() { vec![] } else { vec![TagFilter { column: 1, any_of: hosts.clone() }] };
-    let found = cpu_rows_found(snapshot, ScanRequest { time, tags, ..ScanRequest::default() });
-    let selected = |key: &(Option<String>, Option<String>, i64)| {
-        time.contains(key.2) && (hosts.is_empty() || key.0.as_ref().is_some_and(|host| hosts.contains(host)))
-    };
-    let wanted = |map: Map| map.into_iter().filter(|(key, _)| selected(key)).collect::<Map>();
-    assert_eq!(wanted(found), wanted(map.clone()));
+    let mut found = contents(snapshot, ScanRequest { time, tags, ..ScanRequest::default() }, named);
+    let selected =
+        |key: &CpuKey| time.contains(key.2) && (hosts.is_empty() || key.0.as_ref().is_some_and(|h| hosts.contains(h)));
+    found.retain(|key, _| selected(key));
+    let wanted = map.iter().filter(|(key, _)| selected(key)).map(|(key, fields)| {
+        let seen = std::array::from_fn(|field| fields[field].filter(|_| named[field]));
+        (key.clone(), seen)
+    });
+    assert_eq!(found, wanted.collect::<Contents>());
 }
 
 fn check(commands: Vec<Command>) {
     let disk = MemoryDisk::default();
     let limits = || Options { memtable_bytes_max: 8000, frozen_bytes_max: 8000, ..options(&disk) };
     let mut db = crate::Db::open_with(DIR, limits()).unwrap();
-    db.create_table(cpu()).unwrap();
-    let mut map = Map::new();
-    let mut held: Vec<(Snapshot, Map)> = Vec::new();
+    db.create_table(wide()).unwrap();
+    let mut map = Contents::new();
+    let mut held: Vec<(Snapshot, Contents)> = Vec::new();
     for command in commands {
         match command {
-            Command::Upsert(rows) => {
-                db.commit(vec![cpu_write(&rows)]).unwrap();
-                map.extend(rows);
-            }
-            Command::Delete(rows) => {
-                db.commit(vec![cpu_delete(&rows)]).unwrap();
-                map.retain(|key, _| rows.iter().all(|(deleted, _)| deleted != key));
+            Command::Write(change) => {
+                db.commit(vec![write(&change.rows, change.named, &change.deletes)]).unwrap();
+                change.apply(&mut map);
             }
             Command::Flush => drop(db.flush(None).unwrap()),
             Command::Reopen => {
@@ -83,12 +114,12 @@ fn check(commands: Vec<Command>) {
                 db = crate::Db::open_with(DIR, limits()).unwrap();
             }
             Command::Hold => held.push((db.snapshot(), map.clone())),
-            Command::Scan(time, hosts) => check_scan(&db.snapshot(), &map, time, hosts),
+            Command::Scan(time, hosts, named) => check_scan(&db.snapshot(), &map, time, hosts, named),
         }
     }
     held.push((db.snapshot(), map));
     for (snapshot, map) in held {
-        assert_eq!(cpu_rows_found(&snapshot, ScanRequest::default()), map);
+        assert_eq!(contents(&snapshot, ScanRequest::default(), [true; FIELDS]), map);
     }
 }
 
