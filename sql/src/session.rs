@@ -110,11 +110,12 @@ impl Session {
     /// # Errors
     /// Names that do not exist, types that do not fit, what is not supported.
     pub async fn prepare(&self, statement: Statement, types: &[Option<DataType>]) -> Result<Prepared> {
-        let state = self.statement_state();
+        // Planning reads no rows, so that it needs neither a snapshot nor a state of its own.
+        let state = &self.shared.state;
         match statement.kind {
             Kind::Query(tag, parsed) => {
                 let names = output::names(&parsed);
-                let ((plan, parameters, wanted), shown) = apart::plan(&state, *parsed, types).await?;
+                let ((plan, parameters, wanted), shown) = apart::plan(state, *parsed, types).await?;
                 let names = shown.names(plan.schema().as_arrow(), names);
                 let schema = Some(output::renamed(plan.schema().inner(), names.as_deref()));
                 refuse_effects(&plan)?;
@@ -122,7 +123,7 @@ impl Session {
             }
             Kind::Change(mut parsed) => {
                 default::fill(&mut parsed, &self.shared.db.catalog())?;
-                let ((plan, parameters, wanted), _) = apart::plan(&state, *parsed, types).await?;
+                let ((plan, parameters, wanted), _) = apart::plan(state, *parsed, types).await?;
                 Ok(Prepared {
                     parameters,
                     wanted,
@@ -134,7 +135,7 @@ impl Session {
                 let call = Call::resolve(&function)?;
                 let schema = Some(call.procedure.schema());
                 let (plan, parameters, wanted) =
-                    parameter::plan(&state, parameter::select(&call.arguments)?, types).await?;
+                    parameter::plan(state, parameter::select(&call.arguments)?, types).await?;
                 let work = Work::Call { procedure: call.procedure, places: call.places, arguments: Box::new(plan) };
                 Ok(Prepared { parameters, wanted, schema, work })
             }
