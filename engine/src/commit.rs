@@ -15,6 +15,7 @@ use crate::memtable::{Run, choose_merge};
 use crate::schema::check_column;
 use crate::state::{Change, State, TableState};
 use crate::store::{Store, Watch};
+use crate::tail::Failure;
 use crate::{Column, Error, Result, TableSchema};
 
 /// The most requests that share one fsync.
@@ -98,9 +99,11 @@ impl Committer {
                 Err(error) => refused.push((reply, error)),
             }
         }
-        if let Err(error) = self.write(&planned) {
-            self.store.poison(&error);
-            planned.iter().for_each(|p| answer(&p.reply, self.store.check_writable().map(|()| 0)));
+        if let Err(failure) = self.write(&planned) {
+            let error = self.store.settle(failure);
+            planned
+                .iter()
+                .for_each(|p| answer(&p.reply, Err(self.store.check_writable().err().unwrap_or(error.again()))));
             refused.into_iter().for_each(|(reply, error)| answer(&reply, Err(error)));
             return;
         }
@@ -110,7 +113,7 @@ impl Committer {
         touched.iter().for_each(|&id| merge_small_runs(&self.store, id));
     }
 
-    fn write(&mut self, planned: &[Planned]) -> Result<()> {
+    fn write(&mut self, planned: &[Planned]) -> Result<(), Failure> {
         let entries = planned.iter().flat_map(|p| p.entries.iter().map(|entry| (p.sequence, entry)));
         let entries: Vec<_> = entries
             .map(|(sequence, (kind, table, body))| EntryRef { kind: *kind, sequence, table: *table, body })

@@ -112,15 +112,17 @@ impl Db {
     }
 
     /// Applies all writes or none. When it returns they are on the disk and every later snapshot sees them. Answers the
-    /// commit's sequence number. Waits while flushes lag behind by [`Options::frozen_bytes_max`].
+    /// commit's sequence number. Waits while flushes lag behind by [`Options::frozen_bytes_max`], and
+    /// fails at once with what ails them where they fail.
     ///
     /// # Errors
     /// [`Error::UnknownTable`], [`Error::UnknownColumn`], [`Error::ColumnType`], [`Error::NotNull`],
-    /// [`Error::InvalidRow`], [`Error::Duplicate`], [`Error::ReadOnly`], [`Error::Closed`].
+    /// [`Error::InvalidRow`], [`Error::Duplicate`], [`Error::ReadOnly`], [`Error::Closed`]; [`Error::DiskFull`] or
+    /// [`Error::Io`], after which the same commit may be tried again.
     pub fn commit(&self, writes: Vec<Write>) -> Result<u64> {
         let store = &self.inner.store;
         store.check_writable()?;
-        store.wait_for_room();
+        store.wait_for_room()?;
         let state = store.state();
         let writes = prepare_all(&state, &writes)?;
         if writes.is_empty() {
@@ -137,7 +139,8 @@ impl Db {
     /// Flushes one table, or all: their rows in memory become parts.
     ///
     /// # Errors
-    /// [`Error::UnknownTable`], [`Error::ReadOnly`], [`Error::Closed`], [`Error::Io`].
+    /// [`Error::UnknownTable`], [`Error::ReadOnly`], [`Error::Closed`]; [`Error::DiskFull`] or [`Error::Io`], after which
+    /// the rows are still in memory and in the log, and the flush is tried again in the background.
     pub fn flush(&self, table: Option<&str>) -> Result<Vec<FlushReport>> {
         let reports = self.inner.flush(table)?;
         self.inner.request(Body::Rotate)?;
@@ -158,6 +161,7 @@ impl Db {
             tables: state.tables.len(),
             parts: parts().count(),
             part_bytes: parts().map(|part| part.record.bytes).sum(),
+            flush_failing: store.stalled(),
             read_only: store.failure().cloned(),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a message quotes what the caller wrote and never prints its source; nothing here knows SQL or HTTP.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use arrow::datatypes::DataType;
@@ -101,6 +102,17 @@ pub enum Error {
         /// What was expected there.
         reason: String,
     },
+    /// There is no room on the disk, and nothing of the call was kept: it may be tried again when there is.
+    #[error("the disk is full: could not {verb} \"{}\"; free some space and try again", path.display())]
+    DiskFull {
+        /// What was tried: write, create, …
+        verb: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// The database was closed.
     #[error("the database is closed")]
     Closed,
@@ -138,6 +150,24 @@ impl Error {
 
     pub(crate) fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { verb, path, source }
+        move |source| match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::DiskFull { verb, path, source },
+            _ => Self::Io { verb, path, source },
+        }
     }
+
+    /// The same failure of the disk, for another who waits for it.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Io { verb, path, source } | Self::DiskFull { verb, path, source } => {
+                Self::io(verb, path.as_path())(copied(source))
+            }
+            other => Self::ReadOnly { reason: other.chain() },
+        }
+    }
+}
+
+/// The same error of the operating system, for another who is told of it.
+pub(crate) fn copied(error: &std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), error.to_string())
 }

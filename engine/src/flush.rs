@@ -2,8 +2,10 @@
 //!
 //! **Invariant:** rows leave memory only after the manifest names the parts that hold them.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::compute::concat_batches;
@@ -15,28 +17,60 @@ use crate::manifest::{Edit, PartRecord};
 use crate::mark::Marks;
 use crate::memtable::{Frozen, Run};
 use crate::merge::{Columns, Gather, Merge, Piece, RunSource, Source, marks, project};
-use crate::part::Part;
-use crate::part::writer::PartWriter;
+use crate::part::writer::{PartWriter, Written};
+use crate::part::{Part, TEMPORARY, part_path};
 use crate::schema::{DELETED, WHOLE};
 use crate::state::TableState;
 use crate::store::{Store, Watch};
+use crate::system::Clock;
 use crate::window::{self, Histogram};
 use crate::{FlushReport, Result, TableSchema, TimeRange};
 
 /// Chunks and rows of each that stand for all rows when encodings are chosen.
 const SAMPLE_CHUNKS: usize = 4;
 const SAMPLE_CHUNK_ROWS: usize = 8192;
+/// The shortest and the longest pause before a flush that failed is tried again, in microseconds.
+const PAUSE_MIN_US: u64 = 100_000;
+const PAUSE_MAX_US: u64 = 30_000_000;
 
-/// The thread that flushes: waits to be woken, flushes what is frozen, and keeps the log short.
+/// The thread that flushes: waits to be woken, flushes what is frozen, and keeps the log short. After a failure it waits
+/// a while before it tries again.
 pub(crate) fn work(store: &Store, wake: &Receiver<()>) {
     let _watch = Watch(store);
-    while wake.recv().is_ok() && !store.stopping.load(Ordering::Relaxed) {
-        while store.failure().is_none() && !store.stopping.load(Ordering::Relaxed) {
+    let stopping = || store.stopping.load(Ordering::Relaxed);
+    let clock = store.options.system.clock();
+    let mut backoff = Backoff::default();
+    while !stopping() {
+        match backoff.left(clock) {
+            None => drop(wake.recv()),
+            Some(left) => drop(wake.recv_timeout(left)),
+        }
+        while !stopping() && store.failure().is_none() && backoff.left(clock).is_none() {
             let Some(id) = next_table(store) else { break };
-            if let Err(error) = flush(store, id) {
-                store.poison(&error);
+            match flush(store, id) {
+                Ok(_) => backoff = Backoff::default(),
+                Err(_) => backoff.grow(clock),
             }
         }
+    }
+}
+
+/// The pause after a failure, which doubles with each further one.
+#[derive(Debug, Default)]
+struct Backoff {
+    pause_us: u64,
+    until_us: u64,
+}
+
+impl Backoff {
+    fn grow(&mut self, clock: &dyn Clock) {
+        self.pause_us = (self.pause_us * 2).clamp(PAUSE_MIN_US, PAUSE_MAX_US);
+        self.until_us = clock.monotonic_us() + self.pause_us;
+    }
+
+    fn left(&self, clock: &dyn Clock) -> Option<Duration> {
+        let left = self.until_us.checked_sub(clock.monotonic_us()).filter(|&left| left > 0 && self.pause_us > 0)?;
+        Some(Duration::from_micros(left))
     }
 }
 
@@ -72,15 +106,33 @@ pub(crate) fn flush(store: &Store, id: u64) -> Result<Option<FlushReport>> {
     let mut report = None;
     while let Some((table, frozen)) = next_frozen(store, id) {
         store.check_writable()?;
-        let parts = write_parts(store, &table, &frozen).inspect_err(|error| store.poison(error))?;
-        let report =
-            report.get_or_insert(FlushReport { table: table.schema.name.clone(), rows: 0, parts: 0, bytes: 0 });
-        report.parts += parts.len();
-        report.rows += parts.iter().map(|part| part.record.rows).sum::<u64>();
-        report.bytes += parts.iter().map(|part| part.record.bytes).sum::<u64>();
-        install(store, &table, &frozen, parts)?;
-        store.announce_room();
-        store.trim_log().inspect_err(|error| store.poison(error))?;
+        let fresh = flush_one(store, &table, &frozen);
+        store.flushed(fresh.as_ref().map(drop));
+        let fresh = fresh?;
+        match &mut report {
+            None => report = Some(fresh),
+            Some(report) => {
+                report.parts += fresh.parts;
+                report.rows += fresh.rows;
+                report.bytes += fresh.bytes;
+            }
+        }
+    }
+    Ok(report)
+}
+
+fn flush_one(store: &Store, table: &TableState, frozen: &Arc<Frozen>) -> Result<FlushReport> {
+    let parts = write_parts(store, table, frozen)?;
+    let report = FlushReport {
+        table: table.schema.name.clone(),
+        parts: parts.len(),
+        rows: parts.iter().map(|part| part.record.rows).sum(),
+        bytes: parts.iter().map(|part| part.record.bytes).sum(),
+    };
+    install(store, table, frozen, parts)?;
+    // The rows are in parts: that the log is longer than it need be is no failure of the flush.
+    if let Err(error) = store.trim_log() {
+        tracing::warn!(error = error.chain(), "could not remove a part of the log that is not needed any more");
     }
     Ok(report)
 }
@@ -111,10 +163,12 @@ fn install(store: &Store, table: &TableState, frozen: &Arc<Frozen>, parts: Vec<A
             orphans.iter().for_each(|part| part.retire());
         }
     };
-    if !store.save_flush(table.id, &edit, replace)? {
+    let saved = store.save_flush(table.id, &edit, replace);
+    // After a failure that leaves this open the manifest may name them.
+    if !matches!(saved, Ok(true)) && store.failure().is_none() {
         orphans.iter().for_each(|part| part.retire());
     }
-    Ok(())
+    saved.map(drop)
 }
 
 fn write_parts(store: &Store, table: &TableState, frozen: &Frozen) -> Result<Vec<Arc<Part>>> {
@@ -137,7 +191,13 @@ fn write_parts(store: &Store, table: &TableState, frozen: &Frozen) -> Result<Vec
             }
         }
         let below = table.parts.iter().any(|part| overlap(part.window(), window));
-        parts.extend(write_part(store, schema, &runs, window, below)?);
+        match write_part(store, schema, &runs, window, below) {
+            Ok(part) => parts.extend(part),
+            Err(error) => {
+                parts.iter().for_each(|part: &Arc<Part>| part.retire());
+                return Err(error);
+            }
+        }
     }
     Ok(parts)
 }
@@ -167,22 +227,11 @@ fn write_part(
     // A row over a deleted key in an older run becomes whole.
     let wholes = below && schema.merges_fields() && runs.iter().any(|run| run.marks.any());
     let layout = Layout::new(schema, runs, deletes, wholes);
-    let source = |run: &Arc<Run>| Ok(Box::new(RunSource::new(&layout.columns, run, None)?) as Source);
-    let mut merge = Merge::new(&layout.columns, runs.iter().map(source).collect::<Result<_>>()?, deletes || wholes);
-    let mut pieces = merge.next_pieces()?;
-    if pieces.is_empty() {
-        return Ok(None);
-    }
     let number = store.next_part.fetch_add(1, Ordering::Relaxed);
-    let disk = store.disk();
-    let sample = sample(&layout.columns.schema, runs)?;
-    let file = Arc::clone(&layout.schema);
-    let mut writer = PartWriter::new(disk.as_ref(), &store.parts_dir, number, schema, file, &sample)?;
-    while !pieces.is_empty() {
-        writer.write(&layout.batch(&pieces)?)?;
-        pieces = merge.next_pieces()?;
-    }
-    let written = writer.finish()?;
+    let Some(written) = write_rows(store, schema, runs, &layout, number).inspect_err(|_| discard(store, number))?
+    else {
+        return Ok(None);
+    };
     let telemetry = schema.time().is_some();
     let record = PartRecord {
         number,
@@ -194,7 +243,45 @@ fn write_part(
         checksums: written.checksums,
         time: runs.iter().filter_map(|run| run.time).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))),
     };
-    Ok(Some(Arc::new(Part::new(Arc::clone(disk), &store.parts_dir, record, Arc::clone(&store.footers)))))
+    Ok(Some(Arc::new(Part::new(Arc::clone(store.disk()), &store.parts_dir, record, Arc::clone(&store.footers)))))
+}
+
+/// Writes the file of a part; none where no row is left.
+fn write_rows(
+    store: &Store,
+    schema: &TableSchema,
+    runs: &[Arc<Run>],
+    layout: &Layout,
+    number: u64,
+) -> Result<Option<Written>> {
+    let source = |run: &Arc<Run>| Ok(Box::new(RunSource::new(&layout.columns, run, None)?) as Source);
+    let mut merge =
+        Merge::new(&layout.columns, runs.iter().map(source).collect::<Result<_>>()?, layout.deletes || layout.wholes);
+    let mut pieces = merge.next_pieces()?;
+    if pieces.is_empty() {
+        return Ok(None);
+    }
+    let sample = sample(&layout.columns.schema, runs)?;
+    let file = Arc::clone(&layout.schema);
+    let mut writer = PartWriter::new(store.disk().as_ref(), &store.parts_dir, number, schema, file, &sample)?;
+    while !pieces.is_empty() {
+        writer.write(&layout.batch(&pieces)?)?;
+        pieces = merge.next_pieces()?;
+    }
+    writer.finish().map(Some)
+}
+
+/// Removes what a failed write left of a part; what stays the next start removes.
+fn discard(store: &Store, number: u64) {
+    let path = part_path(&store.parts_dir, number);
+    for path in [path.with_extension(TEMPORARY), path] {
+        match store.disk().remove(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                tracing::warn!(%error, file = %path.display(), "could not remove an unfinished part; the next start will");
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The columns of a part: those that any run names, in table order, and the marks behind them.

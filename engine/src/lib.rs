@@ -28,6 +28,7 @@ mod state;
 mod status;
 mod store;
 pub mod system;
+mod tail;
 mod window;
 mod write;
 

@@ -31,7 +31,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub(crate) use self::edit::{ColumnRecord, Edit, PartRecord, TableRecord};
-use crate::system::{Disk, DiskWrite, read_all};
+use crate::system::{Disk, read_all};
+use crate::tail::{Failure, Tail};
 use crate::{Error, Result};
 
 const MAGIC: &[u8; 8] = b"junoman\0";
@@ -44,8 +45,7 @@ const EDITS_MAX: usize = 256;
 
 /// The manifest that is appended to.
 pub(crate) struct Manifest {
-    path: PathBuf,
-    file: Box<dyn DiskWrite>,
+    tail: Tail,
     /// Definitions up to this commit are in it.
     pub(crate) catalog_saved: u64,
 }
@@ -82,11 +82,13 @@ impl Manifest {
             Some(number) if !torn && contents.edits <= EDITS_MAX => {
                 let path = manifest_path(&dir, number);
                 let file = disk.append(&path).map_err(Error::io("open", &path))?;
-                (number, Self { path, file, catalog_saved: contents.catalog_sequence })
+                let bytes = disk.open(&path).and_then(|file| file.size()).map_err(Error::io("read", &path))?;
+                let tail = Tail::new(Arc::clone(disk), path, file, bytes);
+                (number, Self { tail, catalog_saved: contents.catalog_sequence })
             }
             _ => {
                 let number = numbers.iter().max().map_or(1, |last| last + 1);
-                (number, Self::rewrite(disk.as_ref(), root, number, &contents)?)
+                (number, Self::rewrite(disk, root, number, &contents)?)
             }
         };
         for old in numbers.into_iter().filter(|&old| old != number) {
@@ -96,17 +98,16 @@ impl Manifest {
         Ok((manifest, contents))
     }
 
-    /// Appends an edit durably. After a failure the manifest must not be written again.
-    pub(crate) fn append(&mut self, edit: &Edit) -> Result<()> {
-        self.file.append(&[&frame(edit)]).map_err(Error::io("write", &self.path))?;
-        self.file.sync().map_err(Error::io("sync", &self.path))?;
+    /// Appends an edit durably. After a failure that leaves this open the manifest must not be written again.
+    pub(crate) fn append(&mut self, edit: &Edit) -> Result<(), Failure> {
+        self.tail.append(&[&frame(edit)])?;
         if let Edit::Catalog { sequence, .. } = edit {
             self.catalog_saved = *sequence;
         }
         Ok(())
     }
 
-    fn rewrite(disk: &dyn Disk, root: &Path, number: u64, contents: &Contents) -> Result<Self> {
+    fn rewrite(disk: &Arc<dyn Disk>, root: &Path, number: u64, contents: &Contents) -> Result<Self> {
         let dir = root.join("manifest");
         let path = manifest_path(&dir, number);
         let mut file = disk.create(&path).map_err(Error::io("create", &path))?;
@@ -115,8 +116,9 @@ impl Manifest {
         file.append(&[&bytes]).map_err(Error::io("write", &path))?;
         file.sync().map_err(Error::io("sync", &path))?;
         disk.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
-        write_current(disk, root, number)?;
-        Ok(Self { path, file, catalog_saved: contents.catalog_sequence })
+        write_current(disk.as_ref(), root, number)?;
+        let tail = Tail::new(Arc::clone(disk), path, file, bytes.len() as u64);
+        Ok(Self { tail, catalog_saved: contents.catalog_sequence })
     }
 }
 

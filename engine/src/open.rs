@@ -19,6 +19,7 @@ use crate::part::{FooterCache, Part, part_number, part_path};
 use crate::state::{Change, State, TableState};
 use crate::store::{Store, catalog_edit};
 use crate::system::Disk;
+use crate::tail::Failure;
 use crate::{Catalog, Error, Options, Result};
 
 /// Opens the files of a database whose lock is held.
@@ -34,7 +35,14 @@ pub(crate) fn open(root: &Path, options: Options, wake_flusher: Sender<()>) -> R
     let replayed = replay_log(disk.as_ref(), &log_dir, &mut state, manifest.catalog_saved)?;
     state.freeze_over(options.memtable_bytes_max);
     if state.catalog_sequence > manifest.catalog_saved {
-        manifest.append(&catalog_edit(&state))?;
+        match manifest.append(&catalog_edit(&state)) {
+            Ok(()) => {}
+            // The log has the definitions; the first flush tries again.
+            Err(Failure::Undone(error)) => {
+                tracing::warn!(error = error.chain(), "could not save the tables in the manifest")
+            }
+            Err(Failure::Unknown(error)) => return Err(error),
+        }
     }
     let next_part = clear_parts(disk.as_ref(), &parts_dir, &state)?;
     let segments = Arc::new(Mutex::new(replayed.segments));

@@ -34,6 +34,9 @@ use crate::{Error, Result, TimeRange};
 /// The extension of parts.
 const EXTENSION: &str = "parquet";
 
+/// The extension of a part that is being written.
+pub(crate) const TEMPORARY: &str = "tmp";
+
 /// One part. Dropping the last reference to an obsolete one removes its file.
 pub(crate) struct Part {
     disk: Arc<dyn Disk>,

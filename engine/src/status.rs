@@ -17,6 +17,8 @@ pub struct Status {
     pub parts: usize,
     /// Bytes in these parts.
     pub part_bytes: u64,
+    /// Why the last flush failed, where it did: rows stay in memory and in the log, and it is tried again.
+    pub flush_failing: Option<String>,
     /// Why the database takes no writes any more, where it does not.
     pub read_only: Option<String>,
 }

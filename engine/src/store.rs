@@ -1,6 +1,7 @@
 //! What the threads of an open database share: the state in force, the manifest, the files.
 //!
-//! **Invariant:** states follow each other one at a time, under `edit`; after the first failed write nothing is written.
+//! **Invariant:** states follow each other one at a time, under `edit`; after a failure that leaves open what is on the disk
+//! nothing is written.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::manifest::{Edit, Manifest, TableRecord};
 use crate::part::FooterCache;
 use crate::state::{State, TableState};
 use crate::system::Disk;
+use crate::tail::Failure;
 use crate::{Error, Options, Result};
 
 /// An open database without its threads.
@@ -37,6 +39,8 @@ pub(crate) struct Store {
     /// Tables that are gone but whose parts the manifest may still name.
     dropped: Mutex<Vec<Arc<TableState>>>,
     failure: OnceLock<String>,
+    /// Why the last flush failed, until one succeeds.
+    stalled: Mutex<Option<Error>>,
     room: (Mutex<()>, Condvar),
     wake_flusher: Sender<()>,
 }
@@ -65,6 +69,7 @@ impl Store {
             manifest: Mutex::new(manifest),
             dropped: Mutex::default(),
             failure: OnceLock::new(),
+            stalled: Mutex::default(),
             room: Default::default(),
             wake_flusher,
         }
@@ -113,18 +118,52 @@ impl Store {
         self.announce_room();
     }
 
-    /// Waits while too many frozen rows wait for their flush.
-    pub(crate) fn wait_for_room(&self) {
+    /// The error of a failed write; makes the database read-only where nobody knows what the write left.
+    pub(crate) fn settle(&self, failure: Failure) -> Error {
+        match failure {
+            Failure::Undone(error) => error,
+            Failure::Unknown(error) => {
+                self.poison(&error);
+                error
+            }
+        }
+    }
+
+    /// Takes down how a flush ended: while they fail, nobody waits for room.
+    pub(crate) fn flushed(&self, outcome: Result<(), &Error>) {
+        let was = std::mem::replace(&mut *self.stalled.lock(), outcome.err().map(Error::again));
+        match outcome {
+            Ok(()) if was.is_some() => tracing::info!("flushes succeed again"),
+            Ok(()) => {}
+            Err(error) => {
+                let error = error.chain();
+                tracing::error!(error, "a flush failed: its rows stay in memory and in the log, and it is tried again");
+            }
+        }
+        self.announce_room();
+    }
+
+    /// Why flushes fail, where they do.
+    pub(crate) fn stalled(&self) -> Option<String> {
+        self.stalled.lock().as_ref().map(Error::chain)
+    }
+
+    /// Waits while too many frozen rows wait for their flush; fails where flushes fail.
+    pub(crate) fn wait_for_room(&self) -> Result<()> {
         let full = || self.state().memory().frozen_bytes > self.options.frozen_bytes_max;
         if !full() {
-            return;
+            return Ok(());
         }
         let (lock, changed) = &self.room;
         let mut guard = lock.lock();
         while full() && self.failure().is_none() && !self.stopping.load(Ordering::Relaxed) {
             self.wake_flusher();
+            if let Some(error) = self.stalled.lock().as_ref() {
+                return Err(error.again());
+            }
             changed.wait(&mut guard);
         }
+        Ok(())
     }
 
     /// Tells those that wait in [`Self::wait_for_room`] to look again.
@@ -157,8 +196,11 @@ impl Store {
     fn save_catalog_into(&self, manifest: &mut Manifest) -> Result<()> {
         let dropped = std::mem::take(&mut *self.dropped.lock());
         let state = self.state();
-        if state.catalog_sequence > manifest.catalog_saved {
-            self.append(manifest, &catalog_edit(&state))?;
+        if state.catalog_sequence > manifest.catalog_saved
+            && let Err(error) = self.append(manifest, &catalog_edit(&state))
+        {
+            self.dropped.lock().extend(dropped);
+            return Err(error);
         }
         dropped.iter().flat_map(|table| &table.parts).for_each(|part| part.retire());
         Ok(())
@@ -179,7 +221,7 @@ impl Store {
 
     fn append(&self, manifest: &mut Manifest, edit: &Edit) -> Result<()> {
         self.check_writable()?;
-        manifest.append(edit).inspect_err(|error| self.poison(error))
+        manifest.append(edit).map_err(|failure| self.settle(failure))
     }
 
     /// Removes log segments that nobody needs.
@@ -189,7 +231,7 @@ impl Store {
             let manifest = self.manifest.lock();
             self.state().log_needed_from(manifest.catalog_saved)
         };
-        trim(self.disk().as_ref(), &self.log_dir, &self.segments, needed_from)
+        trim(self.disk().as_ref(), &self.log_dir, &self.segments, needed_from).map_err(|failure| self.settle(failure))
     }
 }
 

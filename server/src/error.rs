@@ -36,6 +36,8 @@ pub fn sqlstate(error: &Error) -> &'static str {
         Error::Cancelled | Error::Timeout => "57014",
         Error::OutOfMemory(_) => "53200",
         Error::ReadOnly(_) => "25006",
+        Error::DiskFull(_) => "53100",
+        Error::Disk(_) => "58030",
         Error::ShuttingDown => "57P01",
         Error::Corrupt(_) => "XX001",
         Error::Internal(_) => "XX000",
@@ -73,7 +75,8 @@ pub fn http_status(error: &Error) -> StatusCode {
         Error::Cancelled | Error::OutOfMemory(_) | Error::ReadOnly(_) | Error::ShuttingDown => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        Error::Corrupt(_) | Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        Error::DiskFull(_) => StatusCode::INSUFFICIENT_STORAGE,
+        Error::Disk(_) | Error::Corrupt(_) | Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -109,6 +112,8 @@ pub fn slug(error: &Error) -> &'static str {
         Error::Timeout => "statement-timeout",
         Error::OutOfMemory(_) => "out-of-memory",
         Error::ReadOnly(_) => "read-only",
+        Error::DiskFull(_) => "disk-full",
+        Error::Disk(_) => "disk-failed",
         Error::ShuttingDown => "shutting-down",
         Error::Corrupt(_) => "data-corrupted",
         Error::Internal(_) => "internal-error",
@@ -117,7 +122,7 @@ pub fn slug(error: &Error) -> &'static str {
 
 /// True where the caller cannot mend it and an operator must look: these are logged as errors, once, at the door.
 pub fn needs_operator(error: &Error) -> bool {
-    matches!(error, Error::Corrupt(_) | Error::Internal(_) | Error::ReadOnly(_))
+    matches!(error, Error::Corrupt(_) | Error::Internal(_) | Error::ReadOnly(_) | Error::DiskFull(_) | Error::Disk(_))
 }
 
 #[cfg(test)]

@@ -111,6 +111,12 @@ pub enum Error {
     /// The database takes no writes.
     #[error("the database is read-only: {0}")]
     ReadOnly(String),
+    /// There is no room on the disk; the statement left nothing behind.
+    #[error("{0}")]
+    DiskFull(String),
+    /// The disk refused; the statement left nothing behind.
+    #[error("{0}")]
+    Disk(String),
     /// The database is shutting down.
     #[error("the database is shutting down")]
     ShuttingDown,
@@ -139,6 +145,8 @@ impl From<juno_engine::Error> for Error {
             Engine::InvalidRow { .. } => Error::InvalidText(text),
             Engine::InvalidSchema { .. } => Error::InvalidDefinition(text),
             Engine::ReadOnly { reason } => Error::ReadOnly(reason),
+            Engine::DiskFull { .. } => Error::DiskFull(text),
+            Engine::Io { .. } => Error::Disk(with_source(&error)),
             Engine::Corrupt { .. } => Error::Corrupt(text),
             Engine::Closed => Error::ShuttingDown,
             _ => Error::Internal(with_source(&error)),

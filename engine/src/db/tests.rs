@@ -6,6 +6,7 @@ mod concurrent;
 mod crash;
 mod durable;
 mod fields;
+mod full;
 mod model;
 mod rows;
 mod support;

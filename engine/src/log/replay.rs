@@ -45,7 +45,9 @@ pub(crate) fn replay(
         replayed.last_sequence = reader.sequence;
         if whole <= HEADER_LEN {
             remove(disk, dir, &file)?;
-            replayed.next_number = number;
+            if last {
+                replayed.next_number = number;
+            }
             continue;
         }
         if whole < bytes.len() {

@@ -1,17 +1,18 @@
 //! Appends groups of commits to the log and removes segments that nobody needs.
 //!
-//! **Invariant:** when `append` returns, the record is on the disk; it never writes again after a failure, which the
-//! caller sees to.
+//! **Invariant:** when `append` returns, the record is on the disk, or nothing of it is; after a failure that leaves this
+//! open it is not called again, which the caller sees to.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::record::{self, HEADER_LEN, Kind, RECORD_LEN};
+use super::record::{self, HEADER_LEN, Kind};
 use super::segment_path;
-use crate::system::{Disk, DiskWrite};
-use crate::{Error, Result};
+use crate::Error;
+use crate::system::Disk;
+use crate::tail::{Failure, Tail};
 
 /// What one entry of a group holds; the caller keeps the body.
 pub(crate) struct EntryRef<'a> {
@@ -42,7 +43,7 @@ pub(crate) struct LogWriter {
     segments: Segments,
     next_number: u64,
     segment_bytes_max: u64,
-    open: Option<Box<dyn DiskWrite>>,
+    open: Option<Tail>,
 }
 
 impl LogWriter {
@@ -52,52 +53,57 @@ impl LogWriter {
     }
 
     /// Writes one record durably.
-    pub(crate) fn append(&mut self, entries: &[EntryRef<'_>]) -> Result<()> {
+    pub(crate) fn append(&mut self, entries: &[EntryRef<'_>]) -> Result<(), Failure> {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
         let headers: Vec<_> =
             entries.iter().map(|e| record::entry_header(e.kind, e.sequence, e.table, e.body)).collect();
         let pieces: Vec<&[u8]> = headers.iter().zip(entries).flat_map(|(h, e)| [&h[..], e.body]).collect();
         let header = record::record_header(first.sequence, &pieces);
-        let len = (RECORD_LEN + pieces.iter().map(|piece| piece.len()).sum::<usize>()) as u64;
 
-        let mut file = match self.open.take() {
-            Some(file) => file,
+        let mut tail = match self.open.take() {
+            Some(tail) => tail,
             None => self.begin_segment(first.sequence)?,
         };
-        let path = segment_path(&self.dir, self.next_number - 1);
         let all: Vec<&[u8]> = std::iter::once(&header[..]).chain(pieces).collect();
-        file.append(&all).map_err(Error::io("write", &path))?;
-        file.sync().map_err(Error::io("sync", &path))?;
+        if let Err(failure) = tail.append(&all) {
+            self.open = matches!(failure, Failure::Undone(_)).then_some(tail);
+            return Err(failure);
+        }
 
         let mut segments = self.segments.lock();
         let segment = segments.last_mut().expect("begin_segment pushed it");
-        segment.bytes += len;
+        segment.bytes = tail.bytes();
         segment.last_sequence = last.sequence;
         segment.open = segment.bytes < self.segment_bytes_max;
         if segment.open {
-            self.open = Some(file);
+            self.open = Some(tail);
         }
         Ok(())
     }
 
-    /// Ends the segment, so that it can be removed once it is not needed.
+    /// Ends the segment, so that it can be removed once it is not needed. One without a record goes on.
     pub(crate) fn rotate(&mut self) {
-        self.open = None;
-        if let Some(last) = self.segments.lock().last_mut() {
+        if let Some(last) = self.segments.lock().last_mut().filter(|last| last.last_sequence > 0) {
             last.open = false;
+            self.open = None;
         }
     }
 
-    fn begin_segment(&mut self, first_sequence: u64) -> Result<Box<dyn DiskWrite>> {
+    /// A new segment with its header. What a failed try left of one, the next try or the next start takes away.
+    fn begin_segment(&mut self, first_sequence: u64) -> Result<Tail, Failure> {
         let number = self.next_number;
         let path = segment_path(&self.dir, number);
-        let mut file = self.disk.create(&path).map_err(Error::io("create", &path))?;
-        file.append(&[&record::header(first_sequence)]).map_err(Error::io("write", &path))?;
-        file.sync().map_err(Error::io("sync", &path))?;
-        self.disk.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir))?;
+        let undone = |verb: &'static str| {
+            let path = path.clone();
+            move |error| Failure::Undone(Error::io(verb, path)(error))
+        };
+        let mut file = self.disk.create(&path).map_err(undone("create"))?;
+        file.append(&[&record::header(first_sequence)]).map_err(undone("write"))?;
+        file.sync().map_err(|error| Failure::Unknown(Error::io("sync", &path)(error)))?;
+        self.disk.sync_dir(&self.dir).map_err(|error| Failure::Unknown(Error::io("sync", &self.dir)(error)))?;
         self.next_number += 1;
         self.segments.lock().push(Segment { number, bytes: HEADER_LEN as u64, last_sequence: 0, open: true });
-        Ok(file)
+        Ok(Tail::new(Arc::clone(&self.disk), path, file, HEADER_LEN as u64))
     }
 }
 
@@ -108,16 +114,20 @@ impl Drop for LogWriter {
 }
 
 /// Removes segments, the oldest first, all of whose commits are below `needed_from`.
-pub(crate) fn trim(disk: &dyn Disk, dir: &Path, segments: &Segments, needed_from: u64) -> Result<()> {
+pub(crate) fn trim(disk: &dyn Disk, dir: &Path, segments: &Segments, needed_from: u64) -> Result<(), Failure> {
     loop {
         let oldest = match segments.lock().first() {
             Some(oldest) if oldest.last_sequence < needed_from && !oldest.open => *oldest,
             _ => return Ok(()),
         };
         let path = segment_path(dir, oldest.number);
-        disk.remove(&path).map_err(Error::io("remove", &path))?;
+        match disk.remove(&path) {
+            // Removed before, by a try that failed after it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.map_err(|error| Failure::Undone(Error::io("remove", &path)(error)))?,
+        }
         // One by one, so that no crash leaves a gap.
-        disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
+        disk.sync_dir(dir).map_err(|error| Failure::Unknown(Error::io("sync", dir)(error)))?;
         segments.lock().remove(0);
     }
 }

@@ -46,7 +46,7 @@ fn edits_read_back_and_dropped_tables_take_their_parts_along() {
 fn a_torn_edit_is_dropped_and_damage_before_a_whole_one_is_named() {
     let disk = MemoryDisk::default();
     let (mut manifest, _) = open(&disk).unwrap();
-    let path = manifest.path.clone();
+    let path = manifest_path(Path::new("db/manifest"), 1);
     manifest.append(&Edit::Catalog { sequence: 1, tables: vec![table(1)] }).unwrap();
     let before = read_all(&disk, &path).unwrap().len();
     manifest.append(&Edit::Flush { table: 1, sequence: 3, parts: vec![part(1)] }).unwrap();

@@ -25,6 +25,7 @@ struct State {
     locks: BTreeSet<PathBuf>,
     operations: u64,
     failure: Option<(u64, Failure)>,
+    capacity: Option<u64>,
     dead: bool,
     dice: u64,
 }
@@ -69,6 +70,16 @@ impl MemoryDisk {
         let mut state = self.state.lock();
         state.failure = Some((operation, Failure::Crash));
         state.dice = seed;
+    }
+
+    /// How many bytes all files together may have from now on; no limit where absent.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.state.lock().capacity = bytes;
+    }
+
+    /// Bytes in all files.
+    pub fn used(&self) -> u64 {
+        self.state.lock().used()
     }
 
     /// The disk as the next start finds it: what was synced, and an arbitrary part of what was not.
@@ -160,6 +171,19 @@ impl State {
                 Err(stopped())
             }
             _ => Ok(()),
+        }
+    }
+
+    fn used(&self) -> u64 {
+        self.names.values().map(|inode| inode.lock().bytes.len() as u64).sum()
+    }
+
+    /// Whether so many more bytes fit, and how many do.
+    fn reserve(&self, bytes: usize) -> (usize, io::Result<()>) {
+        let room = self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()));
+        match usize::try_from(room) {
+            Ok(room) if room < bytes => (room, Err(io::ErrorKind::StorageFull.into())),
+            _ => (bytes, Ok(())),
         }
     }
 
@@ -269,8 +293,10 @@ impl DiskWrite for MemoryFile {
     fn append(&mut self, pieces: &[&[u8]]) -> io::Result<()> {
         let mut state = self.disk.state.lock();
         let bytes = pieces.concat();
-        let outcome = state.step();
-        let kept = if outcome.is_ok() { bytes.len() } else { state.roll(bytes.len() + 1) };
+        let (kept, outcome) = match state.step() {
+            Ok(()) => state.reserve(bytes.len()),
+            failed => (state.roll(bytes.len() + 1), failed),
+        };
         self.inode.lock().bytes.extend_from_slice(&bytes[..kept]);
         outcome
     }

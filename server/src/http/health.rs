@@ -91,7 +91,14 @@ fn open_metrics(gate: &Gate) -> String {
         gauge(&mut registry, "tables", "Tables", status.tables as u64);
         gauge(&mut registry, "parts", "Parquet parts", status.parts as u64);
         gauge(&mut registry, "part_bytes", "Bytes in Parquet parts", status.part_bytes);
-        gauge(&mut registry, "read_only", "1 after a failed write to disk", u64::from(status.read_only.is_some()));
+        let failing = u64::from(status.flush_failing.is_some());
+        gauge(&mut registry, "flush_failing", "1 while flushes fail and are tried again", failing);
+        gauge(
+            &mut registry,
+            "read_only",
+            "1 after a failed write to disk that cannot be undone",
+            u64::from(status.read_only.is_some()),
+        );
     }
     text::encode(&mut out, &registry).expect("a String takes every write");
     out

@@ -193,6 +193,8 @@ pub(crate) const KINDS: &[(&str, u16, &str, &str)] = &[
     ("statement-timeout", 504, "The statement ran too long", "Raise statement_timeout, or ask for less."),
     ("out-of-memory", 503, "The statement needs too much memory", "Ask for fewer rows or groups at a time."),
     ("read-only", 503, "The database is read-only", "A write to disk failed; the log and the detail say why. Mend it and start again."),
+    ("disk-full", 507, "The disk is full", "Nothing of the request was kept. Free space on the disk of the data directory and try again; the server needs no restart."),
+    ("disk-failed", 500, "The disk failed", "Nothing of the request was kept. The detail and the log say what the disk said."),
     ("shutting-down", 503, "The server is shutting down", "Try again when it is back."),
     ("data-corrupted", 500, "Stored data is damaged", "The detail names the file. Restore it from a copy."),
 ];
@@ -213,6 +215,8 @@ mod tests {
             juno_sql::Error::Unsupported(text()),
             juno_sql::Error::Timeout,
             juno_sql::Error::ReadOnly(text()),
+            juno_sql::Error::DiskFull(text()),
+            juno_sql::Error::Disk(text()),
             juno_sql::Error::Corrupt(text()),
             juno_sql::Error::Internal(text()),
         ];

@@ -94,6 +94,7 @@ fn hint(error: &Error) -> Option<&'static str> {
         }
         Error::FailedTransaction => Some("End the transaction block with ROLLBACK."),
         Error::ReadOnly(_) => Some("Look at the server's log, mend the cause and restart the server."),
+        Error::DiskFull(_) => Some("Free space on the disk of the data directory; the server needs no restart."),
         _ => None,
     }
 }
