@@ -5,27 +5,36 @@
 
 mod anomaly_score;
 mod calls;
+mod fill;
 mod first_last;
 mod forecast;
+mod gapfill;
 mod gather;
 mod gen_random_uuid;
+mod histogram;
 mod json;
 mod launches;
+mod over_time;
 mod pg_advisory_unlock_all;
 mod pg_typeof;
+mod points;
 mod refusal;
 mod time_bucket;
+mod time_bucket_gapfill;
 mod version;
+mod width_bucket;
 
 use std::sync::Arc;
 
 use datafusion::catalog::MemoryCatalogProviderList;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::functions_aggregate::approx_percentile_cont::approx_percentile_cont_udaf;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use juno_kernels::Device;
 
 use crate::multiply;
 
+pub(crate) use gapfill::Planner as GapFillPlanner;
 pub(crate) use gen_random_uuid::gen_random_uuid;
 pub use launches::kernel_counters;
 pub(crate) use version::version;
@@ -36,9 +45,9 @@ pub(crate) use version::version;
 /// the builder's list of catalogs, which is made here if there is none yet and must not be replaced afterwards.
 pub(crate) fn register(mut builder: SessionStateBuilder, device: &Device) -> SessionStateBuilder {
     builder.scalar_functions().get_or_insert_default().extend(scalars());
-    let aggregates = [first_last::first(), first_last::last(), forecast::aggregate(device)];
-    builder.aggregate_functions().get_or_insert_default().extend(aggregates.map(Arc::new));
-    builder.window_functions().get_or_insert_default().push(Arc::new(anomaly_score::window(device)));
+    builder.aggregate_functions().get_or_insert_default().extend(aggregates(device));
+    let windows = [anomaly_score::window(device), fill::interpolate(), fill::locf()];
+    builder.window_functions().get_or_insert_default().extend(windows.map(Arc::new));
     let expressions = builder.expr_planners().get_or_insert_default();
     expressions.insert(0, Arc::new(json::Operators::default()));
     expressions.insert(0, Arc::new(calls::Calls));
@@ -47,9 +56,24 @@ pub(crate) fn register(mut builder: SessionStateBuilder, device: &Device) -> Ses
     relations.insert(0, Arc::new(forecast::Table::new(device, catalogs)));
     builder
         .with_analyzer_rule(Arc::new(multiply::Rule))
+        .with_analyzer_rule(Arc::new(gapfill::Rule))
         .with_query_planner(Arc::new(multiply::Planner))
         .with_physical_optimizer_rule(Arc::new(forecast::Batching::new(device)))
         .with_physical_optimizer_rule(Arc::new(anomaly_score::Batching::new(device)))
+}
+
+fn aggregates(device: &Device) -> Vec<Arc<AggregateUDF>> {
+    let percentile = approx_percentile_cont_udaf().as_ref().clone().with_aliases(["approx_percentile"]);
+    let own = [
+        first_last::first(),
+        first_last::last(),
+        first_last::max_by(),
+        first_last::min_by(),
+        forecast::aggregate(device),
+        histogram::histogram(),
+        percentile,
+    ];
+    own.into_iter().chain(over_time::all()).map(Arc::new).collect()
 }
 
 fn scalars() -> Vec<Arc<ScalarUDF>> {
@@ -60,7 +84,9 @@ fn scalars() -> Vec<Arc<ScalarUDF>> {
         pg_advisory_unlock_all::pg_advisory_unlock_all(),
         pg_typeof::pg_typeof(),
         time_bucket::time_bucket(),
+        time_bucket_gapfill::time_bucket_gapfill(),
         version(),
+        width_bucket::width_bucket(),
     ]
     .map(Arc::new)
     .into()

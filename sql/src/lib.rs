@@ -25,6 +25,7 @@ mod prune;
 mod scan;
 mod session;
 mod setting;
+mod spelling;
 mod state;
 mod statement;
 mod table;

@@ -22,6 +22,8 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
+use crate::functions::GapFillPlanner;
+
 /// The same rows, with no key claimed.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Keyless {
@@ -112,14 +114,14 @@ impl AnalyzerRule for Rule {
     }
 }
 
-/// DataFusion's planner, which takes the node away.
+/// DataFusion's planner, which takes the node away and knows the node that fills gaps.
 #[derive(Debug)]
 pub(crate) struct Planner;
 
 #[async_trait]
 impl QueryPlanner for Planner {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(Remove)]);
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(Remove), Arc::new(GapFillPlanner)]);
         planner.create_physical_plan(plan, session).await
     }
 }

@@ -6,15 +6,13 @@ use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{DFParserBuilder, ResetStatement, Statement as Parsed};
-use datafusion::sql::sqlparser::ast::{self, Expr, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
-use std::ops::ControlFlow;
 
-use crate::cast;
 use crate::change::Change;
 use crate::procedure::Procedure;
-use crate::{Error, Result};
+use crate::{Error, Result, spelling};
 
 /// The longest statement text that is parsed, in bytes.
 pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
@@ -151,7 +149,7 @@ fn classify(parsed: Parsed) -> Result<Statement> {
         Parsed::Statement(statement) => *statement,
         Parsed::Explain(mut explain) => {
             if let Parsed::Statement(inner) = explain.statement.as_mut() {
-                rewrite_casts(inner.as_mut());
+                spelling::adapt(inner.as_mut());
             }
             return Ok(Statement { kind: Kind::Query("EXPLAIN", Box::new(Parsed::Explain(explain))) });
         }
@@ -168,7 +166,7 @@ fn classify(parsed: Parsed) -> Result<Statement> {
 
 fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
     use ast::Statement as Sql;
-    rewrite_casts(&mut statement);
+    spelling::adapt(&mut statement);
     let parsed = |statement| Box::new(Parsed::Statement(Box::new(statement)));
     Ok(match statement {
         Sql::Query(_) => Kind::Query("SELECT", parsed(statement)),
@@ -226,23 +224,4 @@ fn refuse(present: bool, what: &str) -> Result<()> {
 
 fn unsupported(what: &str) -> Error {
     Error::Unsupported(format!("{what} is not supported"))
-}
-
-/// `x::jsonb`, `x::json` and `x::uuid` become calls of functions that check the text and say what it is.
-fn rewrite_casts(statement: &mut ast::Statement) {
-    struct Casts;
-    impl VisitorMut for Casts {
-        type Break = ();
-        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-            if let Expr::Cast { expr: inner, data_type, .. } = expr
-                && let Some(function) = cast::function_for(data_type)
-                && !matches!(&**inner, Expr::Value(value) if matches!(value.value, ast::Value::Placeholder(_)))
-            {
-                let inner = std::mem::replace(&mut **inner, Expr::value(ast::Value::Null));
-                *expr = cast::call(function, inner);
-            }
-            ControlFlow::Continue(())
-        }
-    }
-    let _ = VisitMut::visit(statement, &mut Casts);
 }

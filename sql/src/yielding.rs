@@ -22,6 +22,7 @@ const MULTIPLYING: &[&str] = &[
     "SortMergeJoinExec",
     "PiecewiseMergeJoinExec",
     "UnnestExec",
+    "GapFillExec",
 ];
 
 /// Wraps every node that can multiply rows.

@@ -1,4 +1,5 @@
-//! `first(value, time)` and `last(value, time)`: the value at the earliest and at the latest time of a group.
+//! `first(value, time)` and `last(value, time)`: the value at the earliest and at the latest time of a group; `min_by(value, by)`
+//! and `max_by(value, by)`: the same where `by` is anything that has an order.
 //!
 //! **Invariant:** holds no state of its own; DataFusion's `first_value` and `last_value` work under the order that the time
 //! argument names.
@@ -21,30 +22,46 @@ use crate::functions::refusal::{invalid, mismatch};
 /// Rows without a time count last; of equal times any row may win. Immutable.
 pub(super) fn first() -> AggregateUDF {
     let options = SortOptions { descending: false, nulls_first: false };
-    AggregateUDF::new_from_impl(Edge::new("first", first_value_udaf(), options))
+    AggregateUDF::new_from_impl(Edge::new("first", "time", first_value_udaf(), options))
+}
+
+/// `SELECT min_by(host, usage_user) FROM cpu`: the value of the row where `by` is least, null included. Rows without a `by` count
+/// last; of equal ones any row may win. Immutable.
+pub(super) fn min_by() -> AggregateUDF {
+    let options = SortOptions { descending: false, nulls_first: false };
+    AggregateUDF::new_from_impl(Edge::new("min_by", "by", first_value_udaf(), options))
+}
+
+/// `SELECT max_by(host, usage_user) FROM cpu`: the value of the row where `by` is greatest, null included. Rows without a `by`
+/// count last; of equal ones any row may win. Immutable.
+pub(super) fn max_by() -> AggregateUDF {
+    let options = SortOptions { descending: false, nulls_first: true };
+    AggregateUDF::new_from_impl(Edge::new("max_by", "by", last_value_udaf(), options))
 }
 
 /// `SELECT host, last(usage_user, time) FROM cpu GROUP BY host`: the value of the row with the latest time, null included.
 /// Rows without a time count last; of equal times any row may win. Immutable.
 pub(super) fn last() -> AggregateUDF {
     let options = SortOptions { descending: false, nulls_first: true };
-    AggregateUDF::new_from_impl(Edge::new("last", last_value_udaf(), options))
+    AggregateUDF::new_from_impl(Edge::new("last", "time", last_value_udaf(), options))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Edge {
     name: &'static str,
+    /// What the order is called: a time, or anything.
+    order: &'static str,
     by_order: Arc<AggregateUDF>,
     options: SortOptions,
     signature: Signature,
 }
 
 impl Edge {
-    fn new(name: &'static str, by_order: Arc<AggregateUDF>, options: SortOptions) -> Self {
+    fn new(name: &'static str, order: &'static str, by_order: Arc<AggregateUDF>, options: SortOptions) -> Self {
         let signature = Signature::any(2, Volatility::Immutable)
-            .with_parameter_names(vec!["value", "time"])
+            .with_parameter_names(vec!["value", order])
             .expect("two names for two arguments");
-        Edge { name, by_order, options, signature }
+        Edge { name, order, by_order, options, signature }
     }
 
     /// Calls the ordered aggregate with the value as its argument and the time as its order.
@@ -70,11 +87,12 @@ impl AggregateUDFImpl for Edge {
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         match types {
+            [value, _] if self.order != "time" => Ok(value.clone()),
             [value, time] if time.is_temporal() || time.is_numeric() || time.is_null() => Ok(value.clone()),
             [_, time] => {
                 Err(mismatch(format!("argument time of {} must be a timestamp, not {}", self.name, name_of(time))))
             }
-            _ => Err(invalid(format!("{} takes a value and a time", self.name))),
+            _ => Err(invalid(format!("{} takes a value and {}", self.name, self.order))),
         }
     }
 

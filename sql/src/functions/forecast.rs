@@ -11,7 +11,6 @@
 
 mod batching;
 mod node;
-mod points;
 mod request;
 mod series;
 mod table;
@@ -30,11 +29,11 @@ use datafusion::logical_expr::{
 use juno_kernels::Device;
 
 pub(super) use self::batching::Batching;
-use self::points::{Points, points_type};
 pub(super) use self::request::Request;
 use self::series::Wanted;
 pub(super) use self::table::Table;
 use super::launches;
+use super::points::{Points, points_type};
 use crate::functions::pg_typeof::name_of;
 use crate::functions::refusal::{invalid, mismatch};
 use crate::types::timestamptz;

@@ -52,24 +52,7 @@ impl ScalarUDFImpl for TimeBucket {
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        if !(types[0].is_string() || types[0].is_null() || matches!(types[0], DataType::Interval(_))) {
-            return Err(mismatch(format!(
-                "argument width of time_bucket must be an interval like '5 minutes', not {}",
-                name_of(&types[0])
-            )));
-        }
-        for (name, given) in ["time", "origin"].into_iter().zip(&types[1..]) {
-            let text = name == "origin" && given.is_string();
-            if !(matches!(given, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 | DataType::Null)
-                || text)
-            {
-                return Err(mismatch(format!(
-                    "argument {name} of time_bucket must be a timestamp, not {}",
-                    name_of(given)
-                )));
-            }
-        }
-        Ok(micros(&types[1]))
+        return_type(self.name(), types)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -104,6 +87,23 @@ impl ScalarUDFImpl for TimeBucket {
     }
 }
 
+/// The type of the buckets, once the types of width, time and origin are found right.
+pub(super) fn return_type(function: &str, types: &[DataType]) -> Result<DataType> {
+    if !(types[0].is_string() || types[0].is_null() || matches!(types[0], DataType::Interval(_))) {
+        return Err(mismatch(format!(
+            "argument width of {function} must be an interval like '5 minutes', not {}",
+            name_of(&types[0])
+        )));
+    }
+    for (name, given) in ["time", "origin"].into_iter().zip(&types[1..]) {
+        let text = name == "origin" && given.is_string();
+        if !(matches!(given, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 | DataType::Null) || text) {
+            return Err(mismatch(format!("argument {name} of {function} must be a timestamp, not {}", name_of(given))));
+        }
+    }
+    Ok(micros(&types[1]))
+}
+
 /// The type of the buckets: the time's own zone, in microseconds.
 fn micros(time: &DataType) -> DataType {
     match time {
@@ -120,13 +120,15 @@ fn micros_of(origin: Option<ScalarValue>) -> Option<i64> {
 }
 
 /// How wide a bucket is; above zero.
-enum Width {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Width {
     Micros(i64),
     Months(u32),
 }
 
 impl Width {
-    fn parse(width: &ScalarValue) -> Result<Self> {
+    /// Reads an interval or its text.
+    pub(super) fn parse(width: &ScalarValue) -> Result<Self> {
         let interval = match width.try_as_str() {
             Some(text) => parse_interval_month_day_nano(text.unwrap_or_default()).map_err(|_| {
                 invalid(format!("argument width of time_bucket: '{width}' is no interval like '5 minutes'"))
@@ -144,6 +146,25 @@ impl Width {
             _ => Err(invalid(format!(
                 "argument width of time_bucket: '{width}' must be above zero, and months cannot be mixed with days and less"
             ))),
+        }
+    }
+
+    /// The start of the bucket that a time in microseconds falls into; none where it is out of range.
+    pub(super) fn start(self, time: i64) -> Option<i64> {
+        match self {
+            Width::Micros(width) => fixed(time, width, ORIGIN_US),
+            Width::Months(width) => monthly(time, width, MONTH_ORIGIN_US),
+        }
+    }
+
+    /// The start of the bucket after the one that starts here.
+    pub(super) fn next(self, start: i64) -> Option<i64> {
+        match self {
+            Width::Micros(width) => start.checked_add(width),
+            Width::Months(width) => {
+                let at = DateTime::<Utc>::from_timestamp_micros(start)?;
+                Some(at.checked_add_months(Months::new(width))?.timestamp_micros())
+            }
         }
     }
 

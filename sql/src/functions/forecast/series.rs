@@ -11,9 +11,9 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Result, resources_datafusion_err};
 use juno_kernels::{Device, Series, regular_grid, seasonal_ar};
 
-use super::points::{Point, read};
 use super::request::Request;
 use super::{launches, step_fields};
+use crate::functions::points::{Point, read};
 use crate::functions::refusal::invalid;
 use crate::types::timestamptz;
 

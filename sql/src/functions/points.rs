@@ -1,6 +1,6 @@
-//! The points that groups collect before they are forecast.
+//! The points that groups collect before something is made of a whole series.
 //!
-//! **Invariant:** keeps points in the order they came; sorting and averaging is for who forecasts.
+//! **Invariant:** keeps points in the order they came; sorting and averaging is for who takes them.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ pub(super) fn points_type() -> DataType {
 }
 
 /// The points of many groups.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Points {
     groups: Vec<Vec<Point>>,
     len: usize,
@@ -96,7 +96,7 @@ impl Points {
     fn limit(&self, more: usize) -> Result<()> {
         if self.len + more > POINTS_MAX {
             return Err(resources_datafusion_err!(
-                "forecast holds at most {POINTS_MAX} points per partition: average them first, \
+                "an aggregate over series holds at most {POINTS_MAX} points per partition: average them first, \
                  for instance GROUP BY time_bucket('5 minutes', time)"
             ));
         }
@@ -133,6 +133,23 @@ pub(super) fn read(lists: &ListArray, row: usize, into: &mut Vec<Point>) {
     let times = points.column(0).as_primitive::<TimestampMicrosecondType>().values();
     let values = points.column(1).as_primitive::<Float64Type>().values();
     into.extend(times[from..to].iter().copied().zip(values[from..to].iter().copied()));
+}
+
+/// One group's points as a list, of which [`read`] gives them back.
+pub(super) fn list(points: &[Point]) -> ListArray {
+    let mut group = Points::default();
+    group.resize(1);
+    group.push(0, points);
+    group.take(EmitTo::All)
+}
+
+/// One point per row; a row without a time has the value NaN.
+pub(super) fn points_of_rows(times: &ArrayRef, values: &ArrayRef) -> Result<Vec<Point>> {
+    let (times, values) = (micros(times)?, cast(values, &DataType::Float64)?);
+    let (times, values) = (times.as_primitive::<TimestampMicrosecondType>(), values.as_primitive::<Float64Type>());
+    let point =
+        |(time, value): (Option<i64>, Option<f64>)| (time.unwrap_or_default(), time.and(value).unwrap_or(f64::NAN));
+    Ok(times.iter().zip(values).map(point).collect())
 }
 
 /// Times in microseconds, whatever their unit and zone.
