@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use crossbeam::channel::{Receiver, Sender};
-
 use crate::log::record::Kind;
 use crate::log::writer::{EntryRef, LogWriter};
 use crate::lookup::check_absent;
@@ -15,6 +13,7 @@ use crate::memtable::{Run, choose_merge};
 use crate::schema::check_column;
 use crate::state::{Change, State, TableState};
 use crate::store::{Store, Watch};
+use crate::system::sync::{Receiver, Sender};
 use crate::tail::Failure;
 use crate::{Column, Error, Result, TableSchema};
 

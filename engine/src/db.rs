@@ -4,11 +4,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
-
-use crossbeam::channel::{Receiver, Sender, bounded};
-use parking_lot::Mutex;
 
 use crate::append::prepare;
 use crate::commit::{Body, Committer, Request, RowsWrite};
@@ -17,6 +12,7 @@ use crate::lookup::check_absent;
 use crate::state::{Change, State};
 use crate::store::Store;
 use crate::system::System;
+use crate::system::sync::{JoinHandle, Mutex, Ordering, Receiver, Sender, bounded, spawn};
 use crate::{
     COMMIT_BYTES_MAX, Catalog, Column, Error, FlushReport, Options, Result, Snapshot, Status, TableSchema, Write,
     flush, open,
@@ -66,8 +62,8 @@ impl Db {
         let (requests, waiting) = bounded(REQUESTS_MAX);
         let committer = Committer { store: Arc::clone(&store), log };
         let threads = vec![
-            spawn("juno-log", move || committer.work(&waiting))?,
-            spawn("juno-flush", flusher(Arc::clone(&store), woken))?,
+            start("juno-log", move || committer.work(&waiting))?,
+            start("juno-flush", flusher(Arc::clone(&store), woken))?,
         ];
         store.wake_flusher();
         let inner = Inner {
@@ -188,8 +184,8 @@ impl Db {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.into()).spawn(work).map_err(Error::io("start thread", name))
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    spawn(name, work).map_err(Error::io("start thread", name))
 }
 
 fn flusher(store: Arc<Store>, woken: Receiver<()>) -> impl FnOnce() {

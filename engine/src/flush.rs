@@ -4,14 +4,12 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use crossbeam::channel::Receiver;
 
 use crate::manifest::{Edit, PartRecord};
 use crate::mark::Marks;
@@ -23,6 +21,7 @@ use crate::schema::{DELETED, WHOLE};
 use crate::state::TableState;
 use crate::store::{Store, Watch};
 use crate::system::Clock;
+use crate::system::sync::{Ordering, Receiver};
 use crate::window::{self, Histogram};
 use crate::{FlushReport, Result, TableSchema, TimeRange};
 

@@ -6,9 +6,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use crossbeam::channel::Sender;
-use parking_lot::Mutex;
-
 use crate::log::entry;
 use crate::log::record::{Entry, Kind};
 use crate::log::replay::{Replayed, replay};
@@ -19,6 +16,7 @@ use crate::part::{FooterCache, Part, part_number, part_path};
 use crate::state::{Change, State, TableState};
 use crate::store::{Store, catalog_edit};
 use crate::system::Disk;
+use crate::system::sync::{Mutex, Sender};
 use crate::tail::Failure;
 use crate::{Catalog, Error, Options, Result};
 

@@ -6,16 +6,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use crossbeam::channel::Sender;
-use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::log::writer::{Segments, trim};
 use crate::manifest::{Edit, Manifest, TableRecord};
 use crate::part::FooterCache;
 use crate::state::{State, TableState};
 use crate::system::Disk;
+use crate::system::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering, RwLock, Sender};
 use crate::tail::Failure;
 use crate::{Error, Options, Result};
 

@@ -4,6 +4,7 @@
 
 mod memory;
 mod real;
+pub(crate) mod sync;
 mod uuid;
 
 use std::fmt;

@@ -119,6 +119,31 @@ fn parquet_is_known_by_parts_only_and_cudarc_by_devices_only() {
 }
 
 #[test]
+fn the_engine_takes_threads_and_locks_from_where_they_can_be_simulated() {
+    let foreign = [
+        "parking_lot::",
+        "crossbeam::",
+        "thread::spawn",
+        "thread::scope",
+        "thread::Builder",
+        "sync::Mutex",
+        "sync::RwLock",
+        "sync::Condvar",
+        "sync::mpsc",
+    ];
+    let own = |file: &str| file.starts_with("engine/src/system") || file.contains("/tests/");
+    let mut broken = Vec::new();
+    for (file, text) in files("engine/src", "rs").into_iter().filter(|(file, _)| !own(file)) {
+        for (number, line) in text.lines().enumerate() {
+            if foreign.iter().any(|name| line.contains(name)) && !line.contains("system::sync::") {
+                broken.push(format!("{file}:{}: take it from engine/src/system/sync.rs", number + 1));
+            }
+        }
+    }
+    none(broken);
+}
+
+#[test]
 fn unsafe_code_stays_in_the_device_rooms_and_says_why() {
     let mut broken = Vec::new();
     for (file, text) in sources() {

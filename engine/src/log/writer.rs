@@ -6,12 +6,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::record::{self, HEADER_LEN, Kind};
 use super::segment_path;
 use crate::Error;
 use crate::system::Disk;
+use crate::system::sync::Mutex;
 use crate::tail::{Failure, Tail};
 
 /// What one entry of a group holds; the caller keeps the body.

@@ -4,10 +4,10 @@
 
 use std::collections::HashMap;
 
-use parking_lot::Mutex;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 
 use crate::Result;
+use crate::system::sync::Mutex;
 
 /// Footers by part number; the one used longest ago goes first.
 #[derive(Debug)]
