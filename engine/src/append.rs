@@ -72,7 +72,7 @@ fn conform_rows(schema: &TableSchema, rows: &RecordBatch) -> Result<RecordBatch>
 }
 
 /// Exactly the key columns.
-fn conform_keys(schema: &TableSchema, keys: &RecordBatch) -> Result<RecordBatch> {
+pub(crate) fn conform_keys(schema: &TableSchema, keys: &RecordBatch) -> Result<RecordBatch> {
     for field in keys.schema_ref().fields() {
         let index = schema.column(field.name());
         if !index.is_some_and(|index| schema.key.contains(&index)) {

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** never changes; what it reads stays on the disk until the last snapshot lets go.
 
+mod find;
 mod slice;
 
 use std::sync::Arc;

@@ -18,7 +18,8 @@ pub fn sqlstate(error: &Error) -> &'static str {
         Error::DuplicateTable(_) => "42P07",
         Error::DuplicateColumn(_) => "42701",
         Error::Ungrouped(_) => "42803",
-        Error::ManyRows => "21000",
+        Error::ManyRows | Error::ChangedTwice => "21000",
+        Error::NoConstraint(_) => "42P10",
         Error::InvalidDefinition(_) => "42P16",
         Error::UniqueViolation { .. } => "23505",
         Error::NotNullViolation { .. } => "23502",
@@ -61,6 +62,8 @@ pub fn http_status(error: &Error) -> StatusCode {
         | Error::DuplicateColumn(_)
         | Error::Ungrouped(_)
         | Error::ManyRows
+        | Error::ChangedTwice
+        | Error::NoConstraint(_)
         | Error::InvalidDatetime(_)
         | Error::InvalidText(_)
         | Error::TypeMismatch(_)
@@ -93,6 +96,8 @@ pub fn slug(error: &Error) -> &'static str {
         Error::DuplicateColumn(_) => "duplicate-column",
         Error::Ungrouped(_) => "ungrouped-column",
         Error::ManyRows => "more-than-one-row",
+        Error::ChangedTwice => "changed-twice",
+        Error::NoConstraint(_) => "no-such-constraint",
         Error::InvalidDefinition(_) => "invalid-definition",
         Error::UniqueViolation { .. } => "unique-violation",
         Error::NotNullViolation { .. } => "not-null-violation",

@@ -22,6 +22,9 @@ pub(crate) const SCHEMA: &str = "public";
 /// The schema that describes tables to PostgreSQL's clients.
 pub(crate) const PG_CATALOG: &str = "pg_catalog";
 
+/// Before a table's name it means the table with juno's own columns shown, for changes.
+pub(crate) const WHOLE_PREFIX: &str = "_juno_whole_";
+
 /// Tables of the engine and views, by name.
 pub(crate) struct PublicSchema {
     db: Db,
@@ -68,10 +71,13 @@ impl SchemaProvider for PublicSchema {
         if let Some(view) = self.views.read().get(name) {
             return Ok(Some(Arc::clone(view)));
         }
-        match self.db.catalog().table(name) {
-            Some(schema) => Ok(Some(Arc::new(Table::new(self.db.clone(), Arc::clone(schema), &self.defaults)?))),
-            None => Ok(None),
-        }
+        let (name, whole) = match name.strip_prefix(WHOLE_PREFIX) {
+            Some(name) => (name, true),
+            None => (name, false),
+        };
+        let Some(schema) = self.db.catalog().table(name).cloned() else { return Ok(None) };
+        let table = Table::new(self.db.clone(), schema, &self.defaults)?;
+        Ok(Some(Arc::new(if whole { table.with_hidden() } else { table })))
     }
 
     fn table_exist(&self, name: &str) -> bool {

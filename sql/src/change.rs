@@ -1,36 +1,42 @@
-//! INSERT, UPDATE and DELETE: a plan that computes rows, turned into writes of the engine.
+//! INSERT, UPDATE and DELETE: planned as the query that computes their rows, turned into writes of the engine.
+//!
+//! UPDATE and DELETE become a SELECT over their table and the tables of FROM or USING, so that whatever a query can say in its
+//! conditions, they can. What ON CONFLICT and RETURNING compute is planned apart, over the rows that the change has found.
 //!
 //! **Invariant:** computes writes and makes none; the session commits them, alone or with its transaction.
 
+mod conflict;
+mod lower;
+mod returning;
+mod scope;
+mod settle;
+
 use std::sync::Arc;
 
-use arrow::compute::concat_batches;
-use arrow::record_batch::RecordBatch;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, TableReference};
-use datafusion::datasource::{provider_as_source, source_as_provider};
-use datafusion::error::Result as DataFusionResult;
-use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, WriteOp};
-use juno_engine::{OnConflict, TableKind, TableSchema, Write};
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::Statement as Parsed;
+use datafusion::sql::sqlparser::ast::{self, SetExpr, Statement as Sql};
+use juno_engine::{TableSchema, Write};
 
-use crate::prune::named_column;
-use crate::table::Table;
-use crate::types::HIDDEN_PREFIX;
-use crate::{Error, Result, column};
+use crate::catalog::PublicSchema;
+use crate::definition::table_name;
+use crate::{Error, Result, apart, default, parameter};
 
-/// Old key columns travel beside the new row under this prefix.
-const OLD_KEY_PREFIX: &str = "__old_";
-/// The most bytes of rows that one statement may change.
-const CHANGE_BYTES_MAX: usize = 1 << 30;
+pub(crate) use conflict::{Conflict, split};
+pub(crate) use returning::Returning;
+pub(crate) use scope::{Scope, StatementRows};
+pub(crate) use settle::{all_rows, deleted, inserted, updated};
 
 /// What a change does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Op {
-    Insert,
-    /// The flag says that a key column is assigned to.
-    Update {
-        moves: bool,
-    },
+    /// New rows, and what happens to those whose key exists.
+    Insert(Option<Conflict>),
+    /// The columns that are assigned to, by their place in the table.
+    Update(Vec<usize>),
     Delete,
 }
 
@@ -39,170 +45,176 @@ pub(crate) enum Op {
 pub(crate) struct Change {
     pub(crate) op: Op,
     pub(crate) table: Arc<TableSchema>,
-    /// INSERT: the new rows. UPDATE: the new rows, and their old keys where they move. DELETE: the keys.
+    /// INSERT: the new rows. UPDATE: the old rows, then the values assigned, then the columns of FROM. DELETE: the old rows, then
+    /// the columns of USING.
     pub(crate) plan: LogicalPlan,
+    pub(crate) returning: Option<Returning>,
+    /// Whether other tables take part, so that a row may be found several times.
+    pub(crate) joined: bool,
+}
+
+/// What a change comes to.
+pub(crate) struct Changed {
+    pub(crate) writes: Vec<Write>,
+    /// Rows changed.
+    pub(crate) count: usize,
+    /// The columns that RETURNING can name.
+    pub(crate) rows: Vec<ArrayRef>,
+}
+
+/// A table to be changed, and the name that the statement calls it by.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) table: Arc<TableSchema>,
+    pub(crate) alias: String,
+}
+
+/// A planned change, the fields that clients send its parameters as, and the types that it wants where they differ.
+pub(crate) type Planned = (Change, Vec<FieldRef>, Vec<Option<DataType>>);
+
+/// Plans an INSERT, UPDATE or DELETE.
+pub(crate) async fn plan(
+    state: &SessionState,
+    public: &PublicSchema,
+    parsed: Parsed,
+    types: &[Option<DataType>],
+) -> Result<Planned> {
+    let (with, mut statement) = unwrapped(parsed)?;
+    default::fill(&mut statement, &public.db().catalog())?;
+    let change = match statement {
+        Sql::Insert(insert) => insert_plan(state, public, with, insert, types).await?,
+        Sql::Update(update) => update_plan(state, public, with, update, types).await?,
+        Sql::Delete(delete) => delete_plan(state, public, with, delete, types).await?,
+        other => return Err(Error::Unsupported(format!("{other} changes no table"))),
+    };
+    let plans = change.plans();
+    let (parameters, wanted) = parameter::fields(&plans, types)?;
+    Ok((change, parameters, wanted))
+}
+
+/// The statement itself and the WITH before it.
+fn unwrapped(parsed: Parsed) -> Result<(Option<ast::With>, Sql)> {
+    let Parsed::Statement(statement) = parsed else {
+        return Err(Error::Internal("a change is a SQL statement".into()));
+    };
+    match *statement {
+        Sql::Query(query) => match *query.body {
+            SetExpr::Insert(inner) | SetExpr::Update(inner) | SetExpr::Delete(inner) => Ok((query.with, inner)),
+            _ => Err(Error::Internal("a query is not a change".into())),
+        },
+        other => Ok((None, other)),
+    }
+}
+
+/// The table of this name, which must not be a view.
+fn target(public: &PublicSchema, name: &ast::ObjectName, alias: Option<String>) -> Result<Target> {
+    let name = table_name(name)?;
+    if public.has_view(&name) {
+        return Err(Error::InvalidDefinition(format!("\"{name}\" is a view and cannot be changed")));
+    }
+    let catalog = public.db().catalog();
+    let table =
+        catalog.table(&name).ok_or_else(|| Error::UndefinedTable(format!("relation \"{name}\" does not exist")))?;
+    Ok(Target { table: Arc::clone(table), alias: alias.unwrap_or(name) })
+}
+
+async fn insert_plan(
+    state: &SessionState,
+    public: &PublicSchema,
+    with: Option<ast::With>,
+    mut insert: ast::Insert,
+    types: &[Option<DataType>],
+) -> Result<Change> {
+    let ast::TableObject::TableName(name) = &insert.table else {
+        return Err(Error::Unsupported("INSERT into a table function is not supported".into()));
+    };
+    let alias = insert.table_alias.take().map(|alias| crate::definition::folded(&alias.alias));
+    let target = target(public, name, alias)?;
+    let (on, items) = (insert.on.take(), insert.returning.take());
+    lower::complete(&mut insert, with, &target)?;
+    let parsed = Parsed::Statement(Box::new(Sql::Insert(insert)));
+    let ((plan, ..), _) = apart::plan(state, parsed, types).await?;
+    let LogicalPlan::Dml(dml) = plan else {
+        return Err(Error::Internal("an INSERT must plan to a change".into()));
+    };
+    let conflict = on.map(|on| Conflict::plan(state, &target, on)).transpose()?;
+    let scope = Scope::of(&target.alias, &target.table);
+    let returning = items.map(|items| Returning::plan(state, scope, items)).transpose()?;
+    Ok(Change {
+        op: Op::Insert(conflict),
+        table: target.table,
+        plan: dml.input.as_ref().clone(),
+        returning,
+        joined: false,
+    })
+}
+
+async fn update_plan(
+    state: &SessionState,
+    public: &PublicSchema,
+    with: Option<ast::With>,
+    mut update: ast::Update,
+    types: &[Option<DataType>],
+) -> Result<Change> {
+    let (name, alias) = lower::named(&update.table)?;
+    let target = target(public, &name, alias)?;
+    let items = update.returning.take();
+    let joined = update.from.is_some();
+    let (assigned, query) = lower::update(update, with, &target, items.is_some())?;
+    let ((plan, ..), _) = apart::plan(state, query, types).await?;
+    let plan = lower::cast_assigned(plan, &target.table, &assigned)?;
+    let more = target.table.columns.len() + assigned.len();
+    let returning = items.map(|items| Returning::plan(state, Scope::with(&target, &plan, more), items)).transpose()?;
+    Ok(Change { op: Op::Update(assigned), table: target.table, plan, returning, joined })
+}
+
+async fn delete_plan(
+    state: &SessionState,
+    public: &PublicSchema,
+    with: Option<ast::With>,
+    mut delete: ast::Delete,
+    types: &[Option<DataType>],
+) -> Result<Change> {
+    let (name, alias) = lower::deleted_from(&delete)?;
+    let target = target(public, &name, alias)?;
+    let items = delete.returning.take();
+    let joined = delete.using.is_some();
+    let query = lower::delete(delete, with, &target, items.is_some())?;
+    let ((plan, ..), _) = apart::plan(state, query, types).await?;
+    let more = target.table.columns.len();
+    let returning = items.map(|items| Returning::plan(state, Scope::with(&target, &plan, more), items)).transpose()?;
+    Ok(Change { op: Op::Delete, table: target.table, plan, returning, joined })
 }
 
 impl Change {
-    /// From DataFusion's plan of the statement.
-    pub(crate) fn from_plan(plan: LogicalPlan) -> Result<Self> {
-        let LogicalPlan::Dml(dml) = plan else {
-            return Err(Error::Unsupported("this statement changes no table".into()));
+    /// All its plans: their parameters are numbered together.
+    fn plans(&self) -> Vec<&LogicalPlan> {
+        let conflict = match &self.op {
+            Op::Insert(Some(conflict)) => conflict.update.as_ref().map(|update| &update.plan),
+            _ => None,
         };
-        let provider = source_as_provider(&dml.target)?;
-        let Some(table) = provider.downcast_ref::<Table>() else {
-            return Err(Error::InvalidDefinition(format!(
-                "\"{}\" is a view and cannot be changed",
-                dml.table_name.table()
-            )));
-        };
-        let whole: Arc<Table> = Arc::new(table.with_hidden());
-        let stored = Arc::clone(table.stored());
-        let input = |dml: &DmlStatement| with_hidden(&dml.input, &dml.table_name, &whole);
-        let (op, plan) = match &dml.op {
-            WriteOp::Insert(_) => (Op::Insert, dml.input.as_ref().clone()),
-            WriteOp::Delete => (Op::Delete, keys_of(&stored, input(&dml)?)?),
-            WriteOp::Update => updated(&stored, input(&dml)?)?,
-            other => return Err(Error::Unsupported(format!("{other} is not supported"))),
-        };
-        Ok(Change { op, table: stored, plan })
+        std::iter::once(&self.plan).chain(conflict).chain(self.returning.as_ref().map(|r| &r.plan)).collect()
     }
 
-    /// The writes that the computed rows ask for, and how many rows they change.
-    pub(crate) fn writes(&self, db: &juno_engine::Db, batches: &[RecordBatch]) -> Result<(Vec<Write>, usize)> {
-        let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        let bytes: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
-        if bytes > CHANGE_BYTES_MAX {
-            let most = CHANGE_BYTES_MAX >> 20;
-            return Err(Error::OutOfMemory(format!(
-                "a statement may change {most} MiB of rows: change fewer at a time"
-            )));
+    /// The word that the command tag begins with.
+    pub(crate) fn word(&self) -> &'static str {
+        match self.op {
+            Op::Insert(_) => "INSERT",
+            Op::Update(_) => "UPDATE",
+            Op::Delete => "DELETE",
         }
-        let Some(first) = batches.first().filter(|_| count > 0) else { return Ok((Vec::new(), 0)) };
-        let all = concat_batches(&first.schema(), batches)?;
-        let keyed = matches!(self.table.kind, TableKind::Keyed);
-        let (rows, deletes, on_conflict) = match self.op {
-            Op::Insert => {
-                let rows = column::conform(&self.table, &with_row_ids(&self.table, db, all)?)?;
-                (Some(rows), None, if keyed { OnConflict::Error } else { OnConflict::Replace })
-            }
-            Op::Delete => (None, Some(column::conform_keys(&self.table, &all)?), OnConflict::Replace),
-            Op::Update { moves: false } => {
-                // Rows of telemetry merge by column, so a null counts only where the old row is deleted first.
-                let deletes = if keyed { None } else { Some(column::conform_keys(&self.table, &all)?) };
-                (Some(column::conform(&self.table, &all)?), deletes, OnConflict::Replace)
-            }
-            Op::Update { moves: true } => {
-                let (old, new) = split_old_keys(&all)?;
-                let deletes = column::conform_keys(&self.table, &old)?;
-                (Some(column::conform(&self.table, &new)?), Some(deletes), OnConflict::Error)
-            }
-        };
-        Ok((vec![Write { table: self.table.name.clone(), rows, deletes, on_conflict }], count))
     }
 
     /// The command tag.
     pub(crate) fn tag(&self, count: usize) -> String {
         match self.op {
-            Op::Insert => format!("INSERT 0 {count}"),
-            Op::Update { .. } => format!("UPDATE {count}"),
-            Op::Delete => format!("DELETE {count}"),
+            Op::Insert(_) => format!("INSERT 0 {count}"),
+            _ => format!("{} {count}", self.word()),
         }
     }
 
     /// Whether the change reads the table before it writes it.
     pub(crate) fn reads_itself(&self) -> bool {
-        self.op != Op::Insert
+        !matches!(self.op, Op::Insert(None))
     }
-}
-
-/// The plan with the target's scan showing juno's own columns too.
-fn with_hidden(plan: &LogicalPlan, name: &TableReference, table: &Arc<Table>) -> Result<LogicalPlan> {
-    let replaced = plan.clone().transform_down(|node| -> DataFusionResult<_> {
-        match &node {
-            LogicalPlan::TableScan(scan) if scan.table_name.table() == name.table() => {
-                let source = provider_as_source(Arc::clone(table) as _);
-                let scan = LogicalPlanBuilder::scan(scan.table_name.clone(), source, None)?.build()?;
-                Ok(Transformed::yes(scan))
-            }
-            _ => Ok(Transformed::no(node)),
-        }
-    })?;
-    Ok(replaced.data.recompute_schema()?)
-}
-
-/// The expression for a column of the plan, whatever relation it belongs to there.
-fn column_of(plan: &LogicalPlan, name: &str) -> Result<Expr> {
-    let found = plan.schema().iter().find(|(_, field)| field.name() == name);
-    let (relation, _) = found.ok_or_else(|| Error::Internal(format!("the plan lost column \"{name}\"")))?;
-    Ok(Expr::Column(Column::new(relation.cloned(), name)))
-}
-
-fn keys_of(table: &TableSchema, input: LogicalPlan) -> Result<LogicalPlan> {
-    let keys =
-        table.key.iter().map(|&index| column_of(&input, &table.columns[index].name)).collect::<Result<Vec<_>>>()?;
-    Ok(LogicalPlanBuilder::from(input).project(keys)?.build()?)
-}
-
-/// DataFusion's UPDATE plan projects every shown column to its new value; add what it does not show and, where a key
-/// column is assigned to, the old key.
-fn updated(table: &TableSchema, plan: LogicalPlan) -> Result<(Op, LogicalPlan)> {
-    let LogicalPlan::Projection(projection) = plan else {
-        return Err(Error::Internal("an UPDATE plan must be a projection".into()));
-    };
-    let input = projection.input.as_ref().clone();
-    let mut exprs: Vec<Expr> = projection.expr.clone();
-    let assigned = |index: &&usize| {
-        let name = &table.columns[**index].name;
-        exprs.iter().any(|expr| {
-            let (named, inner) = match expr {
-                Expr::Alias(alias) => (alias.name == *name, alias.expr.as_ref()),
-                other => (named_column(other).is_some_and(|column| column.name == *name), other),
-            };
-            named && !matches!(inner, Expr::Column(column) if column.name == *name)
-        })
-    };
-    let moves = table.key.iter().any(|index| assigned(&index));
-    for hidden in table.columns.iter().filter(|column| column.name.starts_with(HIDDEN_PREFIX)) {
-        exprs.push(column_of(&input, &hidden.name)?);
-    }
-    if moves {
-        for &index in &table.key {
-            let name = &table.columns[index].name;
-            exprs.push(column_of(&input, name)?.alias(format!("{OLD_KEY_PREFIX}{name}")));
-        }
-    }
-    Ok((Op::Update { moves }, LogicalPlanBuilder::from(input).project(exprs)?.build()?))
-}
-
-/// Old keys under their own names, and the new rows.
-fn split_old_keys(all: &RecordBatch) -> Result<(RecordBatch, RecordBatch)> {
-    let schema = all.schema();
-    let (old, new): (Vec<usize>, Vec<usize>) =
-        (0..all.num_columns()).partition(|&index| schema.field(index).name().starts_with(OLD_KEY_PREFIX));
-    let keys = all.project(&old)?;
-    let fields: Vec<_> = keys
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| field.as_ref().clone().with_name(field.name().trim_start_matches(OLD_KEY_PREFIX)))
-        .collect();
-    let keys = RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), keys.columns().to_vec())?;
-    Ok((keys, all.project(&new)?))
-}
-
-/// Rows of a table without a key of its own get one.
-fn with_row_ids(table: &TableSchema, db: &juno_engine::Db, rows: RecordBatch) -> Result<RecordBatch> {
-    let Some(&key) = table.key.first() else { return Ok(rows) };
-    let name = &table.columns[key].name;
-    if !name.starts_with(HIDDEN_PREFIX) {
-        return Ok(rows);
-    }
-    let ids: arrow::array::StringArray =
-        (0..rows.num_rows()).map(|_| Some(db.system().uuid_v7().to_string())).collect();
-    let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
-    fields.push(Arc::new(arrow::datatypes::Field::new(name, arrow::datatypes::DataType::Utf8, false)));
-    let mut arrays = rows.columns().to_vec();
-    arrays.push(Arc::new(ids));
-    Ok(RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), arrays)?)
 }

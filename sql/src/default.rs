@@ -2,9 +2,9 @@
 //!
 //! **Invariant:** only rewrites what was parsed; a DEFAULT becomes the expression that the column was declared with, or NULL.
 
-use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, Expr, ObjectName, SetExpr, Statement as Sql, TableFactor, TableObject, Value,
+    Assignment, AssignmentTarget, Expr, ObjectName, OnConflict, OnConflictAction, OnInsert, SetExpr, Statement as Sql,
+    TableFactor, TableObject, Value,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -15,12 +15,17 @@ use crate::types::{DEFAULT_KEY, HIDDEN_PREFIX};
 use crate::{Error, Result};
 
 /// Fills the defaults of an INSERT or UPDATE in. A table that does not exist is left to the planner to refuse.
-pub(crate) fn fill(parsed: &mut Parsed, catalog: &Catalog) -> Result<()> {
-    let Parsed::Statement(statement) = parsed else { return Ok(()) };
+pub(crate) fn fill(statement: &mut Sql, catalog: &Catalog) -> Result<()> {
     let known = |name: &ObjectName| table_name(name).ok().and_then(|name| catalog.table(&name));
-    match statement.as_mut() {
+    match statement {
         Sql::Insert(insert) => {
             let TableObject::TableName(name) = &insert.table else { return Ok(()) };
+            if let Some(OnInsert::OnConflict(OnConflict { action: OnConflictAction::DoUpdate(update), .. })) =
+                &mut insert.on
+                && let Some(table) = known(name)
+            {
+                fill_assignments(table, &mut update.assignments)?;
+            }
             let Some(source) = &mut insert.source else { return Ok(()) };
             let SetExpr::Values(values) = source.body.as_mut() else { return Ok(()) };
             let given = |value: &Expr| is_default(value);
@@ -36,22 +41,27 @@ pub(crate) fn fill(parsed: &mut Parsed, catalog: &Catalog) -> Result<()> {
             };
             for row in &mut values.rows {
                 for (value, column) in row.iter_mut().zip(&columns).filter(|(value, _)| is_default(value)) {
-                    *value = default_of(table, column)?;
+                    *value = of(table, column)?;
                 }
             }
         }
         Sql::Update(update) => {
             let TableFactor::Table { name, .. } = &update.table.relation else { return Ok(()) };
             let Some(table) = known(name) else { return Ok(()) };
-            for Assignment { target, value } in &mut update.assignments {
-                if let AssignmentTarget::ColumnName(column) = target
-                    && is_default(value)
-                {
-                    *value = default_of(table, &last(column))?;
-                }
-            }
+            fill_assignments(table, &mut update.assignments)?;
         }
         _ => {}
+    }
+    Ok(())
+}
+
+fn fill_assignments(table: &TableSchema, assignments: &mut [Assignment]) -> Result<()> {
+    for Assignment { target, value } in assignments {
+        if let AssignmentTarget::ColumnName(column) = target
+            && is_default(value)
+        {
+            *value = of(table, &last(column))?;
+        }
     }
     Ok(())
 }
@@ -69,7 +79,8 @@ fn last(name: &ObjectName) -> String {
     name.0.last().and_then(|part| part.as_ident()).map(folded).unwrap_or_default()
 }
 
-fn default_of(table: &TableSchema, column: &str) -> Result<Expr> {
+/// What a column is by default.
+pub(crate) fn of(table: &TableSchema, column: &str) -> Result<Expr> {
     let declared = table.column(column).and_then(|index| table.columns[index].metadata.get(DEFAULT_KEY));
     let Some(sql) = declared else { return Ok(Expr::value(Value::Null)) };
     let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).and_then(|mut parser| parser.parse_expr());

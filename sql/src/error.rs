@@ -39,6 +39,12 @@ pub enum Error {
     /// More rows where one is meant.
     #[error("more than one row returned by a subquery used as an expression")]
     ManyRows,
+    /// A row that ON CONFLICT DO UPDATE would change twice.
+    #[error("ON CONFLICT DO UPDATE command cannot affect row a second time")]
+    ChangedTwice,
+    /// ON CONFLICT names what is no key.
+    #[error("{0}")]
+    NoConstraint(String),
     /// A table definition that cannot be.
     #[error("{0}")]
     InvalidDefinition(String),

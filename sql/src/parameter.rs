@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** types only; values come with execution.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -23,6 +24,9 @@ const PARAMETERS_MAX: usize = u16::MAX as usize;
 /// A plan, the fields that clients send its parameters as, and the types that the plan wants where they differ.
 pub(crate) type Planned = (LogicalPlan, Vec<FieldRef>, Vec<Option<DataType>>);
 
+/// The fields that clients send parameters as, and the types that are wanted where they differ.
+pub(crate) type Fields = (Vec<FieldRef>, Vec<Option<DataType>>);
+
 /// Plans a statement and finds the type of each parameter: as the client said, else from where it stands, else text.
 pub(crate) async fn plan(state: &SessionState, parsed: Parsed, types: &[Option<DataType>]) -> Result<Planned> {
     let spare = types.iter().any(Option::is_some).then(|| parsed.clone());
@@ -40,7 +44,20 @@ pub(crate) async fn plan(state: &SessionState, parsed: Parsed, types: &[Option<D
 }
 
 fn resolved(plan: LogicalPlan, types: &[Option<DataType>]) -> Result<Planned> {
-    let found = plan.get_parameter_fields()?;
+    let (sent, wanted) = fields(&[&plan], types)?;
+    Ok((plan, sent, wanted))
+}
+
+/// The parameters of plans that are numbered together: the fields that clients send them as, and the types wanted where they
+/// differ. Where several plans have one, the first that knows its type decides.
+pub(crate) fn fields(plans: &[&LogicalPlan], types: &[Option<DataType>]) -> Result<Fields> {
+    let mut found: HashMap<String, Option<FieldRef>> = HashMap::new();
+    for plan in plans {
+        for (id, field) in plan.get_parameter_fields()? {
+            let known = found.entry(id).or_default();
+            *known = known.take().or(field);
+        }
+    }
     let mut count = types.len();
     for id in found.keys() {
         let number =
@@ -65,7 +82,7 @@ fn resolved(plan: LogicalPlan, types: &[Option<DataType>]) -> Result<Planned> {
         });
         wanted.push(planned.map(|field| field.data_type().clone()));
     }
-    Ok((plan, sent, wanted))
+    Ok((sent, wanted))
 }
 
 /// A tag's parameter is sent as text.

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** nothing here knows which protocol a statement came by; what blocks runs on blocking threads.
 
+mod changing;
 mod utility;
 
 use std::collections::{BTreeSet, HashMap};
@@ -18,20 +19,19 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use futures::TryStreamExt;
-use juno_engine::{Db, Write};
+use juno_engine::{Db, Snapshot, Write};
 use juno_kernels::Device;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, watch};
 
-use crate::catalog::PublicSchema;
-use crate::change::Change;
+use crate::catalog::{PublicSchema, WHOLE_PREFIX};
 use crate::interrupt::Interrupt;
 use crate::procedure::{Call, Procedure};
 use crate::setting::Settings;
 use crate::statement::{Kind, Outcome, Prepared, Statement, Work};
 use crate::table::StatementSnapshot;
 use crate::transaction::{Transaction, TransactionStatus};
-use crate::{Error, Incoming, Result, apart, default, ingest, migrate, ops, output, parameter, state, statement};
+use crate::{Error, Incoming, Result, apart, change, ingest, migrate, ops, output, parameter, state, statement};
 
 /// What all sessions of a database share.
 struct Shared {
@@ -121,15 +121,10 @@ impl Session {
                 refuse_effects(&plan)?;
                 Ok(Prepared { parameters, wanted, schema, work: Work::Query(tag, Box::new(plan), names) })
             }
-            Kind::Change(mut parsed) => {
-                default::fill(&mut parsed, &self.shared.db.catalog())?;
-                let ((plan, parameters, wanted), _) = apart::plan(state, *parsed, types).await?;
-                Ok(Prepared {
-                    parameters,
-                    wanted,
-                    schema: None,
-                    work: Work::Change(Box::new(Change::from_plan(plan)?)),
-                })
+            Kind::Change(parsed) => {
+                let (change, parameters, wanted) = change::plan(state, &self.shared.public, *parsed, types).await?;
+                let schema = change.returning.as_ref().map(|returning| Arc::clone(&returning.schema));
+                Ok(Prepared { parameters, wanted, schema, work: Work::Change(Box::new(change)) })
             }
             Kind::Call(function) => {
                 let call = Call::resolve(&function)?;
@@ -181,7 +176,10 @@ impl Session {
                 let stream = output::renamed_stream(stream, names.as_deref());
                 Ok(Outcome::Rows { tag, stream: interrupt.guard_stream(stream) })
             }
-            Work::Change(change) => interrupt.guard(self.change(change, &values)).await,
+            Work::Change(change) => match interrupt.guard(self.change(change, &values)).await? {
+                Outcome::Rows { tag, stream } => Ok(Outcome::Rows { tag, stream: interrupt.guard_stream(stream) }),
+                done => Ok(done),
+            },
             Work::Call { procedure, places, arguments } => {
                 let plan = bound(arguments, &values)?;
                 interrupt.guard(self.call(procedure, places, plan)).await
@@ -255,33 +253,17 @@ impl Session {
         Arc::new(move || cancels.send_modify(|count| *count += 1))
     }
 
-    /// A state that sees the database as it is now, for one statement.
-    fn statement_state(&self) -> SessionState {
+    /// A state that sees the database as it is in a snapshot, for one statement.
+    fn statement_state(&self, snapshot: Snapshot) -> SessionState {
         let mut state = self.shared.state.clone();
-        state.config_mut().set_extension(Arc::new(StatementSnapshot(self.shared.db.snapshot())));
+        state.config_mut().set_extension(Arc::new(StatementSnapshot(snapshot)));
         state.mark_start_execution();
         state
     }
 
     async fn rows(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
         self.transaction.lock().check_read(&tables_of(&plan)?)?;
-        let state = self.statement_state();
-        let physical = state.create_physical_plan(&plan).await?;
-        Ok(execute_stream(physical, state.task_ctx())?)
-    }
-
-    async fn change(&self, change: &Change, values: &ParamValues) -> Result<Outcome> {
-        let _held = match change.reads_itself() {
-            true => Some(self.lock(&change.table.name).await),
-            false => None,
-        };
-        let batches: Vec<RecordBatch> = self.rows(bound(&change.plan, values)?).await?.try_collect().await?;
-        let (writes, count) = change.writes(&self.shared.db, &batches)?;
-        let waiting = self.transaction.lock().hold(writes)?;
-        if let Some(writes) = waiting {
-            self.commit(writes).await?;
-        }
-        Ok(Outcome::done(change.tag(count)))
+        run(self.statement_state(self.shared.db.snapshot()), &plan).await
     }
 
     async fn lock(&self, table: &str) -> OwnedMutexGuard<()> {
@@ -314,6 +296,12 @@ impl Session {
     }
 }
 
+/// The rows of a plan.
+async fn run(state: SessionState, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
+    let physical = state.create_physical_plan(plan).await?;
+    Ok(execute_stream(physical, state.task_ctx())?)
+}
+
 /// The plan with its parameters' values in place.
 fn bound(plan: &LogicalPlan, values: &ParamValues) -> Result<LogicalPlan> {
     Ok(plan.clone().replace_params_with_values(values)?)
@@ -324,7 +312,8 @@ fn tables_of(plan: &LogicalPlan) -> Result<BTreeSet<String>> {
     let mut tables = BTreeSet::new();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
-            tables.insert(scan.table_name.table().to_owned());
+            let name = scan.table_name.table();
+            tables.insert(name.strip_prefix(WHOLE_PREFIX).unwrap_or(name).to_owned());
         }
         Ok(TreeNodeRecursion::Continue)
     })?;

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{DFParserBuilder, ResetStatement, Statement as Parsed};
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, SetExpr};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 
@@ -169,26 +169,18 @@ fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
     spelling::adapt(&mut statement);
     let parsed = |statement| Box::new(Parsed::Statement(Box::new(statement)));
     Ok(match statement {
+        // WITH … INSERT, UPDATE or DELETE.
+        Sql::Query(ref query)
+            if matches!(*query.body, SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_)) =>
+        {
+            Kind::Change(parsed(statement))
+        }
         Sql::Query(_) => Kind::Query("SELECT", parsed(statement)),
         Sql::Explain { .. } | Sql::ExplainTable { .. } => Kind::Query("EXPLAIN", parsed(statement)),
         Sql::ShowTables { .. } | Sql::ShowColumns { .. } | Sql::ShowFunctions { .. } => {
             Kind::Query("SHOW", parsed(statement))
         }
-        Sql::Insert(ref insert) => {
-            refuse(insert.on.is_some(), "INSERT … ON CONFLICT")?;
-            refuse(insert.returning.is_some(), "RETURNING")?;
-            Kind::Change(parsed(statement))
-        }
-        Sql::Update(ref update) => {
-            refuse(update.returning.is_some(), "RETURNING")?;
-            refuse(update.from.is_some(), "UPDATE … FROM")?;
-            Kind::Change(parsed(statement))
-        }
-        Sql::Delete(ref delete) => {
-            refuse(delete.returning.is_some(), "RETURNING")?;
-            refuse(delete.using.is_some(), "DELETE … USING")?;
-            Kind::Change(parsed(statement))
-        }
+        Sql::Insert(_) | Sql::Update(_) | Sql::Delete(_) => Kind::Change(parsed(statement)),
         Sql::CreateTable(create) => Kind::CreateTable(Box::new(create)),
         Sql::Drop { object_type: ast::ObjectType::Table, names, if_exists, .. } => Kind::DropTable { names, if_exists },
         Sql::Call(function) => Kind::Call(Box::new(function)),
@@ -216,10 +208,6 @@ fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
             return Err(unsupported(&command.join(" ")));
         }
     })
-}
-
-fn refuse(present: bool, what: &str) -> Result<()> {
-    if present { Err(unsupported(what)) } else { Ok(()) }
 }
 
 fn unsupported(what: &str) -> Error {

@@ -69,11 +69,6 @@ impl Table {
             defaults: HashMap::new(),
         }
     }
-
-    /// The table as the engine holds it.
-    pub(crate) fn stored(&self) -> &Arc<TableSchema> {
-        &self.stored
-    }
 }
 
 /// The columns that users see: without juno's own, and of the metadata only the SQL type.

@@ -153,6 +153,15 @@ async def main():
     assert row["id"] == key and row["at"] == at and row["v"] == decimal.Decimal("12.34") and row["n"] == 7, row
     assert await c.fetchval("SELECT j ->> 'a' FROM a") == "1"
     assert await c.execute("UPDATE a SET n = $1", 8) == "UPDATE 1"
+    assert await c.fetchval("UPDATE a SET n = $2 WHERE id = $1 RETURNING n + $3", key, 9, 1) == 10
+    other = uuid.uuid4()
+    upsert = "INSERT INTO a (id, n) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET n = a.n + excluded.n + $3 WHERE a.n < $4 RETURNING id, n"
+    assert [tuple(row) for row in await c.fetch(upsert, other, 5, 100, 1000)] == [(other, 5)]
+    assert [tuple(row) for row in await c.fetch(upsert, other, 5, 100, 1000)] == [(other, 110)]
+    assert await c.fetch(upsert, other, 5, 100, 7) == []
+    row = await c.fetchrow("DELETE FROM a WHERE id = $1 RETURNING *", other)
+    assert row["id"] == other and row["n"] == 110 and row["j"] is None, row
+    assert await c.execute("UPDATE a SET n = 8") == "UPDATE 1"
     assert await c.execute("DELETE FROM a WHERE n = $1", 8) == "DELETE 1"
     async with c.transaction():
         await c.execute("INSERT INTO a (id) VALUES ($1)", uuid.uuid4())
