@@ -22,6 +22,13 @@ const GROUP_REQUESTS_MAX: usize = 256;
 /// Bytes of a group after which no more requests are taken in.
 const GROUP_BYTES_MAX: usize = 16 << 20;
 
+/// What the log's thread is handed.
+pub(crate) enum Task {
+    Request(Request),
+    /// Something to be done between commits.
+    Alone(Box<dyn FnOnce() + Send>),
+}
+
 /// Something to be done in the order of the log.
 pub(crate) struct Request {
     pub(crate) body: Body,
@@ -67,19 +74,25 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    /// Serves requests until all senders are gone.
-    pub(crate) fn work(mut self, requests: &Receiver<Request>) {
+    /// Does tasks until all senders are gone.
+    pub(crate) fn work(mut self, tasks: &Receiver<Task>) {
         let store = Arc::clone(&self.store);
         let _watch = Watch(&store);
-        while let Ok(first) = requests.recv() {
-            let mut bytes = first.body.bytes();
-            let mut group = vec![first];
-            while group.len() < GROUP_REQUESTS_MAX && bytes < GROUP_BYTES_MAX {
-                let Ok(next) = requests.try_recv() else { break };
-                bytes += next.body.bytes();
-                group.push(next);
+        while let Ok(first) = tasks.recv() {
+            let mut next = Some(first);
+            let (mut group, mut bytes) = (Vec::new(), 0);
+            while let Some(Task::Request(request)) = next {
+                bytes += request.body.bytes();
+                group.push(request);
+                let full = group.len() == GROUP_REQUESTS_MAX || bytes >= GROUP_BYTES_MAX;
+                next = if full { None } else { tasks.try_recv().ok() };
             }
-            self.commit(group);
+            if !group.is_empty() {
+                self.commit(group);
+            }
+            if let Some(Task::Alone(work)) = next {
+                work();
+            }
         }
     }
 

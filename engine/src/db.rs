@@ -5,8 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
+
 use crate::append::prepare;
-use crate::commit::{Body, Committer, Request, RowsWrite};
+use crate::commit::{Body, Committer, Request, RowsWrite, Task};
 use crate::log::entry;
 use crate::lookup::check_absent;
 use crate::state::{Change, State};
@@ -14,12 +16,12 @@ use crate::store::Store;
 use crate::system::System;
 use crate::system::sync::{JoinHandle, Mutex, Ordering, Receiver, Sender, bounded, spawn};
 use crate::{
-    COMMIT_BYTES_MAX, Catalog, Column, Error, FlushReport, Options, Result, Snapshot, Status, TableSchema, Write,
-    flush, open,
+    COMMIT_BYTES_MAX, Catalog, Column, Error, FlushReport, ImportReport, Options, Result, Snapshot, Status,
+    TableSchema, Write, flush, import, open,
 };
 
-/// Requests that wait for the log before callers wait to hand theirs in.
-const REQUESTS_MAX: usize = 1024;
+/// Tasks that wait for the log before callers wait to hand theirs in.
+const TASKS_MAX: usize = 1024;
 
 /// An open database. Clones share it; the last one dropped stops its threads, and what was not flushed is replayed from
 /// the log by the next start.
@@ -31,7 +33,7 @@ pub struct Db {
 struct Inner {
     store: Arc<Store>,
     /// None once closed.
-    requests: Mutex<Option<Sender<Request>>>,
+    tasks: Mutex<Option<Sender<Task>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     lock: Mutex<Option<Box<dyn Send + Sync>>>,
 }
@@ -59,19 +61,15 @@ impl Db {
         let (wake_flusher, woken) = bounded(1);
         let (store, log) = open::open(&root, options, wake_flusher)?;
         let store = Arc::new(store);
-        let (requests, waiting) = bounded(REQUESTS_MAX);
+        let (tasks, waiting) = bounded(TASKS_MAX);
         let committer = Committer { store: Arc::clone(&store), log };
         let threads = vec![
             start("juno-log", move || committer.work(&waiting))?,
             start("juno-flush", flusher(Arc::clone(&store), woken))?,
         ];
         store.wake_flusher();
-        let inner = Inner {
-            store,
-            requests: Mutex::new(Some(requests)),
-            threads: Mutex::new(threads),
-            lock: Mutex::new(Some(lock)),
-        };
+        let inner =
+            Inner { store, tasks: Mutex::new(Some(tasks)), threads: Mutex::new(threads), lock: Mutex::new(Some(lock)) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -127,6 +125,20 @@ impl Db {
         self.inner.request(Body::Rows { writes, since: state.sequence })
     }
 
+    /// Sorts all rows of all batches straight into parts, past the log, and shows them in one step: when it returns they are
+    /// on the disk, when it fails the table is as before. They count as newer than what was committed before the call, and
+    /// each batch as newer than those before it. Memory is bounded; batches of some ten thousand rows are best.
+    ///
+    /// # Errors
+    /// What the batches answer, and as [`Self::commit`].
+    pub fn import<E: From<Error>>(
+        &self,
+        table: &str,
+        batches: impl IntoIterator<Item = Result<RecordBatch, E>>,
+    ) -> Result<ImportReport, E> {
+        import::run(&self.inner.store, table, batches, |step| self.inner.alone(step))
+    }
+
     /// The database as it is now. The snapshot stays so while writes, flushes and drops go on.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.inner.store.state())
@@ -173,7 +185,7 @@ impl Db {
     /// # Errors
     /// What the flush answers; the directory is let go of all the same, and the log keeps what was not flushed.
     pub fn close(&self) -> Result<()> {
-        if self.inner.requests.lock().is_none() {
+        if self.inner.tasks.lock().is_none() {
             return Ok(());
         }
         let flushed = self.inner.flush(None);
@@ -223,16 +235,26 @@ fn prepare_all(state: &State, writes: &[Write]) -> Result<Vec<RowsWrite>> {
 impl Inner {
     /// Hands a request to the log's thread and waits for its answer.
     fn request(&self, body: Body) -> Result<u64> {
-        let requests = self.requests.lock().clone().ok_or(Error::Closed)?;
+        self.ask(|reply| Task::Request(Request { body, reply }))
+    }
+
+    /// Does something between commits, on the log's thread.
+    fn alone(&self, work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+        // Nobody listens any more where the caller's thread died.
+        self.ask(|reply| Task::Alone(Box::new(move || drop(reply.send(work())))))
+    }
+
+    fn ask<T>(&self, task: impl FnOnce(Sender<Result<T>>) -> Task) -> Result<T> {
+        let tasks = self.tasks.lock().clone().ok_or(Error::Closed)?;
         let (reply, answer) = bounded(1);
         let gone = || self.store.check_writable().err().unwrap_or(Error::Closed);
-        requests.send(Request { body, reply }).map_err(|_| gone())?;
-        drop(requests);
+        tasks.send(task(reply)).map_err(|_| gone())?;
+        drop(tasks);
         answer.recv().map_err(|_| gone())?
     }
 
     fn flush(&self, table: Option<&str>) -> Result<Vec<FlushReport>> {
-        if self.requests.lock().is_none() {
+        if self.tasks.lock().is_none() {
             return Err(Error::Closed);
         }
         self.store.check_writable()?;
@@ -250,7 +272,7 @@ impl Inner {
     }
 
     fn stop(&self) {
-        self.requests.lock().take();
+        self.tasks.lock().take();
         self.store.stopping.store(true, Ordering::Relaxed);
         self.store.announce_room();
         self.store.wake_flusher();

@@ -14,20 +14,20 @@ use arrow::record_batch::RecordBatch;
 use crate::manifest::{Edit, PartRecord};
 use crate::mark::Marks;
 use crate::memtable::{Frozen, Run};
-use crate::merge::{Columns, Gather, Merge, Piece, RunSource, Source, marks, project};
+use crate::merge::{Columns, Gather, Merge, PartSource, Piece, RunSource, Source, marks, project};
 use crate::part::writer::{PartWriter, Written};
-use crate::part::{Part, TEMPORARY, part_path};
+use crate::part::{Part, Profile, TEMPORARY, part_path};
 use crate::schema::{DELETED, WHOLE};
 use crate::state::TableState;
 use crate::store::{Store, Watch};
 use crate::system::Clock;
 use crate::system::sync::{Ordering, Receiver};
 use crate::window::{self, Histogram};
-use crate::{FlushReport, Result, TableSchema, TimeRange};
+use crate::{FlushReport, Result, ScanRequest, TableSchema, TimeRange};
 
 /// Chunks and rows of each that stand for all rows when encodings are chosen.
 const SAMPLE_CHUNKS: usize = 4;
-const SAMPLE_CHUNK_ROWS: usize = 8192;
+const SAMPLE_CHUNK_ROWS: usize = 2048;
 /// The shortest and the longest pause before a flush that failed is tried again, in microseconds.
 const PAUSE_MIN_US: u64 = 100_000;
 const PAUSE_MAX_US: u64 = 30_000_000;
@@ -172,23 +172,9 @@ fn install(store: &Store, table: &TableState, frozen: &Arc<Frozen>, parts: Vec<A
 
 fn write_parts(store: &Store, table: &TableState, frozen: &Frozen) -> Result<Vec<Arc<Part>>> {
     let schema = &table.schema;
-    let windows = match schema.time() {
-        None => vec![TimeRange::ALL],
-        Some(_) => window::choose(&histogram(schema, &frozen.runs)),
-    };
     let mut parts = Vec::new();
-    for window in windows {
-        let mut runs = Vec::new();
-        for run in frozen.runs.iter().filter(|run| run.time.is_none_or(|(min, max)| window.overlaps(min, max))) {
-            let keep = run.within(schema, window);
-            let run = match keep {
-                None => Arc::clone(run),
-                Some(keep) => Arc::new(run.filter(schema, &keep)?),
-            };
-            if run.rows() > 0 {
-                runs.push(run);
-            }
-        }
+    for window in windows(schema, &frozen.runs) {
+        let runs = runs_within(schema, &frozen.runs, window)?;
         let below = table.parts.iter().any(|part| overlap(part.window(), window));
         match write_part(store, schema, &runs, window, below) {
             Ok(part) => parts.extend(part),
@@ -199,6 +185,29 @@ fn write_parts(store: &Store, table: &TableState, frozen: &Frozen) -> Result<Vec
         }
     }
     Ok(parts)
+}
+
+/// The windows of time that rows are cut into, in order; all time for a keyed table.
+pub(crate) fn windows(schema: &TableSchema, runs: &[Arc<Run>]) -> Vec<TimeRange> {
+    match schema.time() {
+        None => vec![TimeRange::ALL],
+        Some(_) => window::choose(&histogram(schema, runs)),
+    }
+}
+
+/// What lies in a window, of each run that has any.
+pub(crate) fn runs_within(schema: &TableSchema, runs: &[Arc<Run>], window: TimeRange) -> Result<Vec<Arc<Run>>> {
+    let mut within = Vec::new();
+    for run in runs.iter().filter(|run| run.time.is_none_or(|(min, max)| window.overlaps(min, max))) {
+        let run = match run.within(schema, window) {
+            None => Arc::clone(run),
+            Some(keep) => Arc::new(run.filter(schema, &keep)?),
+        };
+        if run.rows() > 0 {
+            within.push(run);
+        }
+    }
+    Ok(within)
 }
 
 fn overlap(a: TimeRange, b: TimeRange) -> bool {
@@ -215,7 +224,7 @@ fn histogram(schema: &TableSchema, runs: &[Arc<Run>]) -> Histogram {
 
 /// Writes one part of sorted runs, the oldest first; none where nothing is left of them. Marks are kept only where older
 /// parts lie `below`.
-fn write_part(
+pub(crate) fn write_part(
     store: &Store,
     schema: &TableSchema,
     runs: &[Arc<Run>],
@@ -225,22 +234,78 @@ fn write_part(
     let deletes = below && runs.iter().any(|run| run.marks.deleted.is_some());
     // A row over a deleted key in an older run becomes whole.
     let wholes = below && schema.merges_fields() && runs.iter().any(|run| run.marks.any());
-    let layout = Layout::new(schema, runs, deletes, wholes);
-    let number = store.next_part.fetch_add(1, Ordering::Relaxed);
-    let Some(written) = write_rows(store, schema, runs, &layout, number).inspect_err(|_| discard(store, number))?
-    else {
-        return Ok(None);
+    let named = |name: &str| runs.iter().any(|run| run.batch.column_by_name(name).is_some());
+    let layout = Layout::new(schema, named, deletes, wholes);
+    let source = |run: &Arc<Run>| Ok(Box::new(RunSource::new(&layout.columns, run, None)?) as Source);
+    let merge = Merge::new(&layout.columns, runs.iter().map(source).collect::<Result<_>>()?, deletes || wholes);
+    let mut profile = Profile::new(schema, &layout.schema);
+    runs.iter().for_each(|run| profile.add(&run.batch));
+    let sample = sample(&layout.columns.schema, runs)?;
+    let sequence = runs.iter().map(|run| run.sequence).max().unwrap_or(0);
+    let time = runs.iter().filter_map(|run| run.time).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+    write_merged(store, schema, &layout, merge, (&profile, &sample), Made { sequence, window, time })
+}
+
+/// Writes one part of parts without marks, the oldest first.
+pub(crate) fn merge_parts(
+    store: &Store,
+    schema: &TableSchema,
+    parts: &[Arc<Part>],
+    window: TimeRange,
+) -> Result<Option<Arc<Part>>> {
+    let footers = parts.iter().map(|part| part.footer()).collect::<Result<Vec<_>>>()?;
+    let named = |name: &str| footers.iter().any(|footer| footer.schema().column_with_name(name).is_some());
+    let layout = Layout::new(schema, named, false, false);
+    let mut profile = Profile::new(schema, &layout.schema);
+    parts.iter().try_for_each(|part| profile.add_part(part))?;
+    let columns = Arc::new(Columns::new(schema, &layout.columns.indices));
+    let mut sources = Vec::with_capacity(parts.len());
+    for part in parts {
+        let plan = part.plan(schema, &ScanRequest::default())?;
+        sources.push(Box::new(PartSource::new(&columns, part, &plan)?) as Source);
+    }
+    let sample = match parts.first() {
+        None => return Ok(None),
+        Some(part) => {
+            let plan = part.plan(schema, &ScanRequest::default())?;
+            let first = PartSource::new(&columns, part, &plan)?.next().transpose()?;
+            first.map_or_else(|| RecordBatch::new_empty(Arc::clone(&columns.schema)), |rows| rows.batch)
+        }
     };
-    let telemetry = schema.time().is_some();
+    let sequence = parts.iter().map(|part| part.record.sequence).max().unwrap_or(0);
+    let time = parts.iter().filter_map(|part| part.record.time).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+    let merge = Merge::new(&layout.columns, sources, false);
+    write_merged(store, schema, &layout, merge, (&profile, &sample), Made { sequence, window, time })
+}
+
+/// What is known of a part before it is written.
+struct Made {
+    sequence: u64,
+    window: TimeRange,
+    time: Option<(i64, i64)>,
+}
+
+/// Writes one part of what a merge gives; none where that is nothing.
+fn write_merged(
+    store: &Store,
+    schema: &TableSchema,
+    layout: &Layout,
+    merge: Merge,
+    (profile, sample): (&Profile, &RecordBatch),
+    Made { sequence, window, time }: Made,
+) -> Result<Option<Arc<Part>>> {
+    let number = store.next_part.fetch_add(1, Ordering::Relaxed);
+    let written = write_rows(store, schema, layout, merge, profile, sample, number);
+    let Some(written) = written.inspect_err(|_| discard(store, number))? else { return Ok(None) };
     let record = PartRecord {
         number,
         rows: written.rows,
         bytes: written.bytes,
-        deletes,
-        sequence: runs.iter().map(|run| run.sequence).max().unwrap_or(0),
-        window: telemetry.then_some((window.from, window.to)),
+        deletes: layout.deletes,
+        sequence,
+        window: schema.time().map(|_| (window.from, window.to)),
         checksums: written.checksums,
-        time: runs.iter().filter_map(|run| run.time).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))),
+        time,
     };
     Ok(Some(Arc::new(Part::new(Arc::clone(store.disk()), &store.parts_dir, record, Arc::clone(&store.footers)))))
 }
@@ -249,20 +314,17 @@ fn write_part(
 fn write_rows(
     store: &Store,
     schema: &TableSchema,
-    runs: &[Arc<Run>],
     layout: &Layout,
+    mut merge: Merge,
+    profile: &Profile,
+    sample: &RecordBatch,
     number: u64,
 ) -> Result<Option<Written>> {
-    let source = |run: &Arc<Run>| Ok(Box::new(RunSource::new(&layout.columns, run, None)?) as Source);
-    let mut merge =
-        Merge::new(&layout.columns, runs.iter().map(source).collect::<Result<_>>()?, layout.deletes || layout.wholes);
     let mut pieces = merge.next_pieces()?;
     if pieces.is_empty() {
         return Ok(None);
     }
-    let sample = sample(&layout.columns.schema, runs)?;
-    let file = Arc::clone(&layout.schema);
-    let mut writer = PartWriter::new(store.disk().as_ref(), &store.parts_dir, number, schema, file, &sample)?;
+    let mut writer = PartWriter::new(store.disk().as_ref(), &store.parts_dir, number, schema, profile, sample)?;
     while !pieces.is_empty() {
         writer.write(&layout.batch(&pieces)?)?;
         pieces = merge.next_pieces()?;
@@ -283,7 +345,7 @@ fn discard(store: &Store, number: u64) {
     }
 }
 
-/// The columns of a part: those that any run names, in table order, and the marks behind them.
+/// The columns of a part: those that are named, in table order, and the marks behind them.
 struct Layout {
     columns: Columns,
     gather: Gather,
@@ -294,8 +356,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(table: &TableSchema, runs: &[Arc<Run>], deletes: bool, wholes: bool) -> Self {
-        let named = |name: &str| runs.iter().any(|run| run.batch.column_by_name(name).is_some());
+    fn new(table: &TableSchema, named: impl Fn(&str) -> bool, deletes: bool, wholes: bool) -> Self {
         let wanted: Vec<usize> = (0..table.columns.len()).filter(|&i| named(&table.columns[i].name)).collect();
         let columns = Columns::new(table, &wanted);
         let field = |&index: &usize| {

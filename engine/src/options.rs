@@ -11,6 +11,8 @@ pub struct Options {
     pub memtable_bytes_max: u64,
     /// Bytes of frozen rows that wait for a flush before writers wait.
     pub frozen_bytes_max: u64,
+    /// Bytes of sorted rows that an import holds in memory before they go into parts.
+    pub import_bytes_max: u64,
     /// Bytes in a log segment before the next is begun.
     pub log_segment_bytes_max: u64,
     /// Bytes in all log segments before the table with the oldest unflushed row is flushed.
@@ -26,6 +28,7 @@ impl Default for Options {
         Self {
             memtable_bytes_max: 64 << 20,
             frozen_bytes_max: 128 << 20,
+            import_bytes_max: 192 << 20,
             log_segment_bytes_max: 64 << 20,
             log_bytes_max: 512 << 20,
             footer_cache_bytes_max: 64 << 20,

@@ -3,17 +3,22 @@
 //! Any Parquet reader reads them. Only a part over older ones can have columns that the table does not have, and only
 //! where there is need: `__deleted`, true in rows that mark a key as deleted and hold nothing else, and, in telemetry
 //! tables, `__whole`, true in rows that older rows of their key do not show through. In a part of a telemetry table
-//! without a mark on a row, a null means that the value is that of the newest older part which has one. Columns that no row of the part names are absent. The
+//! without a mark on a row, a null means that the value is that of the newest older part which has one. Columns that no row of the part names are absent.
+//! Doubles that are decimals are stored as DECIMAL of 32 or 64 bits, and integers of 64 bits that fit as integers of 32;
+//! such a field has the type of the table's column as the metadata `juno.type` in the Arrow schema of the file. The
 //! manifest holds the CRC-32 of each block of 64 KiB of the file.
 //!
 //! **Invariant:** the only place that knows Parquet; a part's file is removed only after the manifest forgot it and the
 //! last snapshot let go of it.
 
 mod block;
+mod column;
+mod delta;
 mod encoding;
 mod footer;
 mod prune;
 mod reader;
+mod stored;
 pub(crate) mod writer;
 
 use std::fmt;
@@ -27,6 +32,7 @@ use self::block::PartFile;
 pub(crate) use self::footer::FooterCache;
 pub(crate) use self::prune::ReadPlan;
 pub(crate) use self::reader::PartReader;
+pub(crate) use self::stored::Profile;
 use crate::manifest::PartRecord;
 use crate::system::Disk;
 use crate::{Error, Result, TimeRange};
@@ -54,6 +60,13 @@ impl Part {
         let checksums = record.checksums.clone().into();
         let damaged_at = Arc::new(AtomicU64::new(u64::MAX));
         Self { disk, path, record, footers, checksums, damaged_at, obsolete: AtomicBool::new(false) }
+    }
+
+    /// The same part as made by commit `sequence`.
+    pub(crate) fn at(&self, sequence: u64) -> Self {
+        let record = PartRecord { sequence, ..self.record.clone() };
+        let dir = self.path.parent().expect("parts lie in a folder");
+        Self::new(Arc::clone(&self.disk), dir, record, Arc::clone(&self.footers))
     }
 
     /// The times that the part was cut to; all for a keyed table.

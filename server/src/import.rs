@@ -1,14 +1,15 @@
 //! `juno import`: files into a data directory, with a progress bar.
 //!
-//! A reader thread parses while the session stores. Each batch is one commit: after an error the batches before it are stored,
-//! and since rows of the same series and time are one, in which later values win, importing the mended file again is safe.
+//! A reader thread parses while the session stores. A file is stored whole, in one step, or not at all. Only of line protocol
+//! each part is one commit, since one file may hold many tables: after an error the parts before it are stored, and since
+//! rows of the same series and time are one, in which later values win, importing the mended file again is safe.
 //!
-//! **Invariant:** holds a few batches, never a file.
+//! **Invariant:** holds a few batches and what the engine holds of an import, never a file.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use flate2::read::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -44,7 +45,7 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// A file's rows cannot be stored; earlier batches of it are.
+    /// A file's rows cannot be stored; of line protocol, earlier parts are.
     #[error("\"{}\": {text} ({stored} rows of it were stored)", path.display())]
     Rows {
         /// The file.
@@ -109,6 +110,8 @@ enum Item {
     Rows(Vec<Incoming>),
     Refused(Vec<Rejected>, u64),
     Failed(String),
+    /// The file was read to its end.
+    End,
 }
 
 async fn import(
@@ -122,12 +125,64 @@ async fn import(
     let reader = Reader { path: path.to_owned(), kind, wanted: wanted.clone(), db: session.db().clone(), sender };
     let thread = std::thread::spawn(move || reader.run());
     let mut summary = Summary::default();
+    let stored = match kind {
+        Kind::Rows(_) => import_rows(session, items, bar, &mut summary).await,
+        Kind::LineProtocol => import_lines(session, items, path, bar, &mut summary).await,
+    };
     let failed = |text: String, stored| Error::Rows { path: path.to_owned(), text, stored };
+    match thread.join() {
+        Ok(Ok(())) => match stored {
+            Ok(()) => Ok(summary),
+            Err(Failed(text)) => Err(failed(text, summary.rows)),
+        },
+        Ok(Err(source)) => Err(Error::File { path: path.to_owned(), source }),
+        // The Parquet and Arrow readers may panic on bytes that are damaged on purpose.
+        Err(_) => Err(failed("the file is damaged".into(), summary.rows)),
+    }
+}
+
+/// Stores all batches in one step.
+async fn import_rows(
+    session: &Session,
+    items: Receiver<Item>,
+    bar: &ProgressBar,
+    summary: &mut Summary,
+) -> Result<(), Failed> {
+    let (bar, mut ended) = (bar.clone(), false);
+    let batches = std::iter::from_fn(move || {
+        loop {
+            match items.recv() {
+                Ok(Item::Rows(incoming)) => {
+                    let Some(batch) = incoming.into_iter().next() else { continue };
+                    bar.inc(batch.rows.num_rows() as u64);
+                    return Some(Ok(batch));
+                }
+                Ok(Item::Refused(..)) => {}
+                Ok(Item::Failed(text)) => return Some(Err(Failed(text))),
+                Ok(Item::End) => ended = true,
+                Err(_) if ended => return None,
+                // The reader's thread died before the file's end.
+                Err(_) => return Some(Err(Failed("the file is damaged".into()))),
+            }
+        }
+    });
+    summary.rows = session.import(batches).await?;
+    Ok(())
+}
+
+/// Stores each part of the lines in a commit.
+async fn import_lines(
+    session: &Session,
+    items: Receiver<Item>,
+    path: &Path,
+    bar: &ProgressBar,
+    summary: &mut Summary,
+) -> Result<(), Failed> {
     while let Ok(item) = items.recv() {
         match item {
             Item::Rows(incoming) => {
                 let rows: usize = incoming.iter().map(|incoming| incoming.rows.num_rows()).sum();
-                session.ingest(incoming).await.map_err(|error| failed(error.to_string(), summary.rows))?;
+                session.ingest(incoming).await?;
                 summary.rows += rows as u64;
                 bar.inc(rows as u64);
             }
@@ -138,14 +193,19 @@ async fn import(
                 }
                 summary.refused += total;
             }
-            Item::Failed(text) => return Err(failed(text, summary.rows)),
+            Item::Failed(text) => return Err(Failed(text)),
+            Item::End => break,
         }
     }
-    match thread.join() {
-        Ok(Ok(())) => Ok(summary),
-        Ok(Err(source)) => Err(Error::File { path: path.to_owned(), source }),
-        // The Parquet and Arrow readers may panic on bytes that are damaged on purpose.
-        Err(_) => Err(failed("the file is damaged".into(), summary.rows)),
+    Ok(())
+}
+
+/// Why rows could not be stored.
+struct Failed(String);
+
+impl From<juno_sql::Error> for Failed {
+    fn from(error: juno_sql::Error) -> Self {
+        Self(error.to_string())
     }
 }
 
@@ -163,7 +223,10 @@ impl Reader {
         match self.kind {
             Kind::LineProtocol => self.lines(),
             Kind::Rows(format) => match self.rows(format)? {
-                Ok(()) => Ok(()),
+                Ok(()) => {
+                    let _ = self.sender.send(Item::End);
+                    Ok(())
+                }
                 Err(refusal) => {
                     let _ = self.sender.send(Item::Failed(refusal.to_string()));
                     Ok(())

@@ -37,6 +37,8 @@ const WRITE_BYTES_MAX: usize = 64 << 20;
 const UPLOAD_BYTES_MAX: usize = 256 << 20;
 /// The most rows of one upload: they are one commit.
 const UPLOAD_ROWS_MAX: usize = 10_000_000;
+/// Rows of an upload that are worth parts of their own; fewer go through the log.
+const IMPORT_ROWS_MIN: usize = 200_000;
 /// Bad lines that an answer lists; all are counted.
 const LISTED_LINES_MAX: usize = 100;
 /// How often a text is parsed while other writers change the tables under it.
@@ -107,7 +109,11 @@ pub(crate) async fn upload(
     });
     let incoming = read.await?;
     let rows: usize = incoming.iter().map(|incoming| incoming.rows.num_rows()).sum();
-    store(&doors, incoming).await?;
+    if rows < IMPORT_ROWS_MIN {
+        store(&doors, incoming).await?;
+    } else {
+        import(&doors, incoming).await?;
+    }
     doors.counters.ingested(format.name(), rows as u64, 0);
     Ok(Json(json!({"table": table, "rows": rows})).into_response())
 }
@@ -216,6 +222,15 @@ async fn store(doors: &Doors, incoming: Vec<Incoming>) -> Result<(), Problem> {
     }
     let session = doors.session.connect();
     let stored = doors.query.spawn(async move { session.ingest(incoming).await });
+    let stored = stored.await.map_err(|_| Problem::new("internal-error", "the rows could not be stored"))?;
+    stored.map(drop).map_err(Problem::from)
+}
+
+/// One import on the query runtime. It runs to its end even when the client goes away.
+async fn import(doors: &Doors, incoming: Vec<Incoming>) -> Result<(), Problem> {
+    let session = doors.session.connect();
+    let batches = incoming.into_iter().map(Ok::<_, juno_sql::Error>);
+    let stored = doors.query.spawn(async move { session.import(batches).await });
     let stored = stored.await.map_err(|_| Problem::new("internal-error", "the rows could not be stored"))?;
     stored.map(drop).map_err(Problem::from)
 }

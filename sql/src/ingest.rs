@@ -1,6 +1,7 @@
 //! Telemetry on its way in, whatever protocol it came by: tables are created on first write and widened by new fields.
 //!
-//! **Invariant:** all batches of one call become durable together or not at all.
+//! **Invariant:** all batches of one call become durable together or not at all; tables and columns are made before that,
+//! and stay.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,13 +37,7 @@ pub(crate) fn commit(db: &Db, public: &PublicSchema, incoming: Vec<Incoming>) ->
         if batch.rows.num_rows() == 0 {
             continue;
         }
-        if public.has_view(&batch.table) {
-            return Err(Error::InvalidDefinition(format!(
-                "\"{}\" is a view: rows cannot be written to it",
-                batch.table
-            )));
-        }
-        let table = ready(db, &batch)?;
+        let table = ready(db, public, &batch)?;
         let rows = column::conform(&table, &fitted(&table, &batch)?)?;
         count += rows.num_rows() as u64;
         writes.push(Write {
@@ -58,8 +53,38 @@ pub(crate) fn commit(db: &Db, public: &PublicSchema, incoming: Vec<Incoming>) ->
     Ok(count)
 }
 
+/// An error of whoever gives the rows, or of the engine.
+struct Failure<E>(E);
+
+impl<E: From<Error>> From<juno_engine::Error> for Failure<E> {
+    fn from(error: juno_engine::Error) -> Self {
+        Self(Error::from(error).into())
+    }
+}
+
+/// All batches, which are of one table and have the columns of the first, past the log and in one step; blocks on the engine.
+pub(crate) fn import<E: From<Error>>(
+    db: &Db,
+    public: &PublicSchema,
+    batches: impl IntoIterator<Item = Result<Incoming, E>>,
+) -> Result<u64, E> {
+    let mut batches = batches.into_iter();
+    let Some(first) = batches.next().transpose()? else { return Ok(0) };
+    let table = ready(db, public, &first)?;
+    let conformed = std::iter::once(Ok(first)).chain(batches).map(|batch| {
+        let rows = fitted(&table, &batch.map_err(Failure)?).and_then(|rows| column::conform(&table, &rows));
+        rows.map_err(|error| Failure(error.into()))
+    });
+    let report = db.import(&table.name, conformed).map_err(|Failure(error)| error)?;
+    Ok(report.rows)
+}
+
 /// The table with every column that the batch has.
-fn ready(db: &Db, batch: &Incoming) -> Result<Arc<TableSchema>> {
+fn ready(db: &Db, public: &PublicSchema, batch: &Incoming) -> Result<Arc<TableSchema>> {
+    if public.has_view(&batch.table) {
+        let text = format!("\"{}\" is a view: rows cannot be written to it", batch.table);
+        return Err(Error::InvalidDefinition(text));
+    }
     if db.catalog().table(&batch.table).is_none() {
         match db.create_table(new_table(batch)?) {
             // Another writer was first: the table is there, which is all that was wanted.

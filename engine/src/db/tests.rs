@@ -7,6 +7,7 @@ mod crash;
 mod durable;
 mod fields;
 mod full;
+mod import;
 mod model;
 mod rows;
 mod support;

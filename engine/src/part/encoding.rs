@@ -4,45 +4,56 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
+use super::column::{self, DeltaColumn};
 use crate::{Result, TableSchema};
 
 /// The level of compression.
 const ZSTD_LEVEL: i32 = 3;
-/// Rows in a row group.
-const ROW_GROUP_ROWS: usize = 262_144;
 /// Rows in a page, which is what a scan can skip.
-const PAGE_ROWS: usize = 8192;
+pub(super) const PAGE_ROWS: usize = 16_384;
 
 /// An encoding of one column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Candidate {
+    /// Deltas as juno packs them.
+    Deltas,
     Dictionary,
     Plain(Encoding),
 }
 
-/// The properties with which a part is written.
-pub(super) fn properties(schema: &TableSchema, sample: &RecordBatch) -> Result<WriterProperties> {
+/// How the columns of a part are written.
+pub(super) struct Encodings {
+    /// For what Parquet's own writer writes.
+    pub(super) properties: WriterProperties,
+    /// The columns that are written as deltas instead.
+    pub(super) deltas: Vec<bool>,
+}
+
+/// How to write a part with these columns; the sample has them as they are stored.
+pub(super) fn choose(schema: &TableSchema, stored: &Schema, sample: &RecordBatch) -> Result<Encodings> {
     let mut builder = base()
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_max_row_group_row_count(None)
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_statistics_enabled(EnabledStatistics::Chunk);
-    for field in sample.schema_ref().fields() {
+    let mut deltas = Vec::with_capacity(stored.fields().len());
+    for field in stored.fields() {
         let path = ColumnPath::new(vec![field.name().clone()]);
-        if schema.column(field.name()).is_some_and(|index| schema.key.contains(&index)) {
+        let in_key = schema.column(field.name()).is_some_and(|index| schema.key.contains(&index));
+        if in_key {
             builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::Page);
         }
-        if let Some(candidate) = choose(sample, field.name())? {
-            builder = candidate.apply(builder, path);
-        }
+        let candidate = smallest(field, in_key, sample)?;
+        deltas.push(candidate == Some(Candidate::Deltas));
+        builder = candidate.map_or_else(|| builder.clone(), |candidate| candidate.apply(builder.clone(), path));
     }
-    Ok(builder.build())
+    Ok(Encodings { properties: builder.build(), deltas })
 }
 
 fn base() -> WriterPropertiesBuilder {
@@ -53,6 +64,7 @@ fn base() -> WriterPropertiesBuilder {
 impl Candidate {
     fn apply(self, builder: WriterPropertiesBuilder, path: ColumnPath) -> WriterPropertiesBuilder {
         match self {
+            Self::Deltas => builder,
             Self::Dictionary => builder.set_column_dictionary_enabled(path, true),
             Self::Plain(encoding) => {
                 builder.set_column_dictionary_enabled(path.clone(), false).set_column_encoding(path, encoding)
@@ -62,18 +74,19 @@ impl Candidate {
 }
 
 /// The smallest encoding of a numeric column; none for other columns, which keep Parquet's own choice.
-fn choose(sample: &RecordBatch, name: &str) -> Result<Option<Candidate>> {
-    use Candidate::{Dictionary, Plain};
-    let index = sample.schema_ref().index_of(name)?;
-    let candidates: &[Candidate] = match sample.column(index).data_type() {
-        DataType::Timestamp(_, _) | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::UInt64 => {
-            &[Plain(Encoding::DELTA_BINARY_PACKED), Dictionary]
-        }
+fn smallest(field: &Field, in_key: bool, sample: &RecordBatch) -> Result<Option<Candidate>> {
+    use Candidate::{Deltas, Dictionary, Plain};
+    let candidates: &[Candidate] = match field.data_type() {
+        // Pages of keys have bounds of their own, which deltas do not write.
+        kind if column::takes(kind) && !in_key => &[Deltas, Dictionary],
+        kind if column::takes(kind) => &[Plain(Encoding::DELTA_BINARY_PACKED), Dictionary],
+        DataType::UInt64 => &[Plain(Encoding::DELTA_BINARY_PACKED), Dictionary],
         DataType::Float32 | DataType::Float64 => {
             &[Dictionary, Plain(Encoding::BYTE_STREAM_SPLIT), Plain(Encoding::PLAIN)]
         }
         _ => return Ok(None),
     };
+    let Ok(index) = sample.schema_ref().index_of(field.name()) else { return Ok(None) };
     let column = sample.project(&[index])?;
     let mut best: Option<(usize, Candidate)> = None;
     for &candidate in candidates {
@@ -85,14 +98,22 @@ fn choose(sample: &RecordBatch, name: &str) -> Result<Option<Candidate>> {
     Ok(best.map(|(_, candidate)| candidate))
 }
 
+/// Bytes of the data pages and the dictionary of a column alone.
 fn encoded_size(column: &RecordBatch, candidate: Candidate) -> Result<usize> {
-    let name = column.schema_ref().field(0).name().clone();
+    let field = column.schema_ref().field(0);
+    let schema = Arc::new(Schema::new(vec![field.clone()]));
     let builder = base().set_statistics_enabled(EnabledStatistics::None);
-    let properties = candidate.apply(builder, ColumnPath::new(vec![name])).build();
-    let schema = Arc::new(Schema::new(column.schema_ref().fields().clone()));
+    let properties = candidate.apply(builder, ColumnPath::new(vec![field.name().clone()])).build();
     let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
+    if candidate == Candidate::Deltas {
+        let (file, _) = writer.into_serialized_writer()?;
+        let mut deltas = DeltaColumn::new(file.schema_descr().column(0))?;
+        deltas.write(column.column(0))?;
+        return Ok(deltas.finish()?.0.len());
+    }
     writer.write(column)?;
-    Ok(writer.into_inner()?.len())
+    let metadata = writer.finish()?;
+    Ok(metadata.row_groups().iter().map(|group| group.compressed_size() as usize).sum())
 }
 
 #[cfg(test)]
@@ -102,7 +123,8 @@ mod tests {
     use super::*;
 
     fn chosen(column: ArrayRef) -> Candidate {
-        choose(&RecordBatch::try_from_iter([("v", column)]).unwrap(), "v").unwrap().unwrap()
+        let sample = RecordBatch::try_from_iter([("v", column)]).unwrap();
+        smallest(sample.schema_ref().field(0), false, &sample).unwrap().unwrap()
     }
 
     #[test]
@@ -117,6 +139,15 @@ mod tests {
         let noisy: Float64Array = (0..20_000).map(|_| Some(random() as f64 / 1e17)).collect();
         assert_ne!(chosen(Arc::new(noisy)), Candidate::Dictionary);
         let counter: Int64Array = (0..20_000).map(|i| Some(i * 1000)).collect();
-        assert_eq!(chosen(Arc::new(counter)), Candidate::Plain(Encoding::DELTA_BINARY_PACKED));
+        assert_eq!(chosen(Arc::new(counter)), Candidate::Deltas);
+        let walk: Int64Array = (0..20_000)
+            .scan(0, |at, _| {
+                *at += (random() % 5) as i64 - 2;
+                Some(Some(*at))
+            })
+            .collect();
+        assert_eq!(chosen(Arc::new(walk)), Candidate::Deltas);
+        let codes: Int64Array = (0..20_000).map(|_| Some([200, 404, 503, 70_000][(random() % 4) as usize])).collect();
+        assert_eq!(chosen(Arc::new(codes)), Candidate::Dictionary);
     }
 }

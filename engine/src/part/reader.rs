@@ -13,11 +13,17 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 
 use super::block::PartFile;
-use super::{Part, ReadPlan};
+use super::{Part, ReadPlan, stored};
 use crate::{BATCH_ROWS_MAX, Result};
 
 pub(super) fn load_footer(file: &PartFile) -> Result<ArrowReaderMetadata, ParquetError> {
-    ArrowReaderMetadata::load(file, ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional))
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+    let footer = ArrowReaderMetadata::load(file, options.clone())?;
+    let meant = stored::meant(footer.schema());
+    if meant == *footer.schema() {
+        return Ok(footer);
+    }
+    ArrowReaderMetadata::try_new(Arc::clone(footer.metadata()), options.with_schema(meant))
 }
 
 /// Batches of some columns of a part; columns that it lacks are absent.
@@ -48,6 +54,6 @@ impl Iterator for PartReader {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.reader.next()?.map_err(|error| self.part.damaged(&error)))
+        Some(self.reader.next()?.and_then(stored::restore).map_err(|error| self.part.damaged(&error)))
     }
 }

@@ -6,16 +6,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
-use parquet::errors::ParquetError;
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::file::writer::SerializedFileWriter;
 
 use super::block::Checksums;
-use super::{TEMPORARY, encoding, part_path};
+use super::column::DeltaColumn;
+use super::encoding::{self, Encodings};
+use super::{Profile, TEMPORARY, part_path, stored};
 use crate::error::copied;
+use crate::merge::project;
 use crate::system::{Disk, DiskWrite};
 use crate::{Error, Result, TableSchema};
+
+/// Rows in a row group.
+const ROW_GROUP_ROWS: usize = 262_144;
 
 /// A part that is being written.
 pub(crate) struct PartWriter<'a> {
@@ -23,7 +30,13 @@ pub(crate) struct PartWriter<'a> {
     dir: &'a Path,
     number: u64,
     temporary: PathBuf,
-    writer: ArrowWriter<Sink>,
+    /// The columns as they are stored.
+    stored: SchemaRef,
+    /// Which of them are written as deltas.
+    deltas: Vec<bool>,
+    file: SerializedFileWriter<Sink>,
+    columns: ArrowRowGroupWriterFactory,
+    group: Option<Group>,
     rows: u64,
     failed: Arc<OnceLock<io::Error>>,
 }
@@ -59,44 +72,124 @@ impl io::Write for Sink {
 }
 
 impl<'a> PartWriter<'a> {
-    /// Begins part `number` with columns `columns`; `sample` shows what rows will look like.
+    /// Begins part `number` of rows that `profile` has seen; `sample` shows what they look like.
     pub(crate) fn new(
         disk: &'a dyn Disk,
         dir: &'a Path,
         number: u64,
         schema: &TableSchema,
-        columns: SchemaRef,
+        profile: &Profile,
         sample: &RecordBatch,
     ) -> Result<Self> {
+        let stored = profile.stored();
+        let there: Vec<usize> =
+            (0..stored.fields().len()).filter(|&i| sample.column_by_name(stored.field(i).name()).is_some()).collect();
+        let sample = project(sample, &Arc::new(profile.columns().project(&there)?))?;
+        let sample = stored::store(&sample, &Arc::new(stored.project(&there)?))?;
+        let Encodings { properties, deltas } = encoding::choose(schema, &stored, &sample)?;
         let temporary = part_path(dir, number).with_extension(TEMPORARY);
         let file = disk.create(&temporary).map_err(Error::io("create", &temporary))?;
         let failed = Arc::new(OnceLock::new());
         let sink = Sink { file, bytes: 0, checksums: Checksums::default(), failed: Arc::clone(&failed) };
-        let properties = encoding::properties(schema, sample)?;
-        let writer = ArrowWriter::try_new(sink, columns, Some(properties))
-            .map_err(|error| refused(&failed, &temporary, error))?;
-        Ok(Self { disk, dir, number, temporary, writer, rows: 0, failed })
+        let writer = ArrowWriter::try_new(sink, stored::told(&stored), Some(properties));
+        let (file, columns) = writer
+            .and_then(ArrowWriter::into_serialized_writer)
+            .map_err(|error| refused(&failed, &temporary, error.into()))?;
+        Ok(Self { disk, dir, number, temporary, stored, deltas, file, columns, group: None, rows: 0, failed })
     }
 
     /// Appends rows, which must follow those before in key order.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let batch = stored::store(batch, &self.stored)?;
+        let mut from = 0;
+        while from < batch.num_rows() {
+            let group = match &mut self.group {
+                Some(group) => group,
+                None => self.group.insert(Group::new(&self.file, &self.columns, &self.deltas)?),
+            };
+            let rows = (ROW_GROUP_ROWS - group.rows).min(batch.num_rows() - from);
+            group.write(&self.stored, &batch.slice(from, rows))?;
+            from += rows;
+            if group.rows == ROW_GROUP_ROWS {
+                self.end_group()?;
+            }
+        }
         self.rows += batch.num_rows() as u64;
-        self.writer.write(batch).map_err(|error| refused(&self.failed, &self.temporary, error))
+        Ok(())
     }
 
     /// Makes the part durable under its name.
-    pub(crate) fn finish(self) -> Result<Written> {
-        let sink = self.writer.into_inner();
-        let mut sink = sink.map_err(|error| refused(&self.failed, &self.temporary, error))?;
+    pub(crate) fn finish(mut self) -> Result<Written> {
+        self.end_group()?;
+        let sink = self.file.into_inner();
+        let mut sink = sink.map_err(|error| refused(&self.failed, &self.temporary, error.into()))?;
         sink.file.sync().map_err(Error::io("sync", &self.temporary))?;
         let path = part_path(self.dir, self.number);
         self.disk.rename(&self.temporary, &path).map_err(Error::io("rename", &self.temporary))?;
         self.disk.sync_dir(self.dir).map_err(Error::io("sync", self.dir))?;
         Ok(Written { rows: self.rows, bytes: sink.bytes, checksums: sink.checksums.finish() })
     }
+
+    fn end_group(&mut self) -> Result<()> {
+        let Some(group) = self.group.take() else { return Ok(()) };
+        group.append_to(&mut self.file).map_err(|error| refused(&self.failed, &self.temporary, error))
+    }
+}
+
+/// A row group that is being written.
+struct Group {
+    columns: Vec<Column>,
+    rows: usize,
+}
+
+enum Column {
+    /// By Parquet's own writer.
+    Arrow(Box<ArrowColumnWriter>),
+    Deltas(Box<DeltaColumn>),
+}
+
+impl Group {
+    fn new(file: &SerializedFileWriter<Sink>, columns: &ArrowRowGroupWriterFactory, deltas: &[bool]) -> Result<Self> {
+        let own = columns.create_column_writers(file.flushed_row_groups().len())?;
+        let column = |((index, own), &deltas): ((usize, ArrowColumnWriter), &bool)| match deltas {
+            true => Ok(Column::Deltas(Box::new(DeltaColumn::new(file.schema_descr().column(index))?))),
+            false => Ok(Column::Arrow(Box::new(own))),
+        };
+        Ok(Self { columns: own.into_iter().enumerate().zip(deltas).map(column).collect::<Result<_>>()?, rows: 0 })
+    }
+
+    fn write(&mut self, stored: &Schema, batch: &RecordBatch) -> Result<()> {
+        for ((column, values), field) in self.columns.iter_mut().zip(batch.columns()).zip(stored.fields()) {
+            match column {
+                Column::Deltas(column) => column.write(values)?,
+                Column::Arrow(column) => {
+                    for leaf in compute_leaves(field, values)? {
+                        column.write(&leaf)?;
+                    }
+                }
+            }
+        }
+        self.rows += batch.num_rows();
+        Ok(())
+    }
+
+    fn append_to(self, file: &mut SerializedFileWriter<Sink>) -> Result<()> {
+        let mut writer = file.next_row_group()?;
+        for column in self.columns {
+            match column {
+                Column::Arrow(column) => column.close()?.append_to_row_group(&mut writer)?,
+                Column::Deltas(column) => {
+                    let (bytes, close) = column.finish()?;
+                    writer.append_column(&bytes, close)?;
+                }
+            }
+        }
+        writer.close()?;
+        Ok(())
+    }
 }
 
 /// The disk's error where it is what made Parquet fail.
-fn refused(failed: &OnceLock<io::Error>, path: &Path, error: ParquetError) -> Error {
-    failed.get().map_or_else(|| error.into(), |error| Error::io("write", path)(copied(error)))
+fn refused(failed: &OnceLock<io::Error>, path: &Path, error: Error) -> Error {
+    failed.get().map_or(error, |error| Error::io("write", path)(copied(error)))
 }

@@ -164,8 +164,11 @@ fn target(name: &str, given: &DataType, tag: bool, known: Option<&Known>) -> Res
 
 fn convert(array: &ArrayRef, name: &str, kind: &DataType, rows_before: usize) -> Result<ArrayRef, Refusal> {
     let refuse = |error| Refusal::Unstorable(format!("column \"{name}\" does not convert to {kind}: {error}"));
+    if array.data_type() == kind && !matches!(kind, DataType::Float64) {
+        return Ok(Arc::clone(array));
+    }
     if let DataType::Dictionary(_, _) = kind {
-        // Through plain text, so that any scalar can be a tag and every batch has its own small dictionary.
+        // Through plain text, so that any scalar can be a tag.
         return cast(&cast(array, &DataType::Utf8).map_err(refuse)?, kind).map_err(refuse);
     }
     let strict = CastOptions { safe: false, ..CastOptions::default() };

@@ -18,6 +18,8 @@ enum Step {
     Delete(Vec<CpuRow>),
     /// Rows whose keys are deleted in the same write.
     Replace(Vec<CpuRow>),
+    /// Batches straight into parts.
+    Import(Vec<Vec<CpuRow>>),
     Flush,
     FlushOne,
     Widen(usize),
@@ -56,7 +58,8 @@ impl Dice {
     }
 
     fn step(&mut self, number: usize) -> Step {
-        match self.roll(22) {
+        match self.roll(25) {
+            22..=24 => Step::Import((0..1 + self.roll(3)).map(|_| self.rows()).collect()),
             20..=21 => Step::Replace(self.rows()),
             0..=7 => Step::Both(self.rows(), (0..self.roll(3)).map(|_| self.roll(20) as i64).collect()),
             8..=9 => Step::Delete(self.rows()),
@@ -85,6 +88,7 @@ impl Model {
                 self.delete(rows);
                 self.write(rows);
             }
+            Step::Import(batches) => batches.iter().for_each(|rows| self.write(rows)),
             Step::Widen(_) => self.columns += 1,
             Step::Drop => self.users = None,
             Step::Create => self.users = self.users.take().or_else(|| Some(BTreeMap::new())),
@@ -112,9 +116,10 @@ impl Model {
     }
 }
 
-/// Segments that are full after a few commits, so that some can be removed and others must stay.
+/// Segments that are full after a few commits, so that some can be removed and others must stay; an import that writes
+/// parts after each batch.
 fn short_segments(disk: &MemoryDisk) -> Options {
-    Options { log_segment_bytes_max: 4000, ..options(disk) }
+    Options { log_segment_bytes_max: 4000, import_bytes_max: 0, ..options(disk) }
 }
 
 /// Does a step; `None` in place of a database means that it is closed.
@@ -139,6 +144,7 @@ fn perform(disk: &MemoryDisk, open: &mut Option<Db>, step: &Step) -> Result<()> 
             let deletes = cpu_delete(rows).deletes;
             db.commit(vec![crate::Write { deletes, ..cpu_write(rows) }]).map(drop)
         }
+        Step::Import(batches) => db.import("cpu", batches.iter().map(|rows| Ok(cpu_rows(rows)))).map(drop),
         Step::Flush => db.flush(None).map(drop),
         Step::FlushOne => db.flush(Some("cpu")).map(drop),
         Step::Widen(number) => db.add_columns("cpu", vec![Column::new(format!("f{number}"), DataType::Int64, true)]),

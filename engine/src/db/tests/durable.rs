@@ -156,8 +156,9 @@ fn a_part_is_plain_parquet_sorted_by_key_with_the_tables_columns() {
     let hosts = cast(batches[0].column(1), &DataType::Utf8).unwrap();
     let hosts: Vec<_> = hosts.as_string::<i32>().iter().flatten().collect();
     assert_eq!(hosts, ["a", "a", "b"]);
-    let usage = batches[0].column(3).as_primitive::<arrow::datatypes::Float64Type>();
-    assert_eq!(usage.values().to_vec(), [3.5, 2.5, 1.5]);
+    assert_eq!(batches[0].column(3).data_type(), &DataType::Decimal128(9, 1), "doubles that are decimals are DECIMAL");
+    let usage = cast(batches[0].column(3), &DataType::Float64).unwrap();
+    assert_eq!(usage.as_primitive::<arrow::datatypes::Float64Type>().values().to_vec(), [3.5, 2.5, 1.5]);
 }
 
 #[test]
