@@ -5,11 +5,12 @@
 //!
 //! Source: <https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/>.
 //!
-//! Lines of one text with the same table, tags and time are one row, as they are one point in InfluxDB.
+//! Lines of one text with the same table, tags and time are one point, as in InfluxDB: their rows are stored in the order of
+//! the lines, and rows of one series and time merge.
 //!
 //! **Invariant:** pure; a line adds all of its values or none.
 
-mod point;
+mod plain;
 mod rows;
 
 use std::collections::HashMap;
@@ -20,7 +21,8 @@ use serde::Serialize;
 
 use super::known::Known;
 use super::precision::Precision;
-use rows::TableRows;
+use plain::Plain;
+use rows::{Series, TableRows};
 
 /// The longest line, newlines inside quotes included.
 const LINE_BYTES_MAX: usize = 1 << 20;
@@ -40,7 +42,7 @@ pub(crate) struct Rejected {
 pub(crate) struct Origin {
     /// The number of the first one.
     pub(crate) first: u64,
-    /// How many there are; several may be one row.
+    /// How many there are.
     pub(crate) count: u64,
 }
 
@@ -71,12 +73,27 @@ pub(crate) fn parse(text: &[u8], precision: Precision, now_us: i64, lookup: Look
 }
 
 /// Parses a text; unless it is the `last` part, a line that may go on behind its end is left unconsumed.
-pub(crate) fn parse_part(text: &[u8], last: bool, precision: Precision, now_us: i64, lookup: Lookup<'_>) -> Parsed {
+pub(crate) fn parse_part<'a>(
+    text: &'a [u8],
+    last: bool,
+    precision: Precision,
+    now_us: i64,
+    lookup: Lookup<'a>,
+) -> Parsed {
     let mut parsed = Parsed::default();
-    let mut tables = Tables { rows: vec![], index: HashMap::new(), recent: 0, lookup };
+    let mut tables = Tables { rows: vec![], index: HashMap::new(), recent: 0, series: HashMap::new(), lookup };
     let mut at = 0;
     while at < text.len() {
         let rest = &text[at..];
+        let newline = memchr::memchr(b'\n', rest).or(last.then_some(rest.len())).filter(|len| *len < LINE_BYTES_MAX);
+        if let Some(end) = newline
+            && tables.add_plain(&rest[..end], parsed.lines + 1, precision, now_us).is_some()
+        {
+            parsed.accepted += 1;
+            parsed.lines += 1;
+            at += end + 1;
+            continue;
+        }
         let end = line_end(rest);
         if end.is_none() && !last && rest.len() < LINE_BYTES_MAX {
             break;
@@ -130,10 +147,26 @@ struct Tables<'a> {
     index: HashMap<String, usize>,
     /// Lines come in runs of one table.
     recent: usize,
+    /// Series by the text before the first space.
+    series: HashMap<&'a [u8], Series>,
     lookup: Lookup<'a>,
 }
 
-impl Tables<'_> {
+impl<'a> Tables<'a> {
+    /// Adds a plain line whose table, tags and fields came before; None where it is none.
+    fn add_plain(&mut self, line: &'a [u8], number: u64, precision: Precision, now_us: i64) -> Option<()> {
+        let line = Plain::cut(line)?;
+        let time_us = line.time_us(precision, now_us)?;
+        if !self.series.contains_key(line.series) {
+            let (measurement, tags) = line.tags()?;
+            let table = *self.index.get(measurement)?;
+            let series = Series { table, tags: self.rows[table].find_tags(&tags)? };
+            self.series.insert(line.series, series);
+        }
+        let series = &self.series[line.series];
+        self.rows[series.table].add_plain(&series.tags, line.fields, number, time_us)
+    }
+
     fn table(&mut self, name: &str) -> &mut TableRows {
         if self.rows.get(self.recent).is_none_or(|rows| rows.name != name) {
             self.recent = match self.index.get(name) {

@@ -6,15 +6,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, StringBuilder, StringDictionaryBuilder,
+    ArrayRef, BooleanBuilder, DictionaryArray, Float64Builder, Int32Builder, Int64Builder, StringArray, StringBuilder,
     TimestampMicrosecondArray, UInt64Builder,
 };
-use arrow::datatypes::{DataType, Field, Int32Type, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use influxdb_line_protocol::{FieldValue, ParsedLine};
 use juno_sql::Incoming;
 
-use super::point;
+use super::plain::{self, Number};
 use crate::ingest::known::Known;
 use crate::ingest::shape::{COLUMNS_MAX, NAME_BYTES_MAX, TIME_NAME};
 
@@ -28,8 +28,19 @@ pub(super) struct TableRows {
     index: HashMap<String, usize>,
     /// The columns of the line before, in its order: the next line mostly has the same.
     recent: Vec<usize>,
+    /// The fields among them, in the line's order.
+    recent_fields: Vec<usize>,
+    /// The numbers of the line that is being added.
+    numbers: Vec<Number>,
     /// Lines seen, bad ones too.
     lines: u64,
+}
+
+/// The tags of a series, as places in its table.
+pub(super) struct Series {
+    pub(super) table: usize,
+    /// Which column, and the value's place in its dictionary.
+    pub(super) tags: Vec<(usize, i32)>,
 }
 
 struct Column {
@@ -41,12 +52,20 @@ struct Column {
 }
 
 enum Values {
-    Tag(StringDictionaryBuilder<Int32Type>),
+    Tag(Tags),
     Float(Float64Builder),
     Integer(Int64Builder),
     Unsigned(UInt64Builder),
     Boolean(BooleanBuilder),
     Text(StringBuilder),
+}
+
+/// A dictionary that grows.
+#[derive(Default)]
+struct Tags {
+    keys: Int32Builder,
+    values: Vec<String>,
+    index: HashMap<String, i32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +95,8 @@ impl TableRows {
             columns: vec![],
             index: HashMap::new(),
             recent: vec![],
+            recent_fields: vec![],
+            numbers: vec![],
             lines: 0,
         }
     }
@@ -116,17 +137,78 @@ impl TableRows {
             self.columns.push(Column { name: name.to_owned(), values: Values::new(kind), len: 0, named_by: 0 });
         }
         for (place, (_, value)) in places.iter().zip(tags.chain(fields)) {
-            let column = &mut self.columns[*place];
-            column.values.pad(row - 1 - column.len);
-            column.values.push(&value);
-            column.len = row;
+            self.columns[*place].at(row - 1).push(&value);
         }
         if row == 1 {
             self.first_line = number;
         }
         self.times_us.push(time_us);
+        self.recent_fields = places.split_off(places.len() - line.field_set.len());
         self.recent = places;
+        self.recent.extend(&self.recent_fields);
         Ok(())
+    }
+
+    /// The tags of a line as places; None where the table has no such columns yet.
+    pub(super) fn find_tags(&mut self, tags: &[(&str, &str)]) -> Option<Vec<(usize, i32)>> {
+        let mut found: Vec<(usize, i32)> = Vec::with_capacity(tags.len());
+        for (name, value) in tags {
+            let place = *self.index.get(*name)?;
+            let Values::Tag(column) = &mut self.columns[place].values else { return None };
+            if found.iter().any(|(other, _)| *other == place) {
+                return None;
+            }
+            found.push((place, column.place(value)));
+        }
+        Some(found)
+    }
+
+    /// Adds a line with these tags and the fields of the line before, plain numbers; None where it has others.
+    pub(super) fn add_plain(
+        &mut self,
+        tags: &[(usize, i32)],
+        mut fields: &[u8],
+        number: u64,
+        time_us: i64,
+    ) -> Option<()> {
+        self.numbers.clear();
+        for (at, &place) in self.recent_fields.iter().enumerate() {
+            let column = &self.columns[place];
+            if at > 0 {
+                fields = fields.strip_prefix(b",")?;
+            }
+            let text = fields.strip_prefix(column.name.as_bytes())?.strip_prefix(b"=")?;
+            let (found, rest) = plain::number(text)?;
+            match (&column.values, found) {
+                (Values::Float(_), Number::Float(_)) | (Values::Integer(_), Number::Integer(_)) => {}
+                _ => return None,
+            }
+            self.numbers.push(found);
+            fields = rest;
+        }
+        if !fields.is_empty() || self.numbers.is_empty() {
+            return None;
+        }
+        let row = self.times_us.len();
+        self.lines += 1;
+        if row == 0 {
+            self.first_line = number;
+        }
+        for &(place, key) in tags {
+            let column = self.columns[place].at(row);
+            if let Values::Tag(tags) = column {
+                tags.keys.append_value(key);
+            }
+        }
+        for (&place, number) in self.recent_fields.iter().zip(&self.numbers) {
+            match (self.columns[place].at(row), number) {
+                (Values::Float(all), Number::Float(value)) => all.append_value(*value),
+                (Values::Integer(all), Number::Integer(value)) => all.append_value(*value),
+                _ => unreachable!("every number was checked"),
+            }
+        }
+        self.times_us.push(time_us);
+        Some(())
     }
 
     fn check_table(&self) -> Result<(), String> {
@@ -199,7 +281,7 @@ impl TableRows {
         self.times_us.len() as u64
     }
 
-    /// One row for each point as a batch; None where there are none.
+    /// One row for each line as a batch; None where there are none.
     pub(super) fn finish(self) -> Option<Incoming> {
         let rows = self.times_us.len();
         if rows == 0 {
@@ -220,7 +302,40 @@ impl TableRows {
         }
         let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
             .expect("all columns were padded to one length");
-        Some(Incoming { table: self.name, rows: point::merged(rows), time, tags })
+        Some(Incoming { table: self.name, rows, time, tags })
+    }
+}
+
+impl Column {
+    /// The values with nulls up to a row, which the caller must add.
+    fn at(&mut self, row: usize) -> &mut Values {
+        self.values.pad(row - self.len);
+        self.len = row + 1;
+        &mut self.values
+    }
+}
+
+impl Tags {
+    /// The place of a value in the dictionary.
+    fn place(&mut self, value: &str) -> i32 {
+        if let Some(place) = self.index.get(value) {
+            return *place;
+        }
+        let place = i32::try_from(self.values.len()).expect("a text has less than 2^31 tags");
+        self.values.push(value.to_owned());
+        self.index.insert(value.to_owned(), place);
+        place
+    }
+
+    fn push(&mut self, value: &str) {
+        let place = self.place(value);
+        self.keys.append_value(place);
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        let values = StringArray::from_iter_values(&self.values);
+        let tags = DictionaryArray::try_new(self.keys.finish(), Arc::new(values));
+        Arc::new(tags.expect("every key is a place among the values"))
     }
 }
 
@@ -278,7 +393,7 @@ impl Value<'_> {
 impl Values {
     fn new(kind: Kind) -> Values {
         match kind {
-            Kind::Tag => Values::Tag(StringDictionaryBuilder::new()),
+            Kind::Tag => Values::Tag(Tags::default()),
             Kind::Float => Values::Float(Float64Builder::new()),
             Kind::Integer => Values::Integer(Int64Builder::new()),
             Kind::Unsigned => Values::Unsigned(UInt64Builder::new()),
@@ -312,7 +427,7 @@ impl Values {
 
     fn push(&mut self, value: &Value<'_>) {
         match (self, value) {
-            (Values::Tag(tags), Value::Tag(value)) => tags.append_value(value),
+            (Values::Tag(tags), Value::Tag(value)) => tags.push(value),
             (Values::Float(all), Value::Field(FieldValue::F64(value))) => all.append_value(*value),
             (Values::Float(all), Value::Field(FieldValue::I64(value))) => all.append_value(*value as f64),
             (Values::Float(all), Value::Field(FieldValue::U64(value))) => all.append_value(*value as f64),
@@ -328,7 +443,7 @@ impl Values {
 
     fn pad(&mut self, rows: usize) {
         match self {
-            Values::Tag(all) => all.append_nulls(rows),
+            Values::Tag(all) => all.keys.append_nulls(rows),
             Values::Float(all) => all.append_nulls(rows),
             Values::Integer(all) => all.append_nulls(rows),
             Values::Unsigned(all) => all.append_nulls(rows),
@@ -339,7 +454,7 @@ impl Values {
 
     fn finish(mut self) -> ArrayRef {
         match &mut self {
-            Values::Tag(all) => Arc::new(all.finish()),
+            Values::Tag(all) => all.finish(),
             Values::Float(all) => Arc::new(all.finish()),
             Values::Integer(all) => Arc::new(all.finish()),
             Values::Unsigned(all) => Arc::new(all.finish()),
