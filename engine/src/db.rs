@@ -31,6 +31,7 @@ pub struct Db {
 }
 
 struct Inner {
+    root: PathBuf,
     store: Arc<Store>,
     /// None once closed.
     tasks: Mutex<Option<Sender<Task>>>,
@@ -68,8 +69,13 @@ impl Db {
             start("juno-flush", flusher(Arc::clone(&store), woken))?,
         ];
         store.wake_flusher();
-        let inner =
-            Inner { store, tasks: Mutex::new(Some(tasks)), threads: Mutex::new(threads), lock: Mutex::new(Some(lock)) };
+        let inner = Inner {
+            root,
+            store,
+            tasks: Mutex::new(Some(tasks)),
+            threads: Mutex::new(threads),
+            lock: Mutex::new(Some(lock)),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -172,6 +178,11 @@ impl Db {
             flush_failing: store.stalled(),
             read_only: store.failure().cloned(),
         }
+    }
+
+    /// The directory that the database is in.
+    pub fn path(&self) -> &Path {
+        &self.inner.root
     }
 
     /// The clock and the randomness that the database was opened with.

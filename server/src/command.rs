@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use juno_sql::engine::system::System;
 
-use crate::config::{Cli, Command, ImportArgs, ServeArgs, SqlArgs, report, unknown_variables};
+use crate::config::{
+    ADMIN_PASSWORD, Cli, Command, ImportArgs, ServeArgs, SqlArgs, UserCommand, report, unknown_variables,
+};
 use crate::serve::{Config, Server, embedded};
 use crate::{console, demo, import, serve, telemetry};
 
@@ -61,6 +63,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Error> {
         Command::Demo(args) => &args.machine.log,
         Command::Sql(args) => &args.machine.log,
         Command::Import(args) => &args.machine.log,
+        Command::User(args) => &args.command.user().machine.log,
     };
     telemetry::log_to_stderr(log, std::io::stderr().is_terminal()).map_err(Error::Log)?;
     match cli.command {
@@ -68,6 +71,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Error> {
         Command::Demo(args) => Ok(demo::run(args)?),
         Command::Sql(args) => run_sql(args),
         Command::Import(args) => run_import(&args),
+        Command::User(args) => run_user(&args.command),
         Command::Config(_) => {
             let settings = matches.subcommand().map_or(matches, |(_, settings)| settings);
             print!("{}", report(settings));
@@ -82,6 +86,8 @@ fn run_server(args: ServeArgs) -> Result<(), Error> {
         pg_addr: args.listen.pg_addr,
         http_addr: args.listen.http_addr,
         device: args.machine.device,
+        access: args.access,
+        admin_password: std::env::var(ADMIN_PASSWORD).ok().filter(|password| !password.is_empty()),
     };
     let data = config.data.display().to_string();
     let server = Server::start(config)?;
@@ -101,6 +107,26 @@ fn run_sql(args: SqlArgs) -> Result<(), Error> {
     Ok(embedded(&args.data.data, &args.machine.device, async |session| {
         console::run(session, &sql, args.format).await
     })??)
+}
+
+/// Adds a user or changes a password; the password is the first line of the standard input, so that no process list shows it.
+fn run_user(command: &UserCommand) -> Result<(), Error> {
+    if std::io::stdin().is_terminal() {
+        eprint!("Password: ");
+    }
+    let mut password = String::new();
+    std::io::stdin().read_line(&mut password).map_err(Error::Input)?;
+    let password = password.trim_end_matches(['\r', '\n']).replace('\'', "''");
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let sql = match command {
+        UserCommand::Add { user, role } => {
+            format!("CREATE USER {} PASSWORD '{password}' IN ROLE {}", quoted(&user.name), quoted(role))
+        }
+        UserCommand::Password { user } => format!("ALTER USER {} PASSWORD '{password}'", quoted(&user.name)),
+    };
+    let user = command.user();
+    let done = embedded(&user.data.data, &user.machine.device, async |session| session.query(&sql).await.map(drop))?;
+    Ok(done.map_err(console::Error::from)?)
 }
 
 fn run_import(args: &ImportArgs) -> Result<(), Error> {

@@ -31,6 +31,8 @@ pub enum Command {
     Sql(SqlArgs),
     /// Import files: Parquet, CSV, NDJSON, Arrow or line protocol, by extension; text may be gzipped
     Import(ImportArgs),
+    /// Add a user or change a password, without a server; the password is read from the standard input
+    User(UserArgs),
     /// Show the effective settings and where each comes from
     Config(ServeArgs),
 }
@@ -44,9 +46,62 @@ pub struct ServeArgs {
     /// Where to listen.
     #[command(flatten)]
     pub listen: ListenArgs,
+    /// Who is let in.
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// How to run.
     #[command(flatten)]
     pub machine: MachineArgs,
+}
+
+/// `juno user`.
+#[derive(Debug, Clone, Args)]
+pub struct UserArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: UserCommand,
+}
+
+/// What `juno user` does.
+#[derive(Debug, Clone, Subcommand)]
+pub enum UserCommand {
+    /// Add a user; the first one must be an admin
+    Add {
+        /// The user.
+        #[command(flatten)]
+        user: NamedUser,
+        /// viewer, operator, responder, approver or admin
+        #[arg(long)]
+        role: String,
+    },
+    /// Change a user's password
+    Password {
+        /// The user.
+        #[command(flatten)]
+        user: NamedUser,
+    },
+}
+
+/// A user of a database.
+#[derive(Debug, Clone, Args)]
+pub struct NamedUser {
+    /// The name
+    pub name: String,
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+impl UserCommand {
+    /// The user that it is about.
+    pub fn user(&self) -> &NamedUser {
+        match self {
+            UserCommand::Add { user, .. } | UserCommand::Password { user } => user,
+        }
+    }
 }
 
 /// `juno demo`.
@@ -113,15 +168,29 @@ pub struct DataArgs {
     pub data: PathBuf,
 }
 
-/// Where to listen. Only on this machine: there is no authentication yet.
+/// Where to listen. Addresses of other machines need users.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct ListenArgs {
     /// Address for PostgreSQL clients
-    #[arg(long, env = "JUNO_PG_ADDR", value_name = "ADDR", default_value = "127.0.0.1:5432", value_parser = loopback)]
+    #[arg(long, env = "JUNO_PG_ADDR", value_name = "ADDR", default_value = "127.0.0.1:5432", value_parser = address)]
     pub pg_addr: SocketAddr,
     /// Address for HTTP
-    #[arg(long, env = "JUNO_HTTP_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = loopback)]
+    #[arg(long, env = "JUNO_HTTP_ADDR", value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     pub http_addr: SocketAddr,
+}
+
+/// Encryption, and tokens for HTTP.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AccessArgs {
+    /// PEM file with the certificate and its chain: both doors are encrypted
+    #[arg(long, env = "JUNO_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with the certificate's private key
+    #[arg(long, env = "JUNO_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// File with tokens for HTTP, one a line: NAME ROLE and the token's SHA-256 in hex
+    #[arg(long, env = "JUNO_AUTH_TOKENS_FILE", value_name = "FILE")]
+    pub auth_tokens_file: Option<PathBuf>,
 }
 
 /// How to run.
@@ -151,13 +220,16 @@ const SETTINGS: &[(&str, &str, &str)] = &[
     ("data", "--data", "JUNO_DATA"),
     ("pg_addr", "--pg-addr", "JUNO_PG_ADDR"),
     ("http_addr", "--http-addr", "JUNO_HTTP_ADDR"),
+    ("tls_cert", "--tls-cert", "JUNO_TLS_CERT"),
+    ("tls_key", "--tls-key", "JUNO_TLS_KEY"),
+    ("auth_tokens_file", "--auth-tokens-file", "JUNO_AUTH_TOKENS_FILE"),
     ("device", "--device", "JUNO_DEVICE"),
     ("log", "--log", "JUNO_LOG"),
 ];
 
 /// The report of `juno config`, from the matches of its subcommand.
 pub fn report(matches: &ArgMatches) -> String {
-    let mut out = format!("{:<12} {:<24} {}\n", "SETTING", "VALUE", "SOURCE");
+    let mut out = format!("{:<16} {:<24} {}\n", "SETTING", "VALUE", "SOURCE");
     for (id, flag, variable) in SETTINGS {
         let raw = matches.get_raw(id).and_then(|mut values| values.next()).unwrap_or_default();
         let source = match matches.value_source(id) {
@@ -165,30 +237,29 @@ pub fn report(matches: &ArgMatches) -> String {
             Some(ValueSource::EnvVariable) => format!("environment {variable}"),
             _ => format!("default (set {flag} or {variable})"),
         };
-        out.push_str(&format!("{:<12} {:<24} {source}\n", &flag[2..], raw.to_string_lossy()));
+        out.push_str(&format!("{:<16} {:<24} {source}\n", &flag[2..], raw.to_string_lossy()));
     }
     out
 }
 
+/// The variable with the first admin's password. It has no flag: a process list would show it.
+pub const ADMIN_PASSWORD: &str = "JUNO_ADMIN_PASSWORD";
+
 /// Names that start with `JUNO_` and mean nothing, such as a misspelt setting. `JUNO_REQUIRE_…` are switches of the tests.
 pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
-    let known =
-        |name: &String| SETTINGS.iter().any(|(_, _, variable)| variable == name) || name.starts_with("JUNO_REQUIRE_");
+    let known = |name: &String| {
+        SETTINGS.iter().any(|(_, _, variable)| variable == name)
+            || name == ADMIN_PASSWORD
+            || name.starts_with("JUNO_REQUIRE_")
+    };
     names.filter(|name| name.starts_with("JUNO_") && !known(name)).collect()
 }
 
-/// An address of this machine only.
-fn loopback(text: &str) -> Result<SocketAddr, String> {
+/// An address to listen on.
+fn address(text: &str) -> Result<SocketAddr, String> {
     let mut found =
         text.to_socket_addrs().map_err(|_| "write it as HOST:PORT, for instance 127.0.0.1:5432".to_owned())?;
-    let address = found.next().ok_or("this name has no address")?;
-    if address.ip().is_loopback() {
-        Ok(address)
-    } else {
-        Err("juno has no authentication yet, so it listens on loopback addresses only (127.0.0.1, [::1], localhost); put an \
-             authenticating proxy or an SSH tunnel in front of it"
-            .into())
-    }
+    found.next().ok_or_else(|| "this name has no address".into())
 }
 
 #[cfg(test)]
@@ -207,11 +278,10 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_other_machines_are_refused_and_the_flag_is_named() {
-        let error = parsed("juno serve --pg-addr 0.0.0.0:5432").unwrap_err().to_string();
-        assert!(error.contains("--pg-addr") && error.contains("authentication"), "{error}");
+    fn an_address_must_have_a_port_and_a_certificate_its_key() {
         assert!(parsed("juno serve --http-addr 8080").unwrap_err().to_string().contains("HOST:PORT"));
         assert!(parsed("juno serve --pg-addr localhost:5433 --http-addr [::1]:0").is_ok());
+        assert!(parsed("juno serve --tls-cert a.pem").unwrap_err().to_string().contains("--tls-key"));
     }
 
     #[test]

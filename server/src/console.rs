@@ -14,6 +14,7 @@ use juno_sql::{Outcome, Session};
 
 use crate::config::Format;
 use crate::json::{self, RowShape};
+use crate::pgwire::copy::{self, CopyOut};
 use crate::{csv, error};
 
 /// Rows that are aligned together in the table format.
@@ -54,15 +55,24 @@ async fn print_all(session: &Session, sql: &str, format: Format, out: &mut impl 
                 }
                 printer.end(out)?;
             }
-            Outcome::Done { tag, notices } => {
-                for notice in notices {
-                    eprintln!("{notice}");
-                }
-                if format == Format::Table {
-                    writeln!(out, "{tag}")?;
-                }
+            Outcome::CopyIn(copy) => done(copy::from_file(session, &copy).await?, format, out)?,
+            Outcome::CopyOut { schema, options, place, stream } => {
+                done(copy::to_file(session, CopyOut { schema, options, place, stream }).await?, format, out)?;
             }
-            Outcome::Empty => {}
+            outcome => done(outcome, format, out)?,
+        }
+    }
+    Ok(())
+}
+
+/// Prints the outcome of a statement without rows.
+fn done(outcome: Outcome, format: Format, out: &mut impl Write) -> Result<(), Error> {
+    if let Outcome::Done { tag, notices } = outcome {
+        for notice in notices {
+            eprintln!("{notice}");
+        }
+        if format == Format::Table {
+            writeln!(out, "{tag}")?;
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ use std::time::Duration;
 use juno_sql::Session;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::config::DemoArgs;
+use crate::config::{AccessArgs, DemoArgs};
 use crate::serve::{Config, Doors, Server};
 use incident::Incident;
 use telemetry::{LIVE_TABLE, STEP_US, TABLE, Telemetry};
@@ -42,7 +42,9 @@ pub fn run(args: DemoArgs) -> Result<(), Error> {
         if args.data.is_none() { Some(tempfile::Builder::new().prefix("juno-demo-").tempdir()?) } else { None };
     let data = args.data.clone().or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned())).unwrap_or_default();
     let (pg_addr, http_addr) = (args.listen.pg_addr, args.listen.http_addr);
-    let server = Server::start(Config { data, pg_addr, http_addr, device: args.machine.device })?;
+    let device = args.machine.device;
+    let (access, admin_password) = (AccessArgs::default(), None);
+    let server = Server::start(Config { data, pg_addr, http_addr, device, access, admin_password })?;
     let doors = Arc::clone(server.doors());
     let now_us = doors.session.db().system().clock().now_us();
     let telemetry = Telemetry::until(now_us);

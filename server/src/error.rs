@@ -28,13 +28,20 @@ pub fn sqlstate(error: &Error) -> &'static str {
         Error::DatetimeOutOfRange(_) => "22008",
         Error::InvalidDatetime(_) => "22007",
         Error::InvalidText(_) => "22P02",
+        Error::InvalidEncoding(_) => "22021",
         Error::TypeMismatch(_) => "42804",
         Error::DivisionByZero => "22012",
         Error::InvalidArgument(_) => "22023",
         Error::InvalidParameter(_) => "08P01",
         Error::Unsupported(_) | Error::UncommittedRead(_) => "0A000",
         Error::FailedTransaction => "25P02",
-        Error::Cancelled | Error::Timeout => "57014",
+        Error::Cancelled | Error::Timeout | Error::CopyFailed(_) => "57014",
+        Error::BadCopy(_) => "22P04",
+        Error::Forbidden(_) => "42501",
+        Error::DuplicateRole(_) => "42710",
+        Error::InUse(_) => "55006",
+        Error::File(_) => "58P01",
+        Error::Row { cause, .. } => sqlstate(cause),
         Error::OutOfMemory(_) => "53200",
         Error::ReadOnly(_) => "25006",
         Error::DiskFull(_) => "53100",
@@ -66,14 +73,21 @@ pub fn http_status(error: &Error) -> StatusCode {
         | Error::NoConstraint(_)
         | Error::InvalidDatetime(_)
         | Error::InvalidText(_)
+        | Error::InvalidEncoding(_)
         | Error::TypeMismatch(_)
         | Error::DivisionByZero
         | Error::InvalidArgument(_)
+        | Error::BadCopy(_)
+        | Error::CopyFailed(_)
+        | Error::File(_)
         | Error::Unsupported(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Error::DuplicateTable(_)
         | Error::UniqueViolation { .. }
         | Error::FailedTransaction
         | Error::UncommittedRead(_) => StatusCode::CONFLICT,
+        Error::Row { cause, .. } => http_status(cause),
+        Error::Forbidden(_) => StatusCode::FORBIDDEN,
+        Error::DuplicateRole(_) | Error::InUse(_) => StatusCode::CONFLICT,
         Error::Timeout => StatusCode::GATEWAY_TIMEOUT,
         Error::Cancelled | Error::OutOfMemory(_) | Error::ReadOnly(_) | Error::ShuttingDown => {
             StatusCode::SERVICE_UNAVAILABLE
@@ -106,6 +120,7 @@ pub fn slug(error: &Error) -> &'static str {
         Error::DatetimeOutOfRange(_) => "datetime-out-of-range",
         Error::InvalidDatetime(_) => "invalid-datetime",
         Error::InvalidText(_) => "invalid-text",
+        Error::InvalidEncoding(_) => "invalid-text",
         Error::TypeMismatch(_) => "type-mismatch",
         Error::DivisionByZero => "division-by-zero",
         Error::InvalidArgument(_) => "invalid-argument",
@@ -113,6 +128,13 @@ pub fn slug(error: &Error) -> &'static str {
         Error::Unsupported(_) => "not-supported",
         Error::FailedTransaction => "failed-transaction",
         Error::UncommittedRead(_) => "uncommitted-read",
+        Error::BadCopy(_) => "bad-copy-format",
+        Error::Row { cause, .. } => slug(cause),
+        Error::CopyFailed(_) => "copy-failed",
+        Error::Forbidden(_) => "forbidden",
+        Error::DuplicateRole(_) => "duplicate-role",
+        Error::InUse(_) => "in-use",
+        Error::File(_) => "file-unusable",
         Error::Cancelled => "query-cancelled",
         Error::Timeout => "statement-timeout",
         Error::OutOfMemory(_) => "out-of-memory",

@@ -6,7 +6,9 @@ pub(crate) mod accept;
 pub(crate) mod answer;
 pub(crate) mod body;
 mod health;
+pub(crate) mod identity;
 mod linger;
+mod listener;
 pub(crate) use health::exposition;
 pub(crate) mod problem;
 mod query;
@@ -21,6 +23,7 @@ use axum::routing::{get, post};
 use juno_sql::engine::system::System;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
 use crate::serve::Doors;
 use crate::telemetry::Counters;
@@ -40,11 +43,19 @@ pub struct Gate {
     started_us: u64,
     pub(crate) queries: Arc<Semaphore>,
     pub(crate) uploads: Arc<Semaphore>,
+    pub(crate) tokens: identity::Tokens,
+    checks: Semaphore,
+    remembered: identity::Remembered,
 }
 
 impl Gate {
     /// A gate that answers 503 to everything but probes until it is opened.
     pub fn new(counters: Arc<Counters>) -> Arc<Gate> {
+        Gate::with_tokens(counters, identity::Tokens::new())
+    }
+
+    /// The same, with tokens that let their users in.
+    pub(crate) fn with_tokens(counters: Arc<Counters>, tokens: identity::Tokens) -> Arc<Gate> {
         let system = System::real();
         Arc::new(Gate {
             doors: OnceLock::new(),
@@ -53,6 +64,9 @@ impl Gate {
             system,
             queries: Arc::new(Semaphore::new(QUERIES_MAX)),
             uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+            tokens,
+            checks: Semaphore::new(identity::CHECKS_MAX),
+            remembered: identity::Remembered::default(),
         })
     }
 
@@ -83,6 +97,7 @@ impl Gate {
 pub fn listen(
     gate: Arc<Gate>,
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     mut shutdown: watch::Receiver<bool>,
 ) -> impl Future<Output = std::io::Result<()>> {
     let router = router(gate);
@@ -90,7 +105,8 @@ pub fn listen(
         let stopped = async move {
             let _ = shutdown.wait_for(|stop| *stop).await;
         };
-        axum::serve(listener, router).with_graceful_shutdown(stopped).await
+        let service = router.into_make_service_with_connect_info::<listener::Peer>();
+        axum::serve(listener::Web::new(listener, tls), service).with_graceful_shutdown(stopped).await
     }
 }
 
@@ -108,6 +124,7 @@ pub fn router(gate: Arc<Gate>) -> Router {
     v4::routes(router)
         .fallback(request::not_found)
         .method_not_allowed_fallback(request::method_not_allowed)
+        .layer(from_fn_with_state(Arc::clone(&gate), identity::identify))
         .layer(from_fn_with_state(Arc::clone(&gate), request::around))
         .with_state(gate)
 }

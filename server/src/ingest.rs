@@ -21,6 +21,7 @@ use juno_sql::engine::Catalog;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::http::identity;
 use crate::http::problem::Problem;
 use crate::http::{Gate, body};
 use crate::serve::Doors;
@@ -65,6 +66,7 @@ pub(crate) async fn write(
             other => return Err(Problem::unknown_parameter(other, &["precision", "db", "rp", "bucket", "org"])),
         }
     }
+    identity::writer()?;
     let _permit = permit(&gate).await;
     let bytes = body::read(request, &headers, WRITE_BYTES_MAX).await?;
     let text = Text { bytes: bytes.into(), precision, now_us: gate.now_us() };
@@ -98,6 +100,7 @@ pub(crate) async fn upload(
     let format = Format::of_media(media).ok_or_else(|| {
         Problem::new("unsupported-media-type", format!("Content-Type \"{media}\" is not one of {}", Format::MEDIA))
     })?;
+    identity::writer()?;
     let _permit = permit(&gate).await;
     let bytes = body::read(request, &headers, UPLOAD_BYTES_MAX).await?;
     let catalog = doors.session.db().catalog();
@@ -220,7 +223,7 @@ async fn store(doors: &Doors, incoming: Vec<Incoming>) -> Result<(), Problem> {
     if incoming.iter().all(|incoming| incoming.rows.num_rows() == 0) {
         return Ok(());
     }
-    let session = doors.session.connect();
+    let session = doors.session.connect_as(identity::user());
     let stored = doors.query.spawn(async move { session.ingest(incoming).await });
     let stored = stored.await.map_err(|_| Problem::new("internal-error", "the rows could not be stored"))?;
     stored.map(drop).map_err(Problem::from)

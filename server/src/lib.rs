@@ -16,6 +16,7 @@ mod json;
 pub mod pgwire;
 pub mod serve;
 pub mod telemetry;
+mod tls;
 pub mod v4;
 
 pub use command::run;

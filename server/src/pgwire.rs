@@ -1,4 +1,4 @@
-//! The PostgreSQL wire door: protocol 3.0 and 3.2, simple and extended, text and binary, without authentication or TLS.
+//! The PostgreSQL wire door: protocol 3.0 and 3.2, simple and extended, text and binary, SCRAM-SHA-256 and TLS.
 //!
 //! pgwire's messages carry the bytes; the order of the conversation, the values and the limits are juno's own.
 //! Statements of one Query message run one after the other, each its own transaction unless the client opened a block;
@@ -6,10 +6,12 @@
 //!
 //! **Invariant:** nothing is decided here about SQL: a statement goes to a session, its rows and errors come back as bytes.
 
+mod authentication;
 mod backends;
 mod calendar;
 mod column;
 mod connection;
+pub(crate) mod copy;
 mod decode;
 mod encode;
 mod extended;
@@ -22,15 +24,19 @@ mod startup;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use juno_sql::User;
 use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::startup::Startup;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use crate::serve::Doors;
 use crate::telemetry::Door;
@@ -56,16 +62,23 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves PostgreSQL clients on `listener` until `shutdown` turns true and the running statements have ended or were
 /// cancelled. Must run on the I/O runtime; statements run on `doors.query`.
-pub async fn listen(doors: Arc<Doors>, listener: TcpListener, shutdown: watch::Receiver<bool>) {
+pub async fn listen(
+    doors: Arc<Doors>,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    shutdown: watch::Receiver<bool>,
+) {
     let mut ending = shutdown.clone();
-    let door = Arc::new(Listening { doors, backends: Arc::default(), clients: AtomicUsize::new(0) });
+    let random = doors.session.db().system().random();
+    let secret = [random.next_u64(), random.next_u64()].map(u64::to_be_bytes).concat();
+    let door = Arc::new(Listening { doors, backends: Arc::default(), clients: AtomicUsize::new(0), tls, secret });
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
             () = ended(&mut ending) => break,
             Some(ended) = tasks.join_next() => note(ended),
             accepted = listener.accept(), if tasks.len() < CONNECTIONS_MAX + REFUSALS_MAX => match accepted {
-                Ok((stream, _)) => drop(tasks.spawn(Arc::clone(&door).client(stream, shutdown.clone()))),
+                Ok((stream, peer)) => drop(tasks.spawn(Arc::clone(&door).client(stream, peer.ip(), shutdown.clone()))),
                 Err(error) => {
                     tracing::warn!(%error, "a PostgreSQL client could not be accepted");
                     sleep(ACCEPT_PAUSE).await;
@@ -79,6 +92,13 @@ pub async fn listen(doors: Arc<Doors>, listener: TcpListener, shutdown: watch::R
         // What does not stop now is dropped with the set.
         let _ = timeout(CANCEL_GRACE, drain(&mut tasks)).await;
     }
+}
+
+/// The time zone of a session, in which times are shown and read.
+fn zone(session: &juno_sql::Session) -> arrow::array::timezone::Tz {
+    let name = session.setting("TimeZone");
+    let zone = name.and_then(|name| name.parse().ok());
+    zone.unwrap_or_else(|| "+00:00".parse().expect("a fixed offset is a time zone"))
 }
 
 /// Waits until the server shuts down; a sender that is gone counts as that.
@@ -102,14 +122,20 @@ struct Listening {
     doors: Arc<Doors>,
     backends: Arc<Backends>,
     clients: AtomicUsize,
+    tls: Option<TlsAcceptor>,
+    /// Makes users that do not exist look like others.
+    secret: Vec<u8>,
 }
 
 impl Listening {
     /// One accepted socket, from its first byte to its last.
-    async fn client(self: Arc<Self>, stream: TcpStream, shutdown: watch::Receiver<bool>) {
+    async fn client(self: Arc<Self>, stream: TcpStream, peer: IpAddr, shutdown: watch::Receiver<bool>) {
         // Only latency is lost where the option is refused.
         let _ = stream.set_nodelay(true);
-        let mut socket = Socket::new(stream);
+        let mut socket = match timeout(STARTUP_TIMEOUT, startup::secured(stream, self.tls.as_ref())).await {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(_)) | Err(_) => return,
+        };
         let opening = match timeout(STARTUP_TIMEOUT, startup::open(&mut socket)).await {
             Ok(Ok(opening)) => opening,
             Ok(Err(Stop::Fatal(report))) => return refuse(socket, report).await,
@@ -124,7 +150,7 @@ impl Listening {
                     return refuse(socket, Report::fatal("53300", "sorry, too many clients already")).await;
                 };
                 let _connected = self.doors.counters.connected(Door::Pgwire);
-                match self.greet(&mut socket, startup).await {
+                match self.greet(&mut socket, startup, peer).await {
                     Ok((session, backend, reported)) => {
                         let doors = Arc::clone(&self.doors);
                         Connection::new(doors, socket, session, backend, reported).serve(shutdown).await;
@@ -137,9 +163,11 @@ impl Listening {
     }
 
     /// Opens the client's session and puts the greeting into the output.
-    async fn greet(&self, socket: &mut Socket, startup: pgwire::messages::startup::Startup) -> Result<Greeted, Stop> {
+    async fn greet(&self, socket: &mut Socket, startup: Startup, peer: IpAddr) -> Result<Greeted, Stop> {
+        let user = timeout(STARTUP_TIMEOUT, self.identify(socket, &startup, peer)).await;
+        let user = user.map_err(|_| Stop::Gone)??;
         let doors = Arc::clone(&self.doors);
-        let session = self.doors.query.spawn(async move { doors.session.connect() }).await;
+        let session = self.doors.query.spawn(async move { doors.session.connect_as(user) }).await;
         let session = session.map_err(|error| {
             tracing::error!(%error, "a session could not be opened");
             Stop::Fatal(Report::fatal("XX000", "the session could not be opened"))
@@ -149,6 +177,19 @@ impl Listening {
         let reported = startup::reported(&session);
         startup::greet(socket, &startup, &reported, &backend);
         Ok((Arc::new(session), backend, reported))
+    }
+
+    /// Finds out who the client is.
+    async fn identify(&self, socket: &mut Socket, startup: &Startup, peer: IpAddr) -> Result<User, Stop> {
+        if self.tls.is_some() && !peer.is_loopback() && !socket.is_encrypted() {
+            let report = Report::fatal("28000", "this server takes encrypted connections only");
+            return Err(Stop::Fatal(report.with_hint("Connect with sslmode=require.")));
+        }
+        let name = startup.parameters.get("user").map_or("", String::as_str);
+        if name.is_empty() {
+            return Err(Stop::Fatal(Report::fatal("28000", "no PostgreSQL user name specified in startup packet")));
+        }
+        authentication::authenticate(socket, &self.doors.session, name, peer, &self.secret).await
     }
 }
 

@@ -18,8 +18,11 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
+use crate::config::AccessArgs;
 use crate::http::Gate;
+use crate::http::identity::{self, Tokens};
 use crate::telemetry::Counters;
 use crate::{http, pgwire};
 
@@ -66,6 +69,30 @@ pub enum Error {
         /// What the engine or the session said.
         cause: juno_sql::Error,
     },
+    /// The certificate, the key or the tokens cannot be used.
+    #[error("{flag} ({variable}): {text}")]
+    Access {
+        /// The flag that names the file.
+        flag: &'static str,
+        /// The variable that names it.
+        variable: &'static str,
+        /// What is wrong.
+        text: String,
+    },
+    /// An address of other machines, and nobody who could be let in.
+    #[error(
+        "{flag} ({variable}) {address} can be reached from other machines, and no users are set up: make an admin first with \
+         juno user add NAME --role admin, or at the first start with JUNO_ADMIN_PASSWORD; without users juno listens on \
+         loopback addresses only (127.0.0.1, [::1], localhost)"
+    )]
+    Open {
+        /// The address.
+        address: SocketAddr,
+        /// The flag that sets it.
+        flag: &'static str,
+        /// The variable that sets it.
+        variable: &'static str,
+    },
     /// The system refused threads or signals.
     #[error("the server cannot run: {0}")]
     System(#[from] std::io::Error),
@@ -82,6 +109,10 @@ pub struct Config {
     pub http_addr: SocketAddr,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
+    /// Certificate, key and tokens.
+    pub access: AccessArgs,
+    /// The password of the admin `juno`, who is made where there are no users yet.
+    pub admin_password: Option<String>,
 }
 
 /// A running server. Dropping it without [`Server::stop`] is what a crash is: the log is replayed at the next start.
@@ -99,6 +130,8 @@ pub struct Server {
 impl Server {
     /// Binds both addresses, opens the database, serves. Probes are answered from the first moment on.
     pub fn start(config: Config) -> Result<Server, Error> {
+        let tls = tls(&config.access)?;
+        let tokens = tokens(&config.access)?;
         let io = runtime("juno-io", IO_THREADS)?;
         let query = runtime("juno-query", std::thread::available_parallelism().map_or(2, usize::from))?;
         let pg = io.block_on(bind(config.pg_addr, "--pg-addr", "JUNO_PG_ADDR"))?;
@@ -106,17 +139,21 @@ impl Server {
         let (pg_addr, http_addr) = (pg.local_addr()?, web.local_addr()?);
         let (shutdown, stop) = watch::channel(false);
         let counters = Counters::new();
-        let gate = Gate::new(Arc::clone(&counters));
-        let serving = http::listen(Arc::clone(&gate), web, stop.clone());
+        let has_tokens = !tokens.is_empty();
+        let gate = Gate::with_tokens(Arc::clone(&counters), tokens);
+        let serving = http::listen(Arc::clone(&gate), web, tls.clone(), stop.clone());
         let web = io.spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the HTTP listener failed");
             }
         });
         let session = query.block_on(open(&config.data, &config.device))?;
+        query.block_on(first_admin(&session, &config))?;
+        guarded(&session, (pg_addr, "--pg-addr", "JUNO_PG_ADDR"), false, tls.is_some())?;
+        guarded(&session, (http_addr, "--http-addr", "JUNO_HTTP_ADDR"), has_tokens, tls.is_some())?;
         let doors = Arc::new(Doors { session, query: query.handle().clone(), counters });
         gate.open(Arc::clone(&doors));
-        let serving = pgwire::listen(Arc::clone(&doors), pg, stop);
+        let serving = pgwire::listen(Arc::clone(&doors), pg, tls, stop);
         let pg = io.spawn(async move {
             serving.await;
         });
@@ -179,6 +216,50 @@ impl Server {
         io.shutdown_timeout(Duration::from_secs(1));
         closed.map_err(|cause| Error::Data { path: config.data, cause: cause.into() })
     }
+}
+
+/// The certificate and key of the settings.
+fn tls(access: &AccessArgs) -> Result<Option<TlsAcceptor>, Error> {
+    let (Some(certificates), Some(key)) = (&access.tls_cert, &access.tls_key) else { return Ok(None) };
+    let refused = |text| Error::Access { flag: "--tls-cert, --tls-key", variable: "JUNO_TLS_CERT, JUNO_TLS_KEY", text };
+    crate::tls::acceptor(certificates, key).map(Some).map_err(refused)
+}
+
+fn tokens(access: &AccessArgs) -> Result<Tokens, Error> {
+    let Some(path) = &access.auth_tokens_file else { return Ok(Tokens::new()) };
+    let refused = |text| Error::Access { flag: "--auth-tokens-file", variable: "JUNO_AUTH_TOKENS_FILE", text };
+    identity::tokens(path).map_err(refused)
+}
+
+/// Makes the user `juno` an admin where there are no users yet and a password is given.
+async fn first_admin(session: &Session, config: &Config) -> Result<(), Error> {
+    let Some(password) = config.admin_password.as_ref().filter(|_| session.accounts().is_empty()) else {
+        return Ok(());
+    };
+    let sql = format!("CREATE USER juno PASSWORD '{}' IN ROLE admin", password.replace('\'', "''"));
+    let made = session.query(&sql).await;
+    made.map_err(|cause| Error::Data { path: config.data.clone(), cause })?;
+    tracing::info!("the admin juno was made with the password of JUNO_ADMIN_PASSWORD");
+    Ok(())
+}
+
+/// Refuses an address of other machines where nobody can be told from anybody else.
+fn guarded(
+    session: &Session,
+    (address, flag, variable): (SocketAddr, &'static str, &'static str),
+    tokens: bool,
+    tls: bool,
+) -> Result<(), Error> {
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    if session.accounts().is_empty() && !tokens {
+        return Err(Error::Open { address, flag, variable });
+    }
+    if !tls {
+        tracing::warn!(%address, "what travels to other machines is not encrypted: set --tls-cert and --tls-key");
+    }
+    Ok(())
 }
 
 /// Opens a data directory without any listener, does the work, flushes and closes it again.

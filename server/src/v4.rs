@@ -23,13 +23,7 @@ use crate::http::answer::{self, Job};
 use crate::http::problem::Problem;
 use crate::json::{self, RowShape};
 use filter::{Filter, Kind};
-
-/// Who may call an endpoint. There is one role so far and no authentication, hence only loopback addresses are bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Reads.
-    Viewer,
-}
+use juno_sql::Role;
 
 /// The form of an endpoint's answer.
 #[derive(Debug, Clone, Copy)]

@@ -5,6 +5,7 @@
 use arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
 
 /// An error that a statement or an ingest call ends with.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +85,9 @@ pub enum Error {
     /// A text that is no value of the wanted type.
     #[error("{0}")]
     InvalidText(String),
+    /// Bytes that are no UTF-8 text.
+    #[error("invalid byte sequence for encoding \"UTF8\"{0}")]
+    InvalidEncoding(&'static str),
     /// Types that do not fit each other.
     #[error("{0}")]
     TypeMismatch(String),
@@ -105,6 +109,32 @@ pub enum Error {
     /// A read of rows written earlier in the same transaction.
     #[error("table \"{0}\" was written in this transaction and cannot be read or changed again before COMMIT")]
     UncommittedRead(String),
+    /// Input of a COPY that is not in its format.
+    #[error("{0}")]
+    BadCopy(String),
+    /// A row of an input, and what is wrong with it.
+    #[error("{place}: {cause}")]
+    Row {
+        /// Where it stands: table, line, column.
+        place: String,
+        /// What is wrong.
+        cause: Box<Error>,
+    },
+    /// A file that the statement names cannot be read or written.
+    #[error("{0}")]
+    File(String),
+    /// The client ended a COPY with an error of its own.
+    #[error("COPY from stdin failed: {0}")]
+    CopyFailed(String),
+    /// The user's role does not allow it.
+    #[error("{0}")]
+    Forbidden(String),
+    /// A user of this name exists already, or the name is a role's.
+    #[error("{0}")]
+    DuplicateRole(String),
+    /// Something that must stay as it is.
+    #[error("{0}")]
+    InUse(String),
     /// The statement was cancelled by its client.
     #[error("canceling statement due to user request")]
     Cancelled,
@@ -274,6 +304,12 @@ fn external(source: Box<dyn std::error::Error + Send + Sync>) -> Error {
 impl From<Error> for DataFusionError {
     fn from(error: Error) -> Self {
         DataFusionError::External(Box::new(error))
+    }
+}
+
+impl From<ParserError> for Error {
+    fn from(error: ParserError) -> Self {
+        Error::Syntax(syntax_text(&error.to_string()))
     }
 }
 

@@ -9,8 +9,10 @@ use crate::session::Session;
 use crate::{Error, Outcome, Result};
 
 /// Number, name and text of each migration.
-const MIGRATIONS: &[(i32, &str, &str)] =
-    &[(1, "history_tables", include_str!("../../migrations/0001_history_tables.sql"))];
+const MIGRATIONS: &[(i32, &str, &str)] = &[
+    (1, "history_tables", include_str!("../../migrations/0001_history_tables.sql")),
+    (2, "users", include_str!("../../migrations/0002_users.sql")),
+];
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS juno_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, \
                       checksum TEXT NOT NULL, applied_at TIMESTAMPTZ NOT NULL)";

@@ -27,6 +27,7 @@ const SYSTEM_TABLES: &[&str] = &[
     "governance_adaptations",
     "healing_incidents",
     "juno_migrations",
+    "juno_users",
     "optimization_history",
     "scaling_events",
     "threat_events",

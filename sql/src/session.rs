@@ -3,7 +3,12 @@
 //! **Invariant:** nothing here knows which protocol a statement came by; what blocks runs on blocking threads.
 
 mod changing;
+mod copy;
+mod user;
 mod utility;
+
+pub use copy::CopyIn;
+pub use user::{Account, Accounts};
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,12 +26,13 @@ use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use futures::TryStreamExt;
 use juno_engine::{Db, Snapshot, Write};
 use juno_kernels::Device;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::catalog::{PublicSchema, WHOLE_PREFIX};
 use crate::interrupt::Interrupt;
 use crate::procedure::{Call, Procedure};
+use crate::role::{self, Role, User};
 use crate::setting::Settings;
 use crate::statement::{Kind, Outcome, Prepared, Statement, Work};
 use crate::table::StatementSnapshot;
@@ -43,6 +49,8 @@ struct Shared {
     bare: SessionState,
     public: Arc<PublicSchema>,
     compatibility: PostgresCompatibilityParser,
+    /// The users, as their table has them.
+    accounts: RwLock<Arc<Accounts>>,
     /// One lock per table: UPDATE and DELETE read before they write.
     changing: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -50,6 +58,7 @@ struct Shared {
 /// One client's view of the database.
 pub struct Session {
     shared: Arc<Shared>,
+    user: User,
     settings: Mutex<Settings>,
     transaction: Mutex<Transaction>,
     cancels: watch::Sender<u64>,
@@ -71,15 +80,26 @@ impl Session {
         let public = Arc::new(PublicSchema::new(db.clone(), bare.clone()));
         let state = state::with_catalog(&device, &public)?;
         let compatibility = PostgresCompatibilityParser::new();
-        let shared = Shared { db, device, state, bare, public, compatibility, changing: Mutex::default() };
+        let shared = Shared {
+            db,
+            device,
+            state,
+            bare,
+            public,
+            compatibility,
+            accounts: RwLock::default(),
+            changing: Mutex::default(),
+        };
         let session = Session::over(Arc::new(shared));
         migrate::migrate(&session).await?;
+        session.load_accounts().await?;
         ops::register_views(&session.shared.state, &session.shared.public).await?;
         Ok(session)
     }
 
     fn over(shared: Arc<Shared>) -> Session {
-        Session { shared, settings: Mutex::default(), transaction: Mutex::default(), cancels: watch::Sender::new(0) }
+        let (settings, transaction) = (Mutex::default(), Mutex::default());
+        Session { shared, user: User::trusted("juno"), settings, transaction, cancels: watch::Sender::new(0) }
     }
 
     /// Another session over the same database, with settings and a transaction of its own.
@@ -102,7 +122,7 @@ impl Session {
     /// # Errors
     /// [`Error::Syntax`] and [`Error::Unsupported`].
     pub fn parse(&self, sql: &str) -> Result<Vec<Statement>> {
-        statement::parse(sql, &self.shared.compatibility)
+        statement::parse(sql, &self.shared.compatibility, &self.user.name)
     }
 
     /// Plans a statement. `types` are the parameter types that the client named, by position.
@@ -110,6 +130,7 @@ impl Session {
     /// # Errors
     /// Names that do not exist, types that do not fit, what is not supported.
     pub async fn prepare(&self, statement: Statement, types: &[Option<DataType>]) -> Result<Prepared> {
+        role::permit(&self.user, &statement.kind)?;
         // Planning reads no rows, so that it needs neither a snapshot nor a state of its own.
         let state = &self.shared.state;
         match statement.kind {
@@ -123,6 +144,7 @@ impl Session {
             }
             Kind::Change(parsed) => {
                 let (change, parameters, wanted) = change::plan(state, &self.shared.public, *parsed, types).await?;
+                role::own_table(&self.user, &change.table.name)?;
                 let schema = change.returning.as_ref().map(|returning| Arc::clone(&returning.schema));
                 Ok(Prepared { parameters, wanted, schema, work: Work::Change(Box::new(change)) })
             }
@@ -143,6 +165,7 @@ impl Session {
                     work: Work::Other(Box::new(Kind::Show(name))),
                 })
             }
+            Kind::Copy(copy) => self.prepare_copy(*copy, types).await,
             other => Ok(Prepared {
                 parameters: Vec::new(),
                 wanted: Vec::new(),
@@ -169,7 +192,7 @@ impl Session {
         }
         let timeout = self.settings.lock().statement_timeout();
         let mut interrupt = Interrupt::new(self.cancels.subscribe(), timeout);
-        let values = ParamValues::from(parameter::fitted(parameters, &prepared.wanted)?);
+        let values = ParamValues::from(parameter::fitted(parameters.clone(), &prepared.wanted)?);
         match &prepared.work {
             Work::Query(tag, plan, names) => {
                 let stream = interrupt.guard(self.rows(bound(plan, &values)?)).await?;
@@ -183,6 +206,18 @@ impl Session {
             Work::Call { procedure, places, arguments } => {
                 let plan = bound(arguments, &values)?;
                 interrupt.guard(self.call(procedure, places, plan)).await
+            }
+            Work::CopyIn(copy) => Ok(Outcome::CopyIn(copy.clone())),
+            Work::CopyOut { inner, schema, options, place } => {
+                let Outcome::Rows { stream, .. } = Box::pin(self.execute(inner, parameters)).await? else {
+                    return Err(Error::Internal("a query must have rows".into()));
+                };
+                Ok(Outcome::CopyOut {
+                    schema: Arc::clone(schema),
+                    options: options.clone(),
+                    place: place.clone(),
+                    stream,
+                })
             }
             Work::Other(kind) => interrupt.guard(self.other(kind)).await,
         }
@@ -212,6 +247,9 @@ impl Session {
         match self.query(sql).await? {
             Outcome::Rows { stream, .. } => Ok(stream.try_collect().await?),
             Outcome::Done { .. } | Outcome::Empty => Ok(Vec::new()),
+            Outcome::CopyIn(_) | Outcome::CopyOut { .. } => {
+                Err(Error::Unsupported("COPY needs a client that sends or takes its rows".into()))
+            }
         }
     }
 
@@ -220,6 +258,10 @@ impl Session {
     /// # Errors
     /// Types that do not fit the table, new tags, and whatever the engine refuses; then nothing was taken.
     pub async fn ingest(&self, incoming: Vec<Incoming>) -> Result<u64> {
+        self.user.needs(Role::Operator, "writing rows")?;
+        for batch in &incoming {
+            role::own_table(&self.user, &batch.table)?;
+        }
         let shared = Arc::clone(&self.shared);
         blocking(move || ingest::commit(&shared.db, &shared.public, incoming)).await
     }
@@ -249,6 +291,10 @@ impl Session {
 
     /// The value of a setting.
     pub fn setting(&self, name: &str) -> Option<String> {
+        if name.eq_ignore_ascii_case("is_superuser") {
+            let admin = self.user.role == Some(Role::Admin);
+            return Some(if admin { "on" } else { "off" }.to_owned());
+        }
         self.settings.lock().get(name).ok()
     }
 
@@ -274,8 +320,15 @@ impl Session {
         state
     }
 
+    /// Refuses a plan that reads what the session may not, or cannot, read.
+    fn permit_reading(&self, plan: &LogicalPlan) -> Result<()> {
+        let tables = tables_of(plan)?;
+        role::permit_reading(&self.user, &tables)?;
+        self.transaction.lock().check_read(&tables)
+    }
+
     async fn rows(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
-        self.transaction.lock().check_read(&tables_of(&plan)?)?;
+        self.permit_reading(&plan)?;
         run(self.statement_state(self.shared.db.snapshot()), &plan).await
     }
 

@@ -11,7 +11,10 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 
 use crate::change::Change;
+use crate::copy::{self, Copy, CopyOptions, CopyPlace};
 use crate::procedure::Procedure;
+use crate::role::{self, RoleStatement};
+use crate::session::CopyIn;
 use crate::{Error, Result, spelling};
 
 /// The longest statement text that is parsed, in bytes.
@@ -36,6 +39,8 @@ pub(crate) enum Kind {
         if_exists: bool,
     },
     Call(Box<ast::Function>),
+    Copy(Box<Copy>),
+    Role(Box<RoleStatement>),
     Begin,
     Commit,
     Rollback,
@@ -79,6 +84,14 @@ pub(crate) enum Work {
         places: Vec<usize>,
         arguments: Box<LogicalPlan>,
     },
+    CopyIn(Box<CopyIn>),
+    /// The query whose rows are copied, and how.
+    CopyOut {
+        inner: Box<Prepared>,
+        schema: SchemaRef,
+        options: CopyOptions,
+        place: CopyPlace,
+    },
     Other(Box<Kind>),
 }
 
@@ -98,6 +111,19 @@ pub enum Outcome {
         /// What the user should be told besides.
         notices: Vec<String>,
     },
+    /// The statement waits for rows: [`crate::Session::copy_in`] takes them.
+    CopyIn(Box<CopyIn>),
+    /// Rows that the statement wants written in a format.
+    CopyOut {
+        /// The columns, under the names that clients see.
+        schema: SchemaRef,
+        /// How rows are written.
+        options: CopyOptions,
+        /// Where they go.
+        place: CopyPlace,
+        /// The rows.
+        stream: SendableRecordBatchStream,
+    },
     /// There was no statement.
     Empty,
 }
@@ -112,7 +138,7 @@ impl Outcome {
 ///
 /// # Errors
 /// [`Error::Syntax`] and [`Error::Unsupported`].
-pub(crate) fn parse(sql: &str, compatibility: &PostgresCompatibilityParser) -> Result<Vec<Statement>> {
+pub(crate) fn parse(sql: &str, compatibility: &PostgresCompatibilityParser, user: &str) -> Result<Vec<Statement>> {
     if sql.len() > STATEMENT_BYTES_MAX {
         let most = STATEMENT_BYTES_MAX >> 20;
         return Err(Error::InvalidArgument(format!(
@@ -120,15 +146,22 @@ pub(crate) fn parse(sql: &str, compatibility: &PostgresCompatibilityParser) -> R
             sql.len()
         )));
     }
-    if sql.trim_start().get(..4).is_some_and(|word| word.eq_ignore_ascii_case("copy")) {
-        return Err(unsupported("COPY"));
+    if copy::is_copy(sql) {
+        return Ok(vec![Statement { kind: Kind::Copy(Box::new(copy::parse(sql)?)) }]);
     }
-    let parsed: Vec<Parsed> = if asks_catalog(sql) {
+    if let Some(statements) = role::parse(sql)? {
+        let kind = |statement| Statement { kind: Kind::Role(Box::new(statement)) };
+        return Ok(statements.into_iter().map(kind).collect());
+    }
+    let mut parsed: Vec<Parsed> = if asks_catalog(sql) {
         let statements = compatibility.parse(sql).map_err(|error| Error::Syntax(syntax(&error.to_string())))?;
         statements.into_iter().map(|statement| Parsed::Statement(Box::new(statement))).collect()
     } else {
         DFParserBuilder::new(sql).with_dialect(&PostgreSqlDialect {}).build()?.parse_statements()?.into()
     };
+    if role::asks_user(sql) {
+        parsed.iter_mut().for_each(|statement| role::name_user(statement, user));
+    }
     parsed.into_iter().map(classify).collect()
 }
 
@@ -158,7 +191,7 @@ fn classify(parsed: Parsed) -> Result<Statement> {
             let one = (!name.eq_ignore_ascii_case("all")).then_some(name);
             return Ok(Statement { kind: Kind::Reset(one) });
         }
-        Parsed::CopyTo(_) => return Err(unsupported("COPY")),
+        Parsed::CopyTo(_) => return Err(unsupported("COPY after another statement of the same message")),
         Parsed::CreateExternalTable(_) => return Err(unsupported("CREATE EXTERNAL TABLE")),
     };
     sql_statement(statement).map(|kind| Statement { kind })

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::{server, skip};
 
-fn has_psql() -> bool {
+pub(crate) fn has_psql() -> bool {
     let found = Command::new("psql").arg("--version").output().is_ok();
     if !found {
         skip("psql is not installed", "JUNO_REQUIRE_CLIENTS");
@@ -15,7 +15,7 @@ fn has_psql() -> bool {
 }
 
 /// A Python that has a module, or none.
-fn python(module: &str) -> Option<String> {
+pub(crate) fn python(module: &str) -> Option<String> {
     let python = std::env::var("JUNO_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
     let found = Command::new(&python)
         .args(["-c", &format!("import {module}")])

@@ -4,6 +4,7 @@
 
 mod client;
 mod command;
+mod copy;
 mod crash;
 mod drivers;
 mod history;
@@ -13,6 +14,7 @@ mod machine_learning;
 mod rest;
 mod slt;
 mod tidy;
+mod users;
 
 use juno_tests::Server;
 

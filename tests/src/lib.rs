@@ -48,6 +48,7 @@ pub struct Server {
     child: Option<Child>,
     pg_port: u16,
     http_port: u16,
+    variables: Vec<(String, String)>,
 }
 
 impl Server {
@@ -68,7 +69,12 @@ impl Server {
     pub fn prepare() -> Result<Server> {
         let directory = tempfile::tempdir()?;
         let data = directory.path().join("data");
-        Ok(Server { directory: Some(directory), data, child: None, pg_port: 0, http_port: 0 })
+        Ok(Server { directory: Some(directory), data, child: None, pg_port: 0, http_port: 0, variables: Vec::new() })
+    }
+
+    /// Gives the server an environment variable, from its next run on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
     }
 
     /// Runs the server on its data directory, again after it was stopped or killed.
@@ -79,7 +85,8 @@ impl Server {
         ensure!(self.child.is_none(), "the server runs already");
         let data = self.data.display().to_string();
         let args = ["serve", "--data", &data, "--pg-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
-        let mut child = juno(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut child =
+            juno(&args).envs(self.variables.iter().cloned()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
         let mut seen = String::new();
         while self.pg_port == 0 || self.http_port == 0 {

@@ -24,7 +24,9 @@ use tokio::task::JoinHandle;
 use self::encode::Encoder;
 use super::Gate;
 use super::accept::Format;
+use super::identity;
 use super::problem::Problem;
+use crate::pgwire::copy::{self, CopyOut, needs_client};
 use crate::serve::Doors;
 use crate::telemetry::Door;
 
@@ -116,6 +118,7 @@ pub(crate) async fn collect(gate: &Gate, job: Job) -> Result<Table, Problem> {
                 }
                 Table { schema: schema.unwrap_or_else(|| stream.schema()), batches }
             }
+            Outcome::CopyIn(_) | Outcome::CopyOut { .. } => return Err(needs_client()),
             Outcome::Done { .. } | Outcome::Empty => {
                 Table { schema: Arc::new(arrow::datatypes::Schema::empty()), batches: vec![] }
             }
@@ -143,7 +146,7 @@ where
     T: Send + 'static,
     F: Future<Output = Result<(), Error>> + Send + 'static,
 {
-    let session = doors.session.connect();
+    let session = doors.session.connect_as(identity::user());
     let cancel = session.cancel_handle();
     let (counters, system) = (Arc::clone(&doors.counters), doors.session.db().system().clone());
     let task = doors.query.spawn(async move {
@@ -178,6 +181,14 @@ async fn start(session: &Session, job: Job) -> Result<(Outcome, Option<SchemaRef
     Ok((outcome, prepared.schema.take()))
 }
 
+/// Sends the answer of a statement without rows.
+async fn done(outcome: Outcome, format: Format, sender: &mpsc::Sender<Result<Chunk, Error>>) -> Result<(), Error> {
+    let Outcome::Done { tag, notices } = outcome else { return Ok(()) };
+    let body = encode::nothing(format, &tag, &notices)?;
+    let _ = sender.send(Ok(Chunk::Done(tag, body.into()))).await;
+    Ok(())
+}
+
 /// Runs a job and sends its rows as chunks of the format.
 async fn write(
     session: Session,
@@ -188,10 +199,11 @@ async fn write(
     let (outcome, schema) = start(&session, job).await?;
     let (tag, mut stream) = match outcome {
         Outcome::Rows { tag, stream } => (tag, stream),
-        Outcome::Done { tag, notices } => {
-            let body = encode::nothing(format, &tag, &notices)?;
-            let _ = sender.send(Ok(Chunk::Done(tag, body.into()))).await;
-            return Ok(());
+        done @ Outcome::Done { .. } => return self::done(done, format, &sender).await,
+        Outcome::CopyIn(copy) => return done(copy::from_file(&session, &copy).await?, format, &sender).await,
+        Outcome::CopyOut { schema, options, place, stream } => {
+            let copied = copy::to_file(&session, CopyOut { schema, options, place, stream }).await?;
+            return done(copied, format, &sender).await;
         }
         Outcome::Empty => return Err(Error::Syntax("the statement is empty".into())),
     };

@@ -19,6 +19,7 @@ use crate::telemetry::Door;
 
 use super::backends::Backend;
 use super::column::{Column, describe};
+use super::copy::CopyOut;
 use super::encode::Encoder;
 use super::extended::{Named, deallocated};
 use super::report::{self, Report};
@@ -223,7 +224,7 @@ impl Connection {
                 let (count, _) = self.send(&mut rows, 0).await?;
                 self.complete(counted(tag, count));
             }
-            (_, outcome) => self.answer(outcome),
+            (_, outcome) => self.finish(outcome).await?,
         }
         Ok(())
     }
@@ -233,6 +234,20 @@ impl Connection {
         match self.session.transaction_status() {
             TransactionStatus::Failed if !statement.ends_transaction() => Err(Error::FailedTransaction),
             _ => Ok(()),
+        }
+    }
+
+    /// Answers an outcome whose rows, if any, are none of the statement's own.
+    pub(super) async fn finish(&mut self, outcome: Outcome) -> Result<(), Trouble> {
+        match outcome {
+            Outcome::CopyIn(copy) => self.copy_in(*copy).await,
+            Outcome::CopyOut { schema, options, place, stream } => {
+                self.copy_out(CopyOut { schema, options, place, stream }).await
+            }
+            outcome => {
+                self.answer(outcome);
+                Ok(())
+            }
         }
     }
 
@@ -246,7 +261,7 @@ impl Connection {
                 self.complete(tag);
             }
             Outcome::Empty => self.socket.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())),
-            Outcome::Rows { .. } => {}
+            Outcome::Rows { .. } | Outcome::CopyIn(_) | Outcome::CopyOut { .. } => {}
         }
     }
 
@@ -281,7 +296,11 @@ impl Connection {
                     let sent = self.socket.put_bytes(&chunk.bytes).await;
                     self.or_cancel(sent)?;
                 }
-                None => return Ok((count, false)),
+                None => {
+                    let sent = self.socket.put_bytes(&rows.tail()).await;
+                    self.or_cancel(sent)?;
+                    return Ok((count, false));
+                }
             }
         }
         Ok((count, true))
@@ -299,7 +318,7 @@ impl Connection {
     }
 
     /// A client that is gone needs no answer: its statement is stopped.
-    fn or_cancel<T>(&self, result: Result<T, Stop>) -> Result<T, Stop> {
+    pub(super) fn or_cancel<T>(&self, result: Result<T, Stop>) -> Result<T, Stop> {
         if result.is_err() {
             self.backend.cancel();
         }
@@ -308,9 +327,7 @@ impl Connection {
 
     /// The session's time zone, in which times are shown and read.
     pub(super) fn zone(&self) -> Tz {
-        let name = self.session.setting("TimeZone");
-        let zone = name.and_then(|name| name.parse().ok());
-        zone.unwrap_or_else(|| "+00:00".parse().expect("a fixed offset is a time zone"))
+        super::zone(&self.session)
     }
 }
 

@@ -43,10 +43,9 @@ pub(super) fn parameter(
 }
 
 fn text(bytes: &[u8]) -> Result<&str> {
-    let text = std::str::from_utf8(bytes);
-    let text = text.map_err(|_| Error::InvalidText("invalid byte sequence for encoding \"UTF8\"".to_owned()))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| Error::InvalidEncoding(""))?;
     if text.contains('\0') {
-        return Err(Error::InvalidText("invalid byte sequence for encoding \"UTF8\": 0x00".to_owned()));
+        return Err(Error::InvalidEncoding(": 0x00"));
     }
     Ok(text)
 }

@@ -1,4 +1,4 @@
-//! Record batches as DataRow messages, cut into chunks of bounded size.
+//! Record batches as rows on the wire, cut into chunks of bounded size: DataRow messages here, COPY's rows in `copy`.
 //!
 //! **Invariant:** every value is written whole in the format its column was described with, or the row is not written.
 
@@ -24,7 +24,7 @@ use juno_sql::{Error, Result};
 use super::column::{Column, Format, WireType, element};
 
 /// A chunk is closed at the first row that reaches this many bytes.
-const CHUNK_BYTES: usize = 64 * 1024;
+pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 /// The longest value that a message can carry, in bytes.
 const VALUE_BYTES_MAX: usize = i32::MAX as usize / 2;
 
@@ -46,7 +46,43 @@ impl Chunk {
     }
 }
 
-/// Encodes batches for one statement's columns.
+/// Chunks as they are encoded.
+pub(super) type Chunks<'a> = Box<dyn Iterator<Item = Result<Chunk>> + Send + 'a>;
+
+/// What turns the batches of one statement into bytes.
+pub(super) trait Encode: Send {
+    /// The rows of a batch.
+    fn chunks<'a>(&'a mut self, batch: &RecordBatch) -> Result<Chunks<'a>>;
+
+    /// What follows the last row.
+    fn tail(&mut self) -> Result<Bytes>;
+}
+
+/// The rows that `write` writes, cut into chunks.
+pub(super) fn in_chunks<'a>(
+    rows: usize,
+    mut write: impl FnMut(usize, &mut BytesMut) -> Result<()> + Send + 'a,
+) -> Chunks<'a> {
+    let mut row = 0;
+    Box::new(std::iter::from_fn(move || {
+        if row == rows {
+            return None;
+        }
+        let mut out = BytesMut::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
+        let mut ends = Vec::new();
+        while row < rows && out.len() < CHUNK_BYTES {
+            if let Err(error) = write(row, &mut out) {
+                row = rows;
+                return Some(Err(error));
+            }
+            ends.push(out.len());
+            row += 1;
+        }
+        Some(Ok(Chunk { bytes: out.freeze(), ends }))
+    }))
+}
+
+/// Encodes the rows of one statement as DataRow messages.
 #[derive(Debug, Clone)]
 pub(super) struct Encoder {
     columns: Arc<[Column]>,
@@ -58,79 +94,78 @@ impl Encoder {
         Encoder { columns, zone }
     }
 
-    /// Gives the rows of a batch to `take`, chunk by chunk.
-    pub(super) fn chunks(&self, batch: &RecordBatch) -> Result<impl Iterator<Item = Result<Chunk>>> {
-        let arrays = self.arrays(batch)?;
-        let (rows, mut row) = (batch.num_rows(), 0);
-        Ok(std::iter::from_fn(move || {
-            if row == rows {
-                return None;
-            }
-            let mut out = BytesMut::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
-            let mut ends = Vec::new();
-            while row < rows && out.len() < CHUNK_BYTES {
-                if let Err(error) = self.row(&arrays, row, &mut out) {
-                    row = rows;
-                    return Some(Err(error));
-                }
-                ends.push(out.len());
-                row += 1;
-            }
-            Some(Ok(Chunk { bytes: out.freeze(), ends }))
-        }))
-    }
-
-    /// The batch's columns, cast to what was described where the plan gave another type than it promised.
-    fn arrays(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
-        if batch.num_columns() != self.columns.len() {
-            let (got, told) = (batch.num_columns(), self.columns.len());
-            return Err(Error::Internal(format!("a result of {told} columns came with {got}")));
-        }
-        let column = |(array, column): (&ArrayRef, &Column)| {
-            let told = column.field.data_type();
-            let arrived =
-                Field::new("", array.data_type().clone(), true).with_metadata(column.field.metadata().clone());
-            if array.data_type() == told || WireType::of(&arrived)?.kind == column.wire.kind {
-                return Ok(array.clone());
-            }
-            arrow::compute::cast(array, told).map_err(|error| Error::Internal(error.to_string()))
-        };
-        batch.columns().iter().zip(self.columns.iter()).map(column).collect()
-    }
-
     fn row(&self, arrays: &[ArrayRef], row: usize, out: &mut BytesMut) -> Result<()> {
         let start = out.len();
         out.put_u8(b'D');
         out.put_i32(0);
         out.put_i16(arrays.len() as i16);
         for (array, column) in arrays.iter().zip(self.columns.iter()) {
-            self.value(array.as_ref(), row, column, out)?;
+            write_counted(array.as_ref(), row, column, &self.zone, out)?;
         }
         patch_length(out, start + 1)
     }
+}
 
-    fn value(&self, array: &dyn Array, row: usize, column: &Column, out: &mut BytesMut) -> Result<()> {
-        let Some((array, row)) = present(array, row) else {
-            out.put_i32(-1);
-            return Ok(());
-        };
-        let start = out.len();
-        out.put_i32(0);
-        match column.format {
-            Format::Text => text::write(array, row, &self.zone, out)?,
-            Format::Binary => binary::write(array, row, &column.wire.kind, out)?,
+impl Encode for Encoder {
+    fn chunks<'a>(&'a mut self, batch: &RecordBatch) -> Result<Chunks<'a>> {
+        let arrays = arrays(&self.columns, batch)?;
+        Ok(in_chunks(batch.num_rows(), move |row, out| self.row(&arrays, row, out)))
+    }
+
+    fn tail(&mut self) -> Result<Bytes> {
+        Ok(Bytes::new())
+    }
+}
+
+/// The batch's columns, cast to what was described where the plan gave another type than it promised.
+pub(super) fn arrays(columns: &[Column], batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    if batch.num_columns() != columns.len() {
+        let (got, told) = (batch.num_columns(), columns.len());
+        return Err(Error::Internal(format!("a result of {told} columns came with {got}")));
+    }
+    let column = |(array, column): (&ArrayRef, &Column)| {
+        let told = column.field.data_type();
+        let arrived = Field::new("", array.data_type().clone(), true).with_metadata(column.field.metadata().clone());
+        if array.data_type() == told || WireType::of(&arrived)?.kind == column.wire.kind {
+            return Ok(array.clone());
         }
+        arrow::compute::cast(array, told).map_err(|error| Error::Internal(error.to_string()))
+    };
+    batch.columns().iter().zip(columns).map(column).collect()
+}
+
+/// Writes a value with its length before it, or the length of a null.
+pub(super) fn write_counted(
+    array: &dyn Array,
+    row: usize,
+    column: &Column,
+    zone: &Tz,
+    out: &mut BytesMut,
+) -> Result<()> {
+    let start = out.len();
+    out.put_i32(-1);
+    if write(array, row, column, zone, out)? {
         let length = out.len() - start - 4;
         out[start..start + 4].copy_from_slice(&(length as i32).to_be_bytes());
         if length > VALUE_BYTES_MAX {
             return Err(Error::NumericOutOfRange(format!("a value of {length} bytes is too long to be sent")));
         }
-        Ok(())
     }
+    Ok(())
+}
+
+/// Writes a value in its column's format; false where it is null and nothing was written.
+pub(super) fn write(array: &dyn Array, row: usize, column: &Column, zone: &Tz, out: &mut BytesMut) -> Result<bool> {
+    let Some((array, row)) = present(array, row) else { return Ok(false) };
+    match column.format {
+        Format::Text => text::write(array, row, zone, out)?,
+        Format::Binary => binary::write(array, row, &column.wire.kind, out)?,
+    }
+    Ok(true)
 }
 
 /// Writes the length of a message whose length field stands at `at`; the length counts itself.
-fn patch_length(out: &mut BytesMut, at: usize) -> Result<()> {
+pub(super) fn patch_length(out: &mut BytesMut, at: usize) -> Result<()> {
     let length = i32::try_from(out.len() - at);
     let length = length.map_err(|_| Error::NumericOutOfRange("a row is too long to be sent".to_owned()))?;
     out[at..at + 4].copy_from_slice(&length.to_be_bytes());

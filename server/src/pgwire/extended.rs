@@ -302,7 +302,7 @@ impl Connection {
                 self.fetch(tag, rows, limit).await
             }
             outcome => {
-                self.answer(outcome);
+                self.finish(outcome).await?;
                 Ok(State::Finished { tag: None })
             }
         }

@@ -18,6 +18,11 @@ pub(super) struct Report {
 impl Report {
     /// The error of a statement; `sql` is its text, where there is one that a position can point into.
     pub(super) fn of(error: &Error, sql: Option<&str>) -> Report {
+        if let Error::Row { place, cause } = error {
+            let mut report = Report::of(cause, sql);
+            report.info.where_context = Some(place.clone());
+            return report;
+        }
         let message = error.to_string();
         let mut report = Report::new("ERROR", sqlstate(error), message.clone());
         if let Some((message, line, column)) = located(&message) {

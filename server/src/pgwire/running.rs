@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** at most `CHUNKS_WAITING` chunks wait for a client, however slow; when the reader is dropped the query stops.
 
+use bytes::Bytes;
 use futures::StreamExt;
 use juno_sql::{Error, Result};
 use tokio::runtime::Handle;
@@ -9,14 +10,15 @@ use tokio::sync::mpsc;
 
 use datafusion::execution::SendableRecordBatchStream;
 
-use super::encode::{Chunk, Encoder};
+use super::encode::{Chunk, Encode};
 
 /// Chunks that may wait for the client.
 const CHUNKS_WAITING: usize = 4;
 
 enum Event {
     Rows(Chunk),
-    End,
+    /// The end, and the bytes that follow the last row.
+    End(Bytes),
     Failed(Error),
 }
 
@@ -25,21 +27,22 @@ pub(super) struct Rows {
     events: mpsc::Receiver<Event>,
     rest: Chunk,
     ended: bool,
+    tail: Bytes,
 }
 
 impl Rows {
     /// Starts to poll `stream` and to encode its batches on the query runtime.
-    pub(super) fn start(query: &Handle, stream: SendableRecordBatchStream, encoder: Encoder) -> Rows {
+    pub(super) fn start(query: &Handle, stream: SendableRecordBatchStream, mut encoder: impl Encode + 'static) -> Rows {
         let (sender, events) = mpsc::channel(CHUNKS_WAITING);
         query.spawn(async move {
-            let last = match pump(stream, &encoder, &sender).await {
-                Ok(()) => Event::End,
+            let last = match pump(stream, &mut encoder, &sender).await {
+                Ok(tail) => Event::End(tail),
                 Err(error) => Event::Failed(error),
             };
             // Nobody listens any more where the client is gone.
             let _ = sender.send(last).await;
         });
-        Rows { events, rest: Chunk::default(), ended: false }
+        Rows { events, rest: Chunk::default(), ended: false, tail: Bytes::new() }
     }
 
     /// The next rows, at most `limit` of them (0 = no limit); None at the end. Cancel safe.
@@ -47,7 +50,7 @@ impl Rows {
         if self.rest.ends.is_empty() && !self.ended {
             match self.events.recv().await {
                 Some(Event::Rows(chunk)) => self.rest = chunk,
-                Some(Event::End) => self.ended = true,
+                Some(Event::End(tail)) => (self.ended, self.tail) = (true, tail),
                 Some(Event::Failed(error)) => {
                     self.ended = true;
                     return Err(error);
@@ -63,16 +66,25 @@ impl Rows {
         }
         Ok(Some(self.rest.split_to(limit)))
     }
+
+    /// What follows the last row, once there is no further one.
+    pub(super) fn tail(&mut self) -> Bytes {
+        std::mem::take(&mut self.tail)
+    }
 }
 
-async fn pump(mut stream: SendableRecordBatchStream, encoder: &Encoder, rows: &mpsc::Sender<Event>) -> Result<()> {
+async fn pump(
+    mut stream: SendableRecordBatchStream,
+    encoder: &mut impl Encode,
+    rows: &mpsc::Sender<Event>,
+) -> Result<Bytes> {
     loop {
         let batch = tokio::select! {
             biased;
             () = rows.closed() => return Err(Error::Cancelled),
             batch = stream.next() => batch,
         };
-        let Some(batch) = batch else { return Ok(()) };
+        let Some(batch) = batch else { return encoder.tail() };
         for chunk in encoder.chunks(&batch.map_err(Error::from)?)? {
             if rows.send(Event::Rows(chunk?)).await.is_err() {
                 return Err(Error::Cancelled);

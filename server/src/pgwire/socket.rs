@@ -5,12 +5,14 @@
 
 use std::future::Future;
 use std::io;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use pgwire::messages::{DecodeContext, PgWireBackendMessage, PgWireFrontendMessage, ProtocolVersion};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 
 use super::report::Report;
 
@@ -24,6 +26,9 @@ const SHORT_BYTES_MAX: usize = 10_000;
 const READ_AHEAD_BYTES: usize = 64 * 1024;
 /// Output is sent as soon as this many bytes are waiting.
 const OUTPUT_BYTES: usize = 32 * 1024;
+
+/// Time that a client may take no bytes while some wait for it.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Why a connection ends.
 #[derive(Debug)]
@@ -50,16 +55,38 @@ pub(super) struct Incoming {
 
 /// One client's socket.
 pub(super) struct Socket {
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
+    reader: Box<dyn AsyncRead + Send + Unpin>,
+    writer: Box<dyn AsyncWrite + Send + Unpin>,
+    encrypted: bool,
     input: BytesMut,
     output: BytesMut,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream) -> Socket {
+    /// A connection of which the first bytes were read already.
+    pub(super) fn plain(stream: TcpStream, begun: &[u8]) -> Socket {
         let (reader, writer) = stream.into_split();
-        Socket { reader, writer, input: BytesMut::new(), output: BytesMut::new() }
+        Socket { input: BytesMut::from(begun), ..Socket::over(reader, writer, false) }
+    }
+
+    /// An encrypted connection.
+    pub(super) fn encrypted(stream: TlsStream<TcpStream>) -> Socket {
+        let (reader, writer) = tokio::io::split(stream);
+        Socket::over(reader, writer, true)
+    }
+
+    fn over(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        encrypted: bool,
+    ) -> Socket {
+        let (input, output) = (BytesMut::new(), BytesMut::new());
+        Socket { reader: Box::new(reader), writer: Box::new(writer), encrypted, input, output }
+    }
+
+    /// Whether what travels is encrypted.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.encrypted
     }
 
     /// The next message before the connection is set up (SSLRequest, CancelRequest, StartupMessage), with its length.
@@ -111,9 +138,15 @@ impl Socket {
         if self.output.len() >= OUTPUT_BYTES { self.flush().await } else { Ok(()) }
     }
 
-    /// Sends all that was put.
+    /// Sends all that was put. A client that takes nothing for too long is taken for gone.
     pub(super) async fn flush(&mut self) -> Result<(), Stop> {
-        self.writer.write_all_buf(&mut self.output).await?;
+        while self.output.has_remaining() {
+            let written = timeout(SILENCE_MAX, self.writer.write_buf(&mut self.output)).await;
+            if written.map_err(|_| Stop::Gone)?? == 0 {
+                return Err(Stop::Gone);
+            }
+        }
+        timeout(SILENCE_MAX, self.writer.flush()).await.map_err(|_| Stop::Gone)??;
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The beginning of a connection: encryption requests, CancelRequest, StartupMessage and what the client is greeted with.
 //!
-//! **Invariant:** nobody is authenticated here; only loopback addresses are listened on, which `config` sees to.
+//! **Invariant:** who the client is, is found out elsewhere; a connection that began encrypted stays so or ends.
 
 use bytes::{Buf, BytesMut};
 use juno_sql::{Error, Session};
@@ -9,6 +9,9 @@ use pgwire::messages::startup::{
     Authentication, BackendKeyData, GssEncRequest, NegotiateProtocolVersion, ParameterStatus, SslRequest, Startup,
 };
 use pgwire::messages::{DecodeContext, Message, PgWireBackendMessage, ProtocolVersion};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 
 use super::backends::Backend;
 use super::report::Report;
@@ -42,7 +45,27 @@ pub(super) enum Opening {
     Left,
 }
 
-/// Reads up to the startup message or cancel request. Encryption is declined: there is none on loopback.
+/// Answers requests for encryption, which come before all else: TLS where there is a certificate. A handshake that fails ends the
+/// connection.
+pub(super) async fn secured(mut stream: TcpStream, tls: Option<&TlsAcceptor>) -> Result<Socket, Stop> {
+    for _ in 0..ENCRYPTION_REQUESTS_MAX {
+        // Every first packet has at least these bytes, and a request has no others: nothing unencrypted is read ahead.
+        let mut packet = [0; 8];
+        stream.read_exact(&mut packet).await?;
+        let (length, code) = ((&packet[..4]).get_u32(), (&packet[4..]).get_i32());
+        match (length, code, tls) {
+            (8, SslRequest::BODY_MAGIC_NUMBER, Some(tls)) => {
+                stream.write_all(b"S").await?;
+                return Ok(Socket::encrypted(tls.accept(stream).await?));
+            }
+            (8, SslRequest::BODY_MAGIC_NUMBER | GssEncRequest::BODY_MAGIC_NUMBER, _) => stream.write_all(b"N").await?,
+            _ => return Ok(Socket::plain(stream, &packet)),
+        }
+    }
+    Err(Stop::Gone)
+}
+
+/// Reads up to the startup message or cancel request. What asks for encryption once more is declined.
 pub(super) async fn open(socket: &mut Socket) -> Result<Opening, Stop> {
     for _ in 0..=ENCRYPTION_REQUESTS_MAX {
         let Some(mut packet) = socket.startup_packet().await? else { return Ok(Opening::Left) };

@@ -13,7 +13,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt;
 use juno_engine::{OnConflict, Snapshot, TableKind, TableSchema, Write};
 
-use super::{Session, blocking, bound, run, tables_of};
+use super::{Session, blocking, bound, run};
 use crate::change::{self, Change, Changed, Conflict, Op, Returning, StatementRows};
 use crate::statement::Outcome;
 use crate::table::shown;
@@ -154,7 +154,7 @@ impl Session {
         snapshot: &Snapshot,
         own: Option<RecordBatch>,
     ) -> Result<Vec<RecordBatch>> {
-        self.transaction.lock().check_read(&tables_of(&plan)?)?;
+        self.permit_reading(&plan)?;
         let mut state = self.statement_state(snapshot.clone());
         if let Some(own) = own {
             state.config_mut().set_extension(Arc::new(StatementRows(own)));

@@ -38,7 +38,12 @@ impl Session {
                 Ok(Outcome::done("DISCARD ALL"))
             }
             Kind::Forget(tag) => Ok(Outcome::done(*tag)),
-            Kind::Query(..) | Kind::Change(_) | Kind::Call(_) => {
+            Kind::Role(statement) => {
+                let mut notices = self.role_statement(statement).await?;
+                self.warn_of_transaction(&mut notices, statement.tag());
+                Ok(Outcome::Done { tag: statement.tag().to_owned(), notices })
+            }
+            Kind::Query(..) | Kind::Change(_) | Kind::Call(_) | Kind::Copy(_) => {
                 Err(Error::Internal("the statement was not planned".into()))
             }
         }

@@ -114,7 +114,7 @@ fn texts_that_are_no_value_of_the_type_are_refused_with_its_code() {
     assert_eq!(code("1e999", &Type::FLOAT8, DataType::Float64), "22003");
     assert_eq!(code("maybe", &Type::BOOL, DataType::Boolean), "22P02");
     assert_eq!(code("\\xZZ", &Type::BYTEA, DataType::Binary), "22P02");
-    assert_eq!(code("a\0b", &Type::TEXT, DataType::Utf8), "22P02");
+    assert_eq!(code("a\0b", &Type::TEXT, DataType::Utf8), "22021");
 }
 
 #[test]

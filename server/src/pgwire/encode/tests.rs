@@ -19,7 +19,7 @@ fn encoded(array: ArrayRef, metadata: &str, format: i16) -> Result<Option<Vec<u8
     let schema = SchemaRef::new(Schema::new(vec![field]));
     let columns = Column::all(&schema, &[format])?.into();
     let batch = RecordBatch::try_new(schema, vec![array]).unwrap();
-    let encoder = Encoder::new(columns, "UTC".parse().unwrap());
+    let mut encoder = Encoder::new(columns, "UTC".parse().unwrap());
     let chunk = encoder.chunks(&batch)?.next().unwrap()?;
     let message = &chunk.bytes[..chunk.ends[0]];
     assert_eq!((message[0], &message[5..7]), (b'D', &[0, 1][..]));
@@ -203,7 +203,7 @@ fn chunks_are_cut_by_size_and_split_by_rows() {
     let array: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(|row| format!("{row:0100}"))));
     let batch = RecordBatch::try_from_iter([("c", array)]).unwrap();
     let columns: Arc<[Column]> = Column::all(&batch.schema(), &[]).unwrap().into();
-    let encoder = Encoder::new(columns, "UTC".parse().unwrap());
+    let mut encoder = Encoder::new(columns, "UTC".parse().unwrap());
     let chunks: Vec<Chunk> = encoder.chunks(&batch).unwrap().map(|chunk| chunk.unwrap()).collect();
     assert!(chunks.len() > 1 && chunks.iter().all(|chunk| chunk.bytes.len() < 2 * CHUNK_BYTES));
     assert_eq!(chunks.iter().map(|chunk| chunk.ends.len()).sum::<usize>(), rows);
@@ -220,7 +220,7 @@ fn chunks_are_cut_by_size_and_split_by_rows() {
 fn a_column_of_another_type_than_was_described_is_cast() {
     let described = Schema::new(vec![Field::new("c", DataType::Int64, true)]);
     let columns = Column::all(&described, &[1]).unwrap().into();
-    let encoder = Encoder::new(columns, "UTC".parse().unwrap());
+    let mut encoder = Encoder::new(columns, "UTC".parse().unwrap());
     let array: ArrayRef = Arc::new(Int32Array::from(vec![7]));
     let batch = RecordBatch::try_from_iter([("c", array)]).unwrap();
     let chunk = encoder.chunks(&batch).unwrap().next().unwrap().unwrap();
