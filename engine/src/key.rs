@@ -11,7 +11,7 @@ use arrow::datatypes::{
 };
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use crate::{Error, Result, TableSchema};
+use crate::{Error, Result, TableSchema, TimeRange};
 
 /// The key columns of one batch, typed once so that comparing two rows costs no dispatch on arrays.
 #[derive(Debug, Clone)]
@@ -68,6 +68,59 @@ impl KeyView {
             if less(middle) { low = middle + 1 } else { high = middle }
         }
         low
+    }
+}
+
+/// Series: keys that share all but their last column, which is a time.
+impl KeyView {
+    /// Of each series the last row whose time is in the range. Rows are sorted.
+    pub(crate) fn last_of_series(&self, span: TimeRange) -> Vec<u32> {
+        let Some((KeyColumn::I64(times), _)) = self.columns.split_last() else { return Vec::new() };
+        let (mut picked, mut start) = (Vec::new(), 0);
+        while start < self.len {
+            let end = self.series_end(start);
+            let before = |&time: &i64| time < span.from || span.contains(time);
+            let last = start + times[start..end].partition_point(before);
+            if last > start && span.contains(times[last - 1]) {
+                picked.push(u32::try_from(last - 1).expect("a batch has less than 2^32 rows"));
+            }
+            start = end;
+        }
+        picked
+    }
+
+    /// For each row, one per series, whether the other view, sorted too, has none of its series.
+    pub(crate) fn series_not_in(&self, other: &Self) -> Vec<bool> {
+        let mut at = 0;
+        let missing = |row: usize| {
+            while at < other.len && other.compare_series(at, self, row).is_lt() {
+                at += 1;
+            }
+            at == other.len || other.compare_series(at, self, row).is_gt()
+        };
+        (0..self.len).map(missing).collect()
+    }
+
+    /// The row behind the series that a row begins.
+    fn series_end(&self, start: usize) -> usize {
+        let same = |row: usize| self.compare_series(start, self, row).is_eq();
+        let (mut low, mut step) = (start + 1, 1);
+        while low < self.len && same((low + step - 1).min(self.len - 1)) {
+            low = (low + step).min(self.len);
+            step *= 2;
+        }
+        let mut high = (low + step - 1).min(self.len);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if same(middle) { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
+    fn compare_series(&self, row: usize, other: &Self, other_row: usize) -> Ordering {
+        let tags = self.columns.len().saturating_sub(1);
+        let pairs = self.columns[..tags].iter().zip(&other.columns);
+        pairs.map(|(a, b)| a.compare(row, b, other_row)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Options {
     pub log_bytes_max: u64,
     /// Bytes of footers and page indexes kept in memory.
     pub footer_cache_bytes_max: u64,
+    /// Bytes of block aggregates kept in memory.
+    pub block_cache_bytes_max: u64,
     /// Clock, disk and randomness.
     pub system: System,
 }
@@ -32,6 +34,7 @@ impl Default for Options {
             log_segment_bytes_max: 64 << 20,
             log_bytes_max: 512 << 20,
             footer_cache_bytes_max: 64 << 20,
+            block_cache_bytes_max: 64 << 20,
             system: System::real(),
         }
     }

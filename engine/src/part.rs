@@ -11,6 +11,7 @@
 //! **Invariant:** the only place that knows Parquet; a part's file is removed only after the manifest forgot it and the
 //! last snapshot let go of it.
 
+pub(crate) mod aggregate;
 mod block;
 mod column;
 mod delta;

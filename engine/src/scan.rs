@@ -53,7 +53,7 @@ impl TimeRange {
 }
 
 /// A tag that must have one of these values.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagFilter {
     /// The index of a tag column.
     pub column: usize,

@@ -2,11 +2,13 @@
 //!
 //! **Invariant:** never changes; what it reads stays on the disk until the last snapshot lets go.
 
+mod blocks;
 mod find;
 mod slice;
 
 use std::sync::Arc;
 
+pub use self::blocks::BlockSpan;
 pub use self::slice::{Slice, SliceReader};
 use crate::memtable::Run;
 use crate::part::Part;
@@ -74,9 +76,7 @@ impl TableSnapshot {
     /// A column that the table does not have, and what reading the parts' footers may answer.
     pub fn scan(&self, request: &ScanRequest) -> Result<Vec<Slice>> {
         let schema = &self.state.schema;
-        if let Some(index) = request.projection.iter().find(|&&index| index >= schema.columns.len()) {
-            return Err(Error::UnknownColumn { table: schema.name.clone(), column: format!("#{index}") });
-        }
+        self.check_projection(request)?;
         let time = schema.time().map_or(TimeRange::ALL, |_| request.time);
         let mut parts = Vec::new();
         for part in self.state.parts.iter().filter(|part| part.record.time.is_none_or(|(a, b)| time.overlaps(a, b))) {
@@ -100,6 +100,18 @@ impl TableSnapshot {
             (!empty).then(|| Slice::new(Arc::clone(&shared), span.intersect(time), parts, runs))
         });
         Ok(slices.collect())
+    }
+
+    pub(crate) fn state(&self) -> &TableState {
+        &self.state
+    }
+
+    pub(crate) fn check_projection(&self, request: &ScanRequest) -> Result<()> {
+        let schema = &self.state.schema;
+        match request.projection.iter().find(|&&index| index >= schema.columns.len()) {
+            Some(index) => Err(Error::UnknownColumn { table: schema.name.clone(), column: format!("#{index}") }),
+            None => Ok(()),
+        }
     }
 
     fn runs_within(&self, range: TimeRange) -> Vec<Arc<Run>> {

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** no sockets, no HTTP, no PostgreSQL messages; bytes become values in `server`.
 
+mod aggregate;
 mod apart;
 mod attribute;
 mod cast;
@@ -16,6 +17,7 @@ mod functions;
 mod ingest;
 mod interrupt;
 mod jsonb;
+mod latest;
 mod migrate;
 mod multiply;
 mod ops;
@@ -27,6 +29,7 @@ mod role;
 mod scan;
 mod session;
 mod setting;
+mod source;
 mod spelling;
 mod state;
 mod statement;

@@ -15,13 +15,23 @@ use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSe
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::StreamExt;
-use juno_engine::Slice;
+use juno_engine::{ScanRequest, Slice, TableSnapshot};
 
 use crate::Error;
+
+/// What a scan was made of, for rules that find a shorter way to its rows.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    pub(crate) table: TableSnapshot,
+    pub(crate) request: ScanRequest,
+    /// Whether the session lets block aggregates and the like answer in place of rows.
+    pub(crate) aggregates: bool,
+}
 
 /// Reads a table: each partition reads its share of the slices, one after the other.
 pub(crate) struct Scan {
     table: String,
+    origin: Origin,
     schema: SchemaRef,
     /// Slices by partition.
     shares: Vec<Vec<Arc<Slice>>>,
@@ -31,7 +41,7 @@ pub(crate) struct Scan {
 
 impl Scan {
     /// A scan of `slices` in at most `partitions` partitions, about even in rows.
-    pub(crate) fn new(table: String, schema: SchemaRef, slices: Vec<Slice>, partitions: usize) -> Self {
+    pub(crate) fn new(table: String, origin: Origin, schema: SchemaRef, slices: Vec<Slice>, partitions: usize) -> Self {
         let shares = share(slices, partitions);
         let properties = Arc::new(PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
@@ -39,7 +49,27 @@ impl Scan {
             EmissionType::Incremental,
             Boundedness::Bounded,
         ));
-        Scan { table, schema, shares, properties, metrics: ExecutionPlanMetricsSet::new() }
+        Scan { table, origin, schema, shares, properties, metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    /// What it was made of.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The name of the table.
+    pub(crate) fn name_of_table(&self) -> &str {
+        &self.table
+    }
+
+    /// Rows that it reads, at most.
+    pub(crate) fn rows(&self) -> u64 {
+        self.shares.iter().flatten().map(|slice| slice.stats().rows).sum()
+    }
+
+    /// Whether another scan asks for the same tags.
+    pub(crate) fn same_tags(&self, other: &Self) -> bool {
+        self.origin.request.tags == other.origin.request.tags
     }
 }
 

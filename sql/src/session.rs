@@ -315,7 +315,9 @@ impl Session {
     /// A state that sees the database as it is in a snapshot, for one statement.
     fn statement_state(&self, snapshot: Snapshot) -> SessionState {
         let mut state = self.shared.state.clone();
-        state.config_mut().set_extension(Arc::new(StatementSnapshot(snapshot)));
+        state
+            .config_mut()
+            .set_extension(Arc::new(StatementSnapshot { snapshot, aggregates: self.settings.lock().aggregates() }));
         state.mark_start_execution();
         state
     }

@@ -16,6 +16,8 @@ enum Takes {
     Duration,
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// On or off.
+    Switch,
     /// Never changes.
     Fixed,
 }
@@ -41,6 +43,7 @@ const KNOWN: &[(&str, &str, Takes)] = &[
     ("IntervalStyle", "postgres", Takes::OneOf(&["postgres"])),
     ("is_superuser", "on", Takes::Fixed),
     ("jit", "off", Takes::Text),
+    ("juno.aggregates", "on", Takes::Switch),
     ("lock_timeout", "0", Takes::OneOf(&["0"])),
     ("max_identifier_length", "63", Takes::Fixed),
     ("row_security", "off", Takes::Text),
@@ -90,6 +93,7 @@ impl Settings {
         let kept = match takes {
             Takes::Text => value.to_owned(),
             Takes::Duration => milliseconds(name, value)?.to_string(),
+            Takes::Switch => switch(name, value)?.to_owned(),
             Takes::OneOf(words) if words.iter().any(|word| word.eq_ignore_ascii_case(value)) => (*default).to_owned(),
             Takes::OneOf(_) => {
                 return Err(Error::Unsupported(format!(
@@ -118,10 +122,23 @@ impl Settings {
         KNOWN.iter().map(|known| (known.0, self.shown(known))).collect()
     }
 
+    /// Whether block aggregates and the like may answer in place of rows.
+    pub(crate) fn aggregates(&self) -> bool {
+        self.changed.get("juno.aggregates").is_none_or(|value| value == "on")
+    }
+
     /// How long a statement may run.
     pub(crate) fn statement_timeout(&self) -> Option<Duration> {
         let ms = self.changed.get("statement_timeout")?.parse().ok().filter(|ms| *ms > 0)?;
         Some(Duration::from_millis(ms))
+    }
+}
+
+fn switch(name: &str, value: &str) -> Result<&'static str> {
+    match value.to_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" => Ok("on"),
+        "off" | "false" | "no" | "0" => Ok("off"),
+        _ => Err(Error::InvalidArgument(format!("parameter \"{name}\" requires a Boolean value: on or off"))),
     }
 }
 

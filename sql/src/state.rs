@@ -14,8 +14,10 @@ use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::setup_pg_catalog;
 use juno_kernels::Device;
 
+use crate::aggregate::Aggregates;
 use crate::attribute::{Columns, PgCatalog};
 use crate::catalog::{DATABASE, PG_CATALOG, PublicSchema, SCHEMA};
+use crate::latest::Latest;
 use crate::types::SqlTypes;
 use crate::yielding::Yielding;
 use crate::{Result, cast, functions};
@@ -36,9 +38,16 @@ fn config() -> SessionConfig {
     config
 }
 
+/// Rules that find shorter ways to the rows of plans; before DataFusion's own, while plans have their plain form.
+fn shortcuts(builder: &mut SessionStateBuilder) {
+    let rules = &mut builder.physical_optimizers().get_or_insert_default().rules;
+    rules.splice(0..0, [Arc::new(Latest) as _, Arc::new(Aggregates) as _]);
+}
+
 fn builder(device: &Device) -> SessionStateBuilder {
     let mut builder = functions::register(SessionStateBuilder::new().with_default_features(), device);
     builder.scalar_functions().get_or_insert_default().extend(cast::functions());
+    shortcuts(&mut builder);
     let next = builder.type_planner().take();
     builder
         .with_type_planner(Arc::new(SqlTypes { next }))

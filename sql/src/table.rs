@@ -17,12 +17,16 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use juno_engine::{Db, ScanRequest, Snapshot, TableSchema};
 
-use crate::scan::Scan;
+use crate::scan::{Origin, Scan};
 use crate::types::{DEFAULT_KEY, HIDDEN_PREFIX, TYPE_KEY};
 use crate::{Error, prune};
 
 /// The snapshot that a statement reads, carried in its session configuration.
-pub(crate) struct StatementSnapshot(pub(crate) Snapshot);
+pub(crate) struct StatementSnapshot {
+    pub(crate) snapshot: Snapshot,
+    /// Whether block aggregates and the like may answer in place of rows.
+    pub(crate) aggregates: bool,
+}
 
 /// One table of the engine.
 pub(crate) struct Table {
@@ -123,7 +127,7 @@ impl TableProvider for Table {
         let taken = state.config().get_extension::<StatementSnapshot>();
         let fresh;
         let snapshot = match &taken {
-            Some(taken) => &taken.0,
+            Some(taken) => &taken.snapshot,
             None => {
                 fresh = self.db.snapshot();
                 &fresh
@@ -152,6 +156,8 @@ impl TableProvider for Table {
         let request =
             ScanRequest { projection, time: prune::time_range(now, filters), tags: prune::tags(now, filters) };
         let slices = table.scan(&request).map_err(Error::from)?;
-        Ok(Arc::new(Scan::new(name.clone(), schema, slices, state.config().target_partitions())))
+        let aggregates = taken.as_ref().is_none_or(|taken| taken.aggregates);
+        let origin = Origin { table: table.clone(), request, aggregates };
+        Ok(Arc::new(Scan::new(name.clone(), origin, schema, slices, state.config().target_partitions())))
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** only the public interface, on a disk in memory unless the test is about files.
 
+mod blocks;
 mod concurrent;
 mod crash;
 mod durable;

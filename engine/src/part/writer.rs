@@ -12,6 +12,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::file::writer::SerializedFileWriter;
 
+use super::aggregate::{self, Builder};
 use super::block::Checksums;
 use super::column::DeltaColumn;
 use super::encoding::{self, Encodings};
@@ -37,6 +38,7 @@ pub(crate) struct PartWriter<'a> {
     file: SerializedFileWriter<Sink>,
     columns: ArrowRowGroupWriterFactory,
     group: Option<Group>,
+    blocks: Option<Builder>,
     rows: u64,
     failed: Arc<OnceLock<io::Error>>,
 }
@@ -91,15 +93,20 @@ impl<'a> PartWriter<'a> {
         let file = disk.create(&temporary).map_err(Error::io("create", &temporary))?;
         let failed = Arc::new(OnceLock::new());
         let sink = Sink { file, bytes: 0, checksums: Checksums::default(), failed: Arc::clone(&failed) };
+        let blocks = Builder::new(schema, profile.columns());
         let writer = ArrowWriter::try_new(sink, stored::told(&stored), Some(properties));
         let (file, columns) = writer
             .and_then(ArrowWriter::into_serialized_writer)
             .map_err(|error| refused(&failed, &temporary, error.into()))?;
-        Ok(Self { disk, dir, number, temporary, stored, deltas, file, columns, group: None, rows: 0, failed })
+        let (group, rows) = (None, 0);
+        Ok(Self { disk, dir, number, temporary, stored, deltas, file, columns, group, blocks, rows, failed })
     }
 
     /// Appends rows, which must follow those before in key order.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if let Some(blocks) = &mut self.blocks {
+            blocks.add(batch)?;
+        }
         let batch = stored::store(batch, &self.stored)?;
         let mut from = 0;
         while from < batch.num_rows() {
@@ -121,6 +128,10 @@ impl<'a> PartWriter<'a> {
     /// Makes the part durable under its name.
     pub(crate) fn finish(mut self) -> Result<Written> {
         self.end_group()?;
+        if let Some(blocks) = self.blocks.take().map(Builder::finish).transpose()?.flatten() {
+            aggregate::append(&mut self.file, &blocks)
+                .map_err(|error| refused(&self.failed, &self.temporary, error.into()))?;
+        }
         let sink = self.file.into_inner();
         let mut sink = sink.map_err(|error| refused(&self.failed, &self.temporary, error.into()))?;
         sink.file.sync().map_err(Error::io("sync", &self.temporary))?;

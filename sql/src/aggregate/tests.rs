@@ -1,0 +1,175 @@
+//! Answers from blocks and newest rows against answers from rows, through whole sessions.
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
+use juno_engine::Db;
+use juno_kernels::Device;
+
+use crate::Session;
+
+async fn session() -> (tempfile::TempDir, Session) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let db = Db::open(directory.path()).expect("an empty database");
+    let session = Session::open(db, Device::cpu()).await.expect("migrations");
+    run(&session, "CREATE TABLE cpu (time TIMESTAMPTZ, host TEXT, region TEXT, usage DOUBLE PRECISION, n BIGINT)")
+        .await;
+    (directory, session)
+}
+
+async fn run(session: &Session, sql: &str) -> Vec<RecordBatch> {
+    session.collect(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+}
+
+/// Rows every minute of some hosts, from a minute on.
+fn rows(hosts: usize, from: usize, minutes: usize, seed: usize) -> String {
+    format!(
+        "INSERT INTO cpu SELECT to_timestamp(1767225600 + 60 * (m + {from})), 'h' || (h / 2), \
+         CASE WHEN h % 3 > 0 THEN 'r' || (h % 2) END, \
+         CASE WHEN m % 7 > 0 THEN ((m * 7919 + h * 31 + {seed}) % 1000) / 10.0 END, m * 3 - {seed} + h \
+         FROM generate_series(0, {minutes} - 1) AS a (m) CROSS JOIN generate_series(0, {hosts} - 1) AS b (h)"
+    )
+}
+
+/// Every value as text, doubles rounded so that the order of a sum does not matter; rows sorted.
+fn texts(batches: &[RecordBatch]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for batch in batches {
+        let value = |column: &arrow::array::ArrayRef, row: usize| match column.data_type() {
+            _ if column.is_null(row) => "null".to_owned(),
+            DataType::Float64 => format!("{:.9e}", column.as_primitive::<Float64Type>().value(row)),
+            _ => cast(column, &DataType::Utf8).expect("text").as_string::<i32>().value(row).to_owned(),
+        };
+        for row in 0..batch.num_rows() {
+            lines.push(batch.columns().iter().map(|column| value(column, row)).collect::<Vec<_>>().join("|"));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+const BUCKETS: &[&str] = &[
+    "time_bucket('1 hour', time)",
+    "time_bucket('3 hours', time)",
+    "time_bucket('90 minutes', time)",
+    "time_bucket('10 minutes', time)",
+    "time_bucket('1 month', time)",
+    "date_bin(INTERVAL '2 hours', time, TIMESTAMP '1970-01-01 00:30:00')",
+    "date_bin(INTERVAL '1 day', time)",
+    "date_trunc('day', time)",
+];
+
+const MEASURES: &str = "count(*), count(usage), sum(usage), avg(usage), min(usage), max(usage), sum(n), avg(n), min(n), max(n), \
+                        min(time), max(time)";
+
+/// Only where a group is one series: of equal times any row may win.
+const EDGES: &str = "first(usage, time), last(usage, time), last(n, time)";
+
+const FILTERS: &[&str] = &[
+    "",
+    "WHERE time >= '2026-01-01 05:17:03' AND time < '2026-01-02 11:00:00'",
+    "WHERE time > '2026-01-01 05:59:00' AND time <= '2026-01-01 23:00:00' AND host = 'h1'",
+    "WHERE host IN ('h0', 'h2') AND region IS NOT NULL",
+    "WHERE time < '2026-01-01 12:00:00' AND region LIKE 'r%'",
+    "WHERE usage > 50",
+];
+
+fn queries() -> Vec<String> {
+    let mut queries = Vec::new();
+    for filter in FILTERS {
+        for bucket in BUCKETS {
+            queries.push(format!("SELECT {bucket} AS b, host, {MEASURES} FROM cpu {filter} GROUP BY b, host"));
+            queries.push(format!(
+                "SELECT {bucket} AS b, host, region, {EDGES} FROM cpu {filter} GROUP BY b, host, region"
+            ));
+            queries.push(format!("SELECT {bucket} AS b, avg(usage) FROM cpu {filter} GROUP BY b"));
+        }
+        queries.push(format!("SELECT {MEASURES} FROM cpu {filter}"));
+        queries.push(format!("SELECT region, {MEASURES} FROM cpu {filter} GROUP BY region"));
+        queries.push(format!("SELECT avg(usage * 2), max(usage) FROM cpu {filter}"));
+        queries.push(format!("SELECT host, count(DISTINCT n), max(usage) FROM cpu {filter} GROUP BY host"));
+        queries.push(format!("SELECT host, max(usage) FILTER (WHERE n > 9) FROM cpu {filter} GROUP BY host"));
+        queries.push(format!("SELECT DISTINCT ON (host, region) * FROM cpu {filter} ORDER BY host, region, time DESC"));
+        queries
+            .push(format!("SELECT host, region, last(usage, time), max(time) FROM cpu {filter} GROUP BY host, region"));
+        queries.push(format!("SELECT DISTINCT host, region FROM cpu {filter}"));
+        queries.push(format!("SELECT host, max(time), min(time) FROM cpu {filter} GROUP BY host"));
+        queries.push(format!(
+            "SELECT c.* FROM (SELECT * FROM cpu {filter}) c JOIN (SELECT host AS h, max(time) AS t FROM cpu {filter} GROUP BY host) m \
+             ON c.host = m.h AND c.time = m.t"
+        ));
+    }
+    queries.push(
+        "SELECT count(*) FROM (SELECT time_bucket('1 hour', time) AS b, host FROM cpu GROUP BY b, host) AS g".into(),
+    );
+    queries.push(
+        "SELECT cpu.* FROM cpu JOIN (SELECT host AS h, max(time) AS t FROM cpu WHERE region = 'r1' GROUP BY host) m \
+         ON cpu.host = m.h AND cpu.time = m.t"
+            .into(),
+    );
+    queries
+}
+
+async fn compare(session: &Session) {
+    for query in queries() {
+        run(session, "SET juno.aggregates = off").await;
+        let expected = texts(&run(session, &query).await);
+        run(session, "SET juno.aggregates = on").await;
+        assert_eq!(texts(&run(session, &query).await), expected, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn answers_are_those_of_the_rows_with_late_rows_deletes_nulls_parts_and_memtables() {
+    let (_directory, session) = session().await;
+    compare(&session).await;
+    let steps: &[&str] = &[
+        &rows(6, 0, 1440, 1),
+        "CALL flush(table => 'cpu')",
+        &rows(6, 1440, 1000, 2),
+        &rows(2, 700, 3, 5),
+        "CALL flush(table => 'cpu')",
+        &rows(4, 2440, 20, 7),
+        "DELETE FROM cpu WHERE host = 'h1' AND time > '2026-01-02 15:00:00'",
+        "CALL flush(table => 'cpu')",
+        &rows(5, 100, 2, 9),
+    ];
+    for (place, step) in steps.iter().enumerate() {
+        run(&session, step).await;
+        if place != 1 && place != 3 {
+            compare(&session).await;
+        }
+    }
+}
+
+async fn plan(session: &Session, query: &str) -> String {
+    let batches = run(session, &format!("EXPLAIN {query}")).await;
+    texts(&batches).join("\n")
+}
+
+#[tokio::test]
+async fn explain_names_the_shortcut_and_off_takes_none() {
+    let (_directory, session) = session().await;
+    run(&session, &rows(4, 0, 1440, 1)).await;
+    run(&session, "CALL flush(table => 'cpu')").await;
+    let hourly = "SELECT time_bucket('1 hour', time) AS b, host, avg(usage) FROM cpu WHERE time < '2026-01-01 20:30:00' GROUP BY b, host";
+    let last = "SELECT host, last(usage, time) FROM cpu GROUP BY host";
+    let distinct = "SELECT DISTINCT ON (host) * FROM cpu ORDER BY host, time DESC";
+    let join = "SELECT cpu.* FROM cpu JOIN (SELECT host AS h, max(time) AS t FROM cpu GROUP BY host) m ON cpu.host = m.h AND cpu.time = m.t";
+    assert!(plan(&session, hourly).await.contains("BlockScan: table=cpu, parts=1, spans=20, in place of rows=4800"));
+    for query in [last, distinct, join] {
+        let plan = plan(&session, query).await;
+        assert!(plan.contains("LatestScan: table=cpu") && !plan.contains(" Scan: "), "{plan}");
+    }
+    let fine = "SELECT time_bucket('10 minutes', time) AS b, avg(usage) FROM cpu GROUP BY b";
+    let bounded_value = "SELECT host, last(usage, time) FROM cpu WHERE usage > 5 GROUP BY host";
+    for query in [fine, bounded_value] {
+        let plan = plan(&session, query).await;
+        assert!(!plan.contains("BlockScan") && !plan.contains("LatestScan"), "{plan}");
+    }
+    run(&session, "SET juno.aggregates = off").await;
+    for query in [hourly, last, distinct, join] {
+        let plan = plan(&session, query).await;
+        assert!(!plan.contains("BlockScan") && !plan.contains("LatestScan"), "{plan}");
+    }
+}
