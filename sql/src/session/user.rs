@@ -74,7 +74,7 @@ impl Session {
         let _held = self.lock(USERS).await;
         let before = self.accounts();
         let mut after = before.as_ref().clone();
-        let notices = self.changed(&mut after, statement)?;
+        let notices = self.applied(&mut after, statement)?;
         let can_admin = |accounts: &Accounts| {
             let admin =
                 |account: &Account| account.login && account.verifier.is_some() && account.roles.contains(&Role::Admin);
@@ -101,7 +101,7 @@ impl Session {
     }
 
     /// Applies a statement to the users; what the client should be told.
-    fn changed(&self, accounts: &mut Accounts, statement: &RoleStatement) -> Result<Vec<String>> {
+    fn applied(&self, accounts: &mut Accounts, statement: &RoleStatement) -> Result<Vec<String>> {
         let mut notices = Vec::new();
         let missing = |name: &str| Error::UndefinedType(format!("role \"{name}\" does not exist"));
         match statement {
