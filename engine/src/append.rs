@@ -11,6 +11,7 @@ use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
+use crate::definition::Definition;
 use crate::key::{KeyView, key_text};
 use crate::memtable::{Run, key_columns};
 use crate::{Error, OnConflict, Result, TableSchema, Write};
@@ -25,11 +26,14 @@ pub(crate) struct Prepared {
 }
 
 /// Checks and sorts a write. `None` where it holds no row at all.
-pub(crate) fn prepare(schema: &TableSchema, write: &Write) -> Result<Option<Prepared>> {
-    let rows = write.rows.as_ref().filter(|b| b.num_rows() > 0).map(|b| conform_rows(schema, b)).transpose()?;
-    let deletes = write.deletes.as_ref().filter(|b| b.num_rows() > 0).map(|b| conform_keys(schema, b)).transpose()?;
+pub(crate) fn prepare(definition: &Definition, write: &Write) -> Result<Option<Prepared>> {
+    let (table, schema) = (definition.table.as_ref(), definition.stored.as_ref());
+    let rows = write.rows.as_ref().filter(|b| b.num_rows() > 0);
+    let rows = rows.map(|rows| conform_rows(table, schema, rows)).transpose()?;
+    let deletes = write.deletes.as_ref().filter(|b| b.num_rows() > 0);
+    let deletes = deletes.map(|deletes| conform_keys(table, schema, deletes)).transpose()?;
     let absent = match (&rows, write.on_conflict) {
-        (Some(rows), OnConflict::Error) => Some(must_be_absent(schema, rows, deletes.as_ref())?),
+        (Some(rows), OnConflict::Error) => Some(must_be_absent(table, schema, rows, deletes.as_ref())?),
         _ => None,
     };
     let run = match (rows, deletes) {
@@ -44,8 +48,8 @@ pub(crate) fn prepare(schema: &TableSchema, write: &Write) -> Result<Option<Prep
     Ok(Some(Prepared { run, absent }))
 }
 
-/// The rows' columns in table order and of the table's types.
-fn conform_rows(schema: &TableSchema, rows: &RecordBatch) -> Result<RecordBatch> {
+/// The rows' columns in table order, of the table's types and under their stored names.
+fn conform_rows(schema: &TableSchema, stored: &TableSchema, rows: &RecordBatch) -> Result<RecordBatch> {
     let mut found: Vec<Option<&ArrayRef>> = vec![None; schema.columns.len()];
     for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
         let unknown = || Error::UnknownColumn { table: schema.name.clone(), column: field.name().clone() };
@@ -65,14 +69,14 @@ fn conform_rows(schema: &TableSchema, rows: &RecordBatch) -> Result<RecordBatch>
             None if in_key => conform(schema, index, &new_null_array(&DataType::Utf8, rows.num_rows()))?,
             None => continue,
         };
-        fields.push(Field::new(&schema.columns[index].name, column.data_type().clone(), true));
+        fields.push(Field::new(&stored.columns[index].name, column.data_type().clone(), true));
         columns.push(column);
     }
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
-/// Exactly the key columns.
-pub(crate) fn conform_keys(schema: &TableSchema, keys: &RecordBatch) -> Result<RecordBatch> {
+/// The key columns; tags that are not given are null.
+pub(crate) fn conform_keys(schema: &TableSchema, stored: &TableSchema, keys: &RecordBatch) -> Result<RecordBatch> {
     for field in keys.schema_ref().fields() {
         let index = schema.column(field.name());
         if !index.is_some_and(|index| schema.key.contains(&index)) {
@@ -80,17 +84,12 @@ pub(crate) fn conform_keys(schema: &TableSchema, keys: &RecordBatch) -> Result<R
             return Err(Error::InvalidRow { table: schema.name.clone(), reason });
         }
     }
-    if keys.num_columns() != schema.key.len() {
-        let reason = format!("{} key columns were given and {} are needed", keys.num_columns(), schema.key.len());
-        return Err(Error::InvalidRow { table: schema.name.clone(), reason });
-    }
-    let key_only = TableSchema {
-        name: schema.name.clone(),
+    let key_only = |schema: &TableSchema| TableSchema {
         columns: schema.key.iter().map(|&index| schema.columns[index].clone()).collect(),
         key: (0..schema.key.len()).collect(),
-        kind: schema.kind,
+        ..schema.clone()
     };
-    conform_rows(&key_only, keys)
+    conform_rows(&key_only(schema), &key_only(stored), keys)
 }
 
 /// One column with the table's type; an error where it has another, or a null where none may be.
@@ -130,13 +129,18 @@ fn not_null(schema: &TableSchema, index: usize) -> Error {
 }
 
 /// The keys of rows that may neither exist in the table nor come twice; those that the same write deletes may exist.
-fn must_be_absent(schema: &TableSchema, rows: &RecordBatch, deletes: Option<&RecordBatch>) -> Result<Run> {
+fn must_be_absent(
+    table: &TableSchema,
+    schema: &TableSchema,
+    rows: &RecordBatch,
+    deletes: Option<&RecordBatch>,
+) -> Result<Run> {
     let fields: Vec<_> =
         schema.key.iter().filter_map(|&i| rows.schema_ref().index_of(&schema.columns[i].name).ok()).collect();
     let keys = rows.project(&fields)?;
     let run = Run::sorted(schema, keys.clone(), None)?;
     if run.rows() < rows.num_rows() {
-        return Err(Error::Duplicate { table: schema.name.clone(), key: twice(schema, &keys)? });
+        return Err(Error::Duplicate { table: schema.name.clone(), key: twice(table, schema, &keys)? });
     }
     let Some(deletes) = deletes else { return Ok(run) };
     let deleted = Run::sorted(schema, deletes.clone(), None)?;
@@ -150,13 +154,13 @@ fn must_be_absent(schema: &TableSchema, rows: &RecordBatch, deletes: Option<&Rec
 }
 
 /// A key that a batch holds twice, for the message.
-fn twice(schema: &TableSchema, keys: &RecordBatch) -> Result<String> {
+fn twice(table: &TableSchema, schema: &TableSchema, keys: &RecordBatch) -> Result<String> {
     let columns = key_columns(schema, keys);
     let view = KeyView::new(&columns, keys.num_rows())?;
     let mut rows: Vec<usize> = (0..view.len()).collect();
     rows.sort_by(|&a, &b| view.compare(a, &view, b));
     let pair = rows.windows(2).find(|pair| view.compare(pair[0], &view, pair[1]).is_eq());
-    key_text(schema, &columns, pair.map_or(0, |pair| pair[0]))
+    key_text(table, &columns, pair.map_or(0, |pair| pair[0]))
 }
 
 /// Two batches on top of each other; the second names all columns, the first may lack some.

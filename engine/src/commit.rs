@@ -5,17 +5,17 @@
 
 use std::sync::Arc;
 
+use crate::definition::Definition;
 use crate::log::record::Kind;
 use crate::log::writer::{EntryRef, LogWriter};
 use crate::lookup::check_absent;
-use crate::manifest::{ColumnRecord, TableRecord};
+use crate::manifest::TableRecord;
 use crate::memtable::{Run, choose_merge};
-use crate::schema::check_column;
-use crate::state::{Change, State, TableState};
+use crate::state::{Change, State};
 use crate::store::{Store, Watch};
 use crate::system::sync::{Receiver, Sender};
 use crate::tail::Failure;
-use crate::{Column, Error, Result, TableSchema};
+use crate::{Alteration, Error, Result, TableSchema};
 
 /// The most requests that share one fsync.
 const GROUP_REQUESTS_MAX: usize = 256;
@@ -32,8 +32,16 @@ pub(crate) enum Task {
 /// Something to be done in the order of the log.
 pub(crate) struct Request {
     pub(crate) body: Body,
-    /// Told the sequence number once it is durable and visible.
-    pub(crate) reply: Sender<Result<u64>>,
+    pub(crate) reply: Sender<Result<Answer>>,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It is durable and visible as the commit with this number.
+    Done(u64),
+    /// Nothing: the writes were prepared for a table that is defined otherwise by now.
+    Stale,
 }
 
 pub(crate) enum Body {
@@ -44,7 +52,8 @@ pub(crate) enum Body {
     },
     Create(TableSchema),
     Drop(String),
-    Widen(String, Vec<Column>),
+    Truncate(String),
+    Alter(String, Alteration),
     /// End the log's segment.
     Rotate,
 }
@@ -53,6 +62,8 @@ pub(crate) enum Body {
 pub(crate) struct RowsWrite {
     pub(crate) table: String,
     pub(crate) id: u64,
+    /// What it was prepared for.
+    pub(crate) definition: Arc<Definition>,
     pub(crate) run: Arc<Run>,
     pub(crate) absent: Option<Run>,
     /// The run as in the log.
@@ -64,7 +75,7 @@ struct Planned {
     sequence: u64,
     entries: Vec<(Kind, u64, Vec<u8>)>,
     changes: Vec<Change>,
-    reply: Sender<Result<u64>>,
+    reply: Sender<Result<Answer>>,
 }
 
 /// The end of the log and those who write to it.
@@ -107,8 +118,11 @@ impl Committer {
             }
             let plan = self.store.check_writable().and_then(|()| plan(&mut state, body));
             match plan {
-                Ok((entries, changes)) => planned.push(Planned { sequence: state.sequence, entries, changes, reply }),
-                Err(error) => refused.push((reply, error)),
+                Ok(Some((entries, changes))) => {
+                    planned.push(Planned { sequence: state.sequence, entries, changes, reply });
+                }
+                Ok(None) => refused.push((reply, Ok(Answer::Stale))),
+                Err(error) => refused.push((reply, Err(error))),
             }
         }
         if let Err(failure) = self.write(&planned) {
@@ -116,12 +130,12 @@ impl Committer {
             planned
                 .iter()
                 .for_each(|p| answer(&p.reply, Err(self.store.check_writable().err().unwrap_or(error.again()))));
-            refused.into_iter().for_each(|(reply, error)| answer(&reply, Err(error)));
+            refused.into_iter().for_each(|(reply, result)| answer(&reply, result));
             return;
         }
         let touched = self.publish(&mut planned);
-        planned.iter().for_each(|p| answer(&p.reply, Ok(p.sequence)));
-        refused.into_iter().for_each(|(reply, error)| answer(&reply, Err(error)));
+        planned.iter().for_each(|p| answer(&p.reply, Ok(Answer::Done(p.sequence))));
+        refused.into_iter().for_each(|(reply, result)| answer(&reply, result));
         touched.iter().for_each(|&id| merge_small_runs(&self.store, id));
     }
 
@@ -142,7 +156,9 @@ impl Committer {
                 for change in planned.changes.drain(..) {
                     match &change {
                         Change::Rows { id, .. } if !touched.contains(id) => touched.push(*id),
-                        Change::Drop { table } => dropped.extend(state.table(table).cloned()),
+                        Change::Drop { table } | Change::Truncate { table } => {
+                            dropped.extend(state.table(table).cloned())
+                        }
                         _ => {}
                     }
                     state.apply(change, planned.sequence);
@@ -167,25 +183,28 @@ impl Body {
     }
 }
 
-fn answer(reply: &Sender<Result<u64>>, result: Result<u64>) {
+fn answer(reply: &Sender<Result<Answer>>, result: Result<Answer>) {
     // Nobody listens any more where the caller's thread died.
     let _ = reply.send(result);
 }
 
 type Plan = (Vec<(Kind, u64, Vec<u8>)>, Vec<Change>);
 
-/// Checks a request against a state and applies it there; a refused one leaves the state as it was.
-fn plan(state: &mut State, body: Body) -> Result<Plan> {
+/// Checks a request against a state and applies it there; a refused one leaves the state as it was, and so does one that
+/// is stale, of which there is no plan.
+fn plan(state: &mut State, body: Body) -> Result<Option<Plan>> {
+    let id = |table: &String| Ok(state.table(table).ok_or_else(|| Error::UnknownTable { table: table.clone() })?.id);
     match body {
+        Body::Rows { writes, since } => return plan_rows(state, writes, since),
         Body::Rotate => Ok(Plan::default()),
-        Body::Rows { writes, since } => plan_rows(state, writes, since),
         Body::Create(schema) => plan_create(state, schema),
-        Body::Drop(table) => {
-            let id = state.table(&table).ok_or_else(|| Error::UnknownTable { table: table.clone() })?.id;
-            Ok(plan_one(state, Kind::Drop, id, Vec::new(), Change::Drop { table }))
+        Body::Drop(table) => id(&table).map(|id| plan_one(state, Kind::Drop, id, Vec::new(), Change::Drop { table })),
+        Body::Truncate(table) => {
+            id(&table).map(|id| plan_one(state, Kind::Truncate, id, Vec::new(), Change::Truncate { table }))
         }
-        Body::Widen(table, columns) => plan_widen(state, table, columns),
+        Body::Alter(table, alteration) => plan_alter(state, table, alteration),
     }
+    .map(Some)
 }
 
 fn plan_one(state: &mut State, kind: Kind, id: u64, body: Vec<u8>, change: Change) -> Plan {
@@ -194,16 +213,19 @@ fn plan_one(state: &mut State, kind: Kind, id: u64, body: Vec<u8>, change: Chang
     (vec![(kind, id, body)], vec![change])
 }
 
-fn plan_rows(state: &mut State, writes: Vec<RowsWrite>, since: u64) -> Result<Plan> {
+fn plan_rows(state: &mut State, writes: Vec<RowsWrite>, since: u64) -> Result<Option<Plan>> {
     for write in &writes {
-        table_of(state, write)?;
+        let table = state.table(&write.table).ok_or_else(|| Error::UnknownTable { table: write.table.clone() })?;
+        if table.id != write.id || !Arc::ptr_eq(&table.definition, &write.definition) {
+            return Ok(None);
+        }
     }
     let sequence = state.sequence + 1;
     let mut after = state.clone();
     let mut plan = Plan::default();
     for write in writes {
         if let Some(absent) = &write.absent {
-            check_absent(table_of(&after, &write)?, absent, since)?;
+            check_absent(after.table(&write.table).expect("it was just found"), absent, since)?;
         }
         let run = Arc::new(Run::clone(&write.run).at(sequence));
         let change = Change::Rows { table: write.table, id: write.id, run };
@@ -212,13 +234,7 @@ fn plan_rows(state: &mut State, writes: Vec<RowsWrite>, since: u64) -> Result<Pl
         plan.1.push(change);
     }
     *state = after;
-    Ok(plan)
-}
-
-/// The table that a write was prepared for, unless it was dropped since.
-fn table_of<'a>(state: &'a State, write: &RowsWrite) -> Result<&'a TableState> {
-    let table = state.table(&write.table).filter(|table| table.id == write.id);
-    table.map(AsRef::as_ref).ok_or_else(|| Error::UnknownTable { table: write.table.clone() })
+    Ok(Some(plan))
 }
 
 fn plan_create(state: &mut State, schema: TableSchema) -> Result<Plan> {
@@ -226,43 +242,28 @@ fn plan_create(state: &mut State, schema: TableSchema) -> Result<Plan> {
         return Err(Error::TableExists { table: schema.name });
     }
     let id = state.sequence + 1;
-    let body = serde_json::to_vec(&TableRecord::new(id, &schema)).expect("a table has only strings and numbers");
-    Ok(plan_one(state, Kind::Create, id, body, Change::Create { id, schema: Arc::new(schema) }))
+    let definition = Arc::new(Definition::new(Arc::new(schema)));
+    let body = record(id, &definition);
+    Ok(plan_one(state, Kind::Create, id, body, Change::Create { id, definition }))
 }
 
-fn plan_widen(state: &mut State, table: String, columns: Vec<Column>) -> Result<Plan> {
+fn plan_alter(state: &mut State, table: String, alteration: Alteration) -> Result<Plan> {
     let found = state.table(&table).ok_or_else(|| Error::UnknownTable { table: table.clone() })?;
-    let fresh = new_columns(&found.schema, columns)?;
-    if fresh.is_empty() {
+    let definition = found.definition.altered(alteration, state.sequence + 1)?;
+    if definition == *found.definition {
         return Ok(Plan::default());
     }
-    let records: Vec<_> = fresh.iter().map(ColumnRecord::new).collect();
-    let body = serde_json::to_vec(&records).expect("columns have only strings and numbers");
-    let id = found.id;
-    Ok(plan_one(state, Kind::Widen, id, body, Change::Widen { table, columns: fresh }))
+    let name = &definition.table.name;
+    if *name != table && state.table(name).is_some() {
+        return Err(Error::TableExists { table: name.clone() });
+    }
+    let (id, definition) = (found.id, Arc::new(definition));
+    let body = record(id, &definition);
+    Ok(plan_one(state, Kind::Alter, id, body, Change::Alter { table, definition }))
 }
 
-/// Those of the columns that a table lacks, checked.
-fn new_columns(schema: &TableSchema, columns: Vec<Column>) -> Result<Vec<Column>> {
-    let mut wide = schema.clone();
-    for column in columns {
-        check_column(&schema.name, &column)?;
-        if let Some(index) = wide.column(&column.name) {
-            let expected = wide.columns[index].data_type.clone();
-            if expected != column.data_type {
-                let (table, found) = (schema.name.clone(), column.data_type);
-                return Err(Error::ColumnType { table, column: column.name, expected, found });
-            }
-            continue;
-        }
-        if !column.nullable {
-            let reason = format!("new column \"{}\" must be nullable, since rows exist without it", column.name);
-            return Err(Error::InvalidSchema { table: schema.name.clone(), reason });
-        }
-        wide.columns.push(column);
-    }
-    wide.validate()?;
-    Ok(wide.columns.split_off(schema.columns.len()))
+fn record(id: u64, definition: &Definition) -> Vec<u8> {
+    serde_json::to_vec(&TableRecord::new(id, definition)).expect("a table has only strings and numbers")
 }
 
 /// Merges small runs of a table until they are few.

@@ -8,20 +8,22 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 
 use crate::append::prepare;
-use crate::commit::{Body, Committer, Request, RowsWrite, Task};
+use crate::commit::{Answer, Body, Committer, Request, RowsWrite, Task};
 use crate::log::entry;
 use crate::lookup::check_absent;
 use crate::state::{Change, State};
 use crate::store::Store;
 use crate::system::System;
-use crate::system::sync::{JoinHandle, Mutex, Ordering, Receiver, Sender, bounded, spawn};
+use crate::system::sync::{JoinHandle, Mutex, Ordering, Sender, bounded, spawn};
 use crate::{
-    COMMIT_BYTES_MAX, Catalog, Column, Error, FlushReport, ImportReport, Options, Result, Snapshot, Status,
-    TableSchema, Write, flush, import, open,
+    Alteration, COMMIT_BYTES_MAX, Catalog, Column, CompactionReport, Error, FlushReport, ImportReport, Options, Result,
+    Snapshot, Status, TableSchema, Write, compaction, flush, import, open, retention,
 };
 
 /// Tasks that wait for the log before callers wait to hand theirs in.
 const TASKS_MAX: usize = 1024;
+/// How often a commit is prepared anew because a table was altered in between.
+const TRIES_MAX: usize = 100;
 
 /// An open database. Clones share it; the last one dropped stops its threads, and what was not flushed is replayed from
 /// the log by the next start.
@@ -59,16 +61,21 @@ impl Db {
         disk.create_dir(&root).map_err(Error::io("create", &root))?;
         let lock = disk.lock(&root.join("LOCK")).map_err(Error::io("lock", &root))?;
         let lock = lock.ok_or_else(|| Error::Locked { path: root.clone() })?;
-        let (wake_flusher, woken) = bounded(1);
-        let (store, log) = open::open(&root, options, wake_flusher)?;
+        let (wake_flusher, flusher_woken) = bounded(1);
+        let (wake_compactor, compactor_woken) = bounded(1);
+        let (store, log) = open::open(&root, options, (wake_flusher, wake_compactor))?;
         let store = Arc::new(store);
         let (tasks, waiting) = bounded(TASKS_MAX);
         let committer = Committer { store: Arc::clone(&store), log };
-        let threads = vec![
+        let mut threads = vec![
             start("juno-log", move || committer.work(&waiting))?,
-            start("juno-flush", flusher(Arc::clone(&store), woken))?,
+            start("juno-flush", on(&store, move |store| flush::work(store, &flusher_woken)))?,
         ];
+        if store.options.compact_in_background {
+            threads.push(start("juno-compact", on(&store, move |store| compaction::work(store, &compactor_woken)))?);
+        }
         store.wake_flusher();
+        store.wake_compactor();
         let inner = Inner {
             root,
             store,
@@ -99,7 +106,26 @@ impl Db {
     /// [`Error::UnknownTable`], [`Error::ReadOnly`], [`Error::Closed`].
     pub fn drop_table(&self, name: &str) -> Result<()> {
         self.inner.request(Body::Drop(name.into()))?;
-        self.inner.store.save_catalog()
+        self.inner.forget_parts()
+    }
+
+    /// Takes all rows out of a table, durably. Snapshots go on reading them.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::ReadOnly`], [`Error::Closed`].
+    pub fn truncate(&self, name: &str) -> Result<()> {
+        self.inner.request(Body::Truncate(name.into()))?;
+        self.inner.forget_parts()
+    }
+
+    /// Changes a table's definition, durably; no row is rewritten. Snapshots stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::UnknownColumn`]; [`Error::TableExists`] where a table has the new name;
+    /// [`Error::ColumnType`] where the table has an added column with another type; [`Error::InvalidSchema`];
+    /// [`Error::ReadOnly`], [`Error::Closed`].
+    pub fn alter_table(&self, name: &str, alteration: Alteration) -> Result<()> {
+        self.inner.request(Body::Alter(name.into(), alteration)).map(drop)
     }
 
     /// Adds columns to a table, durably. Those that it has already with the same type are passed over.
@@ -108,7 +134,7 @@ impl Db {
     /// [`Error::UnknownTable`]; [`Error::ColumnType`] where the table has the column with another type;
     /// [`Error::InvalidSchema`] where a new one is not nullable; [`Error::ReadOnly`], [`Error::Closed`].
     pub fn add_columns(&self, table: &str, columns: Vec<Column>) -> Result<()> {
-        self.inner.request(Body::Widen(table.into(), columns)).map(drop)
+        self.alter_table(table, Alteration::AddColumns(columns))
     }
 
     /// Applies all writes or none. When it returns they are on the disk and every later snapshot sees them. Answers the
@@ -123,12 +149,20 @@ impl Db {
         let store = &self.inner.store;
         store.check_writable()?;
         store.wait_for_room()?;
-        let state = store.state();
-        let writes = prepare_all(&state, &writes)?;
-        if writes.is_empty() {
-            return Ok(state.sequence);
+        for _ in 0..TRIES_MAX {
+            let state = store.state();
+            let prepared = prepare_all(&state, &writes)?;
+            if prepared.is_empty() {
+                return Ok(state.sequence);
+            }
+            if let Answer::Done(sequence) =
+                self.inner.request(Body::Rows { writes: prepared, since: state.sequence })?
+            {
+                return Ok(sequence);
+            }
         }
-        self.inner.request(Body::Rows { writes, since: state.sequence })
+        let reason = "the table is altered again and again meanwhile; try again".into();
+        Err(Error::InvalidRow { table: writes.first().map_or_else(String::new, |write| write.table.clone()), reason })
     }
 
     /// Sorts all rows of all batches straight into parts, past the log, and shows them in one step: when it returns they are
@@ -145,7 +179,8 @@ impl Db {
         import::run(&self.inner.store, table, batches, |step| self.inner.alone(step))
     }
 
-    /// The database as it is now. The snapshot stays so while writes, flushes and drops go on.
+    /// The database as it is now. The snapshot stays so while writes, flushes, compactions and drops go on, until this
+    /// database is closed and the directory opened anew.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.inner.store.state())
     }
@@ -162,6 +197,27 @@ impl Db {
         Ok(reports)
     }
 
+    /// Merges parts of one table, or of all, until none overlap that need not and all are as large as they should be.
+    /// Writes and reads go on meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`], [`Error::ReadOnly`], [`Error::Closed`]; [`Error::Corrupt`] where a part is damaged,
+    /// [`Error::DiskFull`] or [`Error::Io`], after which all parts are as they were.
+    pub fn compact(&self, table: Option<&str>) -> Result<Vec<CompactionReport>> {
+        let ids = self.inner.tables(table)?;
+        let reports = ids.into_iter().map(|id| compaction::compact(&self.inner.store, id));
+        reports.filter_map(Result::transpose).collect()
+    }
+
+    /// Advances the cut-offs of tables with a retention to what the clock says, which a thread in the background does every
+    /// minute: rows before them are seen no more, and parts that lie before them are removed.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], [`Error::Closed`], [`Error::DiskFull`], [`Error::Io`].
+    pub fn expire(&self) -> Result<()> {
+        self.inner.tables(None)?.into_iter().try_for_each(|id| retention::expire(&self.inner.store, id).map(drop))
+    }
+
     /// Figures about the database as it is now.
     pub fn status(&self) -> Status {
         let store = &self.inner.store;
@@ -175,6 +231,8 @@ impl Db {
             tables: state.tables.len(),
             parts: parts().count(),
             part_bytes: parts().map(|part| part.record.bytes).sum(),
+            flushed_bytes: store.flushed_bytes.load(Ordering::Relaxed),
+            compacted_bytes: store.compacted_bytes.load(Ordering::Relaxed),
             flush_failing: store.stalled(),
             read_only: store.failure().cloned(),
         }
@@ -211,8 +269,9 @@ fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     spawn(name, work).map_err(Error::io("start thread", name))
 }
 
-fn flusher(store: Arc<Store>, woken: Receiver<()>) -> impl FnOnce() {
-    move || flush::work(&store, &woken)
+fn on(store: &Arc<Store>, work: impl FnOnce(&Store) + Send + 'static) -> impl FnOnce() + Send + 'static {
+    let store = Arc::clone(store);
+    move || work(&store)
 }
 
 /// Checks, sorts and encodes writes, and looks up the keys that must be absent.
@@ -223,7 +282,7 @@ fn prepare_all(state: &State, writes: &[Write]) -> Result<Vec<RowsWrite>> {
     for write in writes {
         let unknown = || Error::UnknownTable { table: write.table.clone() };
         let table = Arc::clone(after.table(&write.table).ok_or_else(unknown)?);
-        let Some(ready) = prepare(&table.schema, write)? else { continue };
+        let Some(ready) = prepare(&table.definition, write)? else { continue };
         if let Some(absent) = &ready.absent {
             check_absent(&table, absent, 0)?;
         }
@@ -238,14 +297,15 @@ fn prepare_all(state: &State, writes: &[Write]) -> Result<Vec<RowsWrite>> {
         let sequence = after.sequence + 1;
         let run = Arc::new(ready.run.at(sequence));
         after.apply(Change::Rows { table: name.clone(), id, run: Arc::clone(&run) }, sequence);
-        prepared.push(RowsWrite { table: name, id, run, absent: ready.absent, encoded });
+        let definition = Arc::clone(&table.definition);
+        prepared.push(RowsWrite { table: name, id, definition, run, absent: ready.absent, encoded });
     }
     Ok(prepared)
 }
 
 impl Inner {
     /// Hands a request to the log's thread and waits for its answer.
-    fn request(&self, body: Body) -> Result<u64> {
+    fn request(&self, body: Body) -> Result<Answer> {
         self.ask(|reply| Task::Request(Request { body, reply }))
     }
 
@@ -264,18 +324,33 @@ impl Inner {
         answer.recv().map_err(|_| gone())?
     }
 
-    fn flush(&self, table: Option<&str>) -> Result<Vec<FlushReport>> {
+    /// Lets go of the parts of tables that are gone. Where the manifest cannot be written now, a later flush does it.
+    fn forget_parts(&self) -> Result<()> {
+        match self.store.save_catalog() {
+            Err(error) if self.store.failure().is_none() => {
+                tracing::warn!(error = error.chain(), "could not save the tables in the manifest; the log has them");
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The numbers of the table with this name, or of all, where they may be written.
+    fn tables(&self, name: Option<&str>) -> Result<Vec<u64>> {
         if self.tasks.lock().is_none() {
             return Err(Error::Closed);
         }
         self.store.check_writable()?;
         let state = self.store.state();
-        let ids: Vec<u64> = match table {
-            None => state.tables.values().map(|table| table.id).collect(),
-            Some(name) => vec![state.table(name).ok_or_else(|| Error::UnknownTable { table: name.into() })?.id],
-        };
+        match name {
+            None => Ok(state.tables.values().map(|table| table.id).collect()),
+            Some(name) => Ok(vec![state.table(name).ok_or_else(|| Error::UnknownTable { table: name.into() })?.id]),
+        }
+    }
+
+    fn flush(&self, table: Option<&str>) -> Result<Vec<FlushReport>> {
         let mut reports = Vec::new();
-        for id in ids {
+        for id in self.tables(table)? {
             flush::freeze(&self.store, id);
             reports.extend(flush::flush(&self.store, id)?);
         }
@@ -287,6 +362,7 @@ impl Inner {
         self.store.stopping.store(true, Ordering::Relaxed);
         self.store.announce_room();
         self.store.wake_flusher();
+        self.store.wake_compactor();
         for thread in self.threads.lock().drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the engine panicked");

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 
 use crate::append::prepare;
+use crate::compaction::{Rows, merge_parts};
 use crate::manifest::Edit;
 use crate::memtable::{self, Run};
 use crate::part::Part;
@@ -79,7 +80,7 @@ impl<'a> Import<'a> {
 
     fn add(&mut self, batch: RecordBatch) -> Result<()> {
         let rows = batch.num_rows() as u64;
-        let Some(ready) = prepare(&self.table.schema, &Write::rows(&self.table.schema.name, batch))? else {
+        let Some(ready) = prepare(&self.table.definition, &Write::rows(&self.table.schema.name, batch))? else {
             return Ok(());
         };
         if let Some((min, max)) = ready.run.time {
@@ -130,7 +131,7 @@ impl<'a> Import<'a> {
 
     /// Merges parts whose windows overlap, each group into one.
     fn merge_overlapping(&mut self) -> Result<()> {
-        let windows: Vec<TimeRange> = self.parts.0.iter().map(|part| part.window()).collect();
+        let windows: Vec<TimeRange> = self.parts.0.iter().map(|part| part.record.span()).collect();
         let mut merged = Parts::default();
         for (span, members) in window::groups(&windows) {
             let mut members: Vec<_> = members;
@@ -138,7 +139,10 @@ impl<'a> Import<'a> {
             let parts: Vec<_> = members.into_iter().map(|member| Arc::clone(&self.parts.0[member])).collect();
             match parts.as_slice() {
                 [_] => merged.0.extend(parts),
-                _ => merged.0.extend(flush::merge_parts(self.store, &self.table.schema, &parts, span)?),
+                _ => {
+                    let rows = Rows { parts: &parts, window: span, seen: TimeRange::ALL, below: false };
+                    merged.0.extend(merge_parts(self.store, &self.table.schema, &rows)?);
+                }
             }
         }
         // Those that were merged are nobody's any more.
@@ -162,11 +166,11 @@ fn install(store: &Store, table: &TableState, mut parts: Parts) -> Result<()> {
     let show = || {
         store.edit(|state| {
             if let Some(table) = state.table_mut(&name) {
-                table.parts.extend(named);
+                table.replace_parts(&[], named);
             }
         });
     };
-    let saved = store.save_flush(table.id, &edit, show);
+    let saved = store.save_parts(table.id, &edit, show);
     if !matches!(saved, Ok(false)) {
         // The manifest names the files, or nobody knows whether it does.
         parts.0.clear();

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, take, take_record_batch};
-use arrow::datatypes::{DataType, Schema};
-use arrow::record_batch::RecordBatch;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use crate::key::KeyView;
 use crate::mark::Marks;
@@ -19,6 +19,7 @@ use crate::memtable::{Run, key_columns};
 use crate::merge::project;
 use crate::part::Part;
 use crate::part::aggregate::{Blocks, Measure};
+use crate::retention::kept;
 use crate::state::TableState;
 use crate::{Result, ScanRequest, TableSchema, TableSnapshot, TimeRange, window};
 
@@ -30,8 +31,10 @@ impl TableSnapshot {
     /// A column that the table does not have, and what reading parts may answer.
     pub fn latest(&self, request: &ScanRequest) -> Result<RecordBatch> {
         self.check_projection(request)?;
-        let table = self.schema();
-        let search = Search { snapshot: self, table, request, wanted: wanted(table, request) };
+        let definition = &self.state().definition;
+        let table = &definition.stored;
+        let time = request.time.intersect(kept(self.state()));
+        let search = Search { snapshot: self, table, request, time, wanted: wanted(table, request) };
         let mut found: Option<Run> = None;
         for (span, parts, runs) in search.windows() {
             let Some(older) = search.last_rows(span, &parts, &runs)? else { continue };
@@ -40,13 +43,23 @@ impl TableSnapshot {
                 Some(newer) => search.with_missing(newer, &older)?,
             });
         }
-        let fields: Vec<_> = request.projection.iter().map(|&index| table.columns[index].field()).collect();
-        let schema = Arc::new(Schema::new(fields));
+        let schema = fields(&definition.table, &request.projection);
         match found {
             None => Ok(RecordBatch::new_empty(schema)),
-            Some(found) => project(&found.batch, &schema),
+            Some(found) => renamed(project(&found.batch, &fields(table, &request.projection))?, &schema),
         }
     }
+}
+
+/// Columns of a table as a schema.
+fn fields(table: &TableSchema, columns: &[usize]) -> SchemaRef {
+    Arc::new(Schema::new(columns.iter().map(|&index| table.columns[index].field()).collect::<Vec<_>>()))
+}
+
+/// The same columns under other names.
+fn renamed(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &options)?)
 }
 
 /// The key columns, and then the others asked for.
@@ -65,8 +78,11 @@ type Window<'a> = (TimeRange, Vec<&'a Arc<Part>>, Vec<&'a Arc<Run>>);
 
 struct Search<'a> {
     snapshot: &'a TableSnapshot,
+    /// Under the stored names of columns.
     table: &'a Arc<TableSchema>,
     request: &'a ScanRequest,
+    /// The times asked for, of rows that have not expired.
+    time: TimeRange,
     wanted: Vec<usize>,
 }
 
@@ -77,10 +93,10 @@ impl Search<'_> {
 
     /// Spans that share no key, the newest first.
     fn windows(&self) -> Vec<Window<'_>> {
-        let time = self.request.time;
+        let time = self.time;
         let within = |part: &&Arc<Part>| part.record.time.is_none_or(|(min, max)| time.overlaps(min, max));
         let parts: Vec<_> = self.state().parts.iter().filter(within).collect();
-        let groups = window::groups(&parts.iter().map(|part| part.window()).collect::<Vec<_>>());
+        let groups = window::groups(&parts.iter().map(|part| part.record.span()).collect::<Vec<_>>());
         let gaps = window::gaps(groups.iter().map(|(span, _)| *span)).into_iter().map(|gap| (gap, Vec::new()));
         let mut spans: Vec<(TimeRange, Vec<usize>)> = groups.into_iter().chain(gaps).collect();
         spans.sort_by_key(|(span, _)| std::cmp::Reverse(span.from));
@@ -164,9 +180,9 @@ impl Search<'_> {
         slices.reverse();
         let mut found: Option<Run> = None;
         for slice in slices {
-            let schema = Arc::clone(slice.schema());
+            let schema = fields(self.table, &self.wanted);
             for batch in slice.read()? {
-                let run = Run::new(self.table, batch?, Marks::default())?;
+                let run = Run::new(self.table, renamed(batch?, &schema)?, Marks::default())?;
                 last.push(self.last_of_run(span, &run)?.batch);
             }
             let rows = concat_batches(&schema, &std::mem::take(&mut last))?;

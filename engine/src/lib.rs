@@ -6,9 +6,13 @@
 //! **Invariant:** synchronous, with own threads; knows no SQL, no sockets, no kernels.
 
 mod append;
+mod backoff;
+mod build;
 mod catalog;
 mod commit;
+mod compaction;
 mod db;
+mod definition;
 mod error;
 mod flush;
 mod import;
@@ -23,6 +27,7 @@ mod merge;
 mod open;
 mod options;
 mod part;
+mod retention;
 mod scan;
 mod schema;
 mod snapshot;
@@ -36,6 +41,7 @@ mod write;
 
 pub use self::catalog::Catalog;
 pub use self::db::Db;
+pub use self::definition::Alteration;
 pub use self::error::{Error, Result};
 pub use self::import::ImportReport;
 pub use self::options::Options;
@@ -43,7 +49,7 @@ pub use self::part::aggregate::{Blocks, Measure};
 pub use self::scan::{ScanRequest, TagFilter, TimeRange};
 pub use self::schema::{COLUMNS_MAX, Column, TableKind, TableSchema};
 pub use self::snapshot::{BlockSpan, Slice, SliceReader, Snapshot, TableSnapshot};
-pub use self::status::{FlushReport, SliceStats, Status};
+pub use self::status::{CompactionReport, FlushReport, SliceStats, Status};
 pub use self::write::{OnConflict, Write};
 
 /// The most rows in a batch that a scan gives.

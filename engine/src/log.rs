@@ -29,7 +29,7 @@
 //!
 //! | bytes | meaning |
 //! |---|---|
-//! | 0..4 | kind: 1 rows, 2 create table, 3 drop table, 4 add columns |
+//! | 0..4 | kind: 1 rows, 2 create table, 3 drop table, 4 add columns, 5 alter table, 6 truncate table |
 //! | 4..8 | length of the body in bytes |
 //! | 8..16 | the sequence number of the commit |
 //! | 16..24 | the table's number, which is the sequence number of the commit that created it |
@@ -37,8 +37,10 @@
 //!
 //! The body of *rows* is one Arrow IPC stream with one batch, sorted by key, one row per key. A column `__deleted` marks
 //! deleted keys where there are any; a column `__whole` marks rows of telemetry tables that older rows of their key do not
-//! show through, where there are any. The body of *create table* is the table as JSON as in the manifest, that of *add
-//! columns* a JSON list of columns, that of *drop table* is empty.
+//! show through, where there are any. Columns bear their stored names; tags that the table got later may be absent. The
+//! body of *create table* and of *alter table* is the table as JSON as in the manifest, for the latter as it is from then
+//! on; that of *drop table* and of *truncate table* is empty. After the latter the table's number is that of the commit.
+//! *Add columns*, a JSON list of columns, is read and not written any more.
 //!
 //! **Torn or damaged.** A record is written only after the one before it was synced. So a bad record with nothing whole
 //! behind it, in the last segment, is the torn end of a crash: it is cut off. A bad record anywhere else is damage, and

@@ -10,13 +10,20 @@ use crate::key::{KeyView, key_text};
 use crate::memtable::{Run, key_columns};
 use crate::merge::{Columns, PartSource};
 use crate::part::Part;
+use crate::retention::kept;
 use crate::state::TableState;
 use crate::{Error, Result, ScanRequest, TimeRange};
 
 /// Fails with [`Error::Duplicate`] where any of the keys exists, looking only at what came after commit `since`: that
 /// earlier commits have none of the keys, or what of them was deleted, the caller has checked.
 pub(crate) fn check_absent(table: &TableState, keys: &Run, since: u64) -> Result<()> {
-    let mut search = Search { keys: &keys.key, open: vec![true; keys.rows()], left: keys.rows() };
+    // What has expired does not exist.
+    let open: Vec<bool> = match keys.within(&table.schema, kept(table)) {
+        Some(kept) => kept.values().iter().collect(),
+        None => vec![true; keys.rows()],
+    };
+    let left = open.iter().filter(|&&open| open).count();
+    let mut search = Search { keys: &keys.key, open, left };
     let mut found = None;
     for run in table.runs().rev().filter(|run| run.sequence > since) {
         if search.left == 0 || found.is_some() {
@@ -33,7 +40,7 @@ pub(crate) fn check_absent(table: &TableState, keys: &Run, since: u64) -> Result
     match found {
         None => Ok(()),
         Some(row) => {
-            let key = key_text(&table.schema, &key_columns(&table.schema, &keys.batch), row)?;
+            let key = key_text(&table.definition.table, &key_columns(&table.schema, &keys.batch), row)?;
             Err(Error::Duplicate { table: table.schema.name.clone(), key })
         }
     }

@@ -64,6 +64,8 @@ pub(crate) struct TableContents {
     pub(crate) record: TableRecord,
     pub(crate) flushed: u64,
     pub(crate) parts: Vec<PartRecord>,
+    /// Rows before this time have expired; `i64::MIN` where none have.
+    pub(crate) kept_from: i64,
 }
 
 impl Manifest {
@@ -130,8 +132,10 @@ impl Contents {
                 let mut old = std::mem::take(&mut self.tables);
                 for record in tables {
                     let known = old.iter().position(|table| table.record.id == record.id).map(|i| old.swap_remove(i));
-                    let (flushed, parts) = known.map_or((0, Vec::new()), |known| (known.flushed, known.parts));
-                    self.tables.push(TableContents { record, flushed, parts });
+                    let fresh =
+                        || TableContents { record: record.clone(), flushed: 0, parts: vec![], kept_from: i64::MIN };
+                    let known = known.unwrap_or_else(fresh);
+                    self.tables.push(TableContents { record, ..known });
                 }
                 self.catalog_sequence = sequence;
             }
@@ -140,6 +144,24 @@ impl Contents {
                 let found = found.ok_or_else(|| format!("a flush of table {table}, which is not defined"))?;
                 found.flushed = sequence;
                 found.parts.extend(parts);
+                found.parts.sort_by_key(PartRecord::place);
+            }
+            Edit::Expire { table, before, removed } => {
+                let found = self.tables.iter_mut().find(|known| known.record.id == table);
+                let found = found.ok_or_else(|| format!("rows of table {table} expire, which is not defined"))?;
+                found.parts.retain(|part| !removed.contains(&part.number));
+                found.kept_from = before;
+            }
+            Edit::Compact { table, removed, parts } => {
+                let found = self.tables.iter_mut().find(|known| known.record.id == table);
+                let found = found.ok_or_else(|| format!("a compaction of table {table}, which is not defined"))?;
+                let before = found.parts.len();
+                found.parts.retain(|part| !removed.contains(&part.number));
+                if found.parts.len() + removed.len() != before {
+                    return Err(format!("a compaction of table {table} removes parts that it does not have"));
+                }
+                found.parts.extend(parts);
+                found.parts.sort_by_key(PartRecord::place);
             }
         }
         Ok(())
@@ -153,7 +175,10 @@ impl Contents {
             sequence: table.flushed,
             parts: table.parts.clone(),
         });
-        std::iter::once(catalog).chain(flushes).collect()
+        let expired = self.tables.iter().filter(|table| table.kept_from > i64::MIN);
+        let expired =
+            expired.map(|table| Edit::Expire { table: table.record.id, before: table.kept_from, removed: Vec::new() });
+        std::iter::once(catalog).chain(flushes).chain(expired).collect()
     }
 }
 

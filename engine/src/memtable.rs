@@ -7,9 +7,9 @@ mod sort;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray, new_null_array};
 use arrow::compute::{filter_record_batch, take};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{Field, Schema, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 
 use self::sort::Order;
@@ -43,8 +43,9 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// A run of a batch that is sorted by key with one row per key.
+    /// A run of a batch that is sorted by key with one row per key. Tags that it lacks are null.
     pub(crate) fn new(schema: &TableSchema, batch: RecordBatch, marks: Marks) -> Result<Self> {
+        let batch = with_tags(schema, batch)?;
         let key = KeyView::new(&key_columns(schema, &batch), batch.num_rows())?;
         let bytes = batch.columns().iter().map(|c| c.to_data().get_slice_memory_size()).sum::<Result<usize, _>>()?;
         let time = schema.time().and_then(|index| {
@@ -87,6 +88,12 @@ impl Run {
         Ok(Self { first_sequence: self.first_sequence, sequence: self.sequence, ..run })
     }
 
+    /// The same rows under a key that has got more tags.
+    pub(crate) fn rekeyed(&self, schema: &TableSchema) -> Self {
+        let run = Self::new(schema, self.batch.clone(), self.marks.clone()).expect("its columns were read before");
+        Self { first_sequence: self.first_sequence, sequence: self.sequence, ..run }
+    }
+
     /// The same run as made by one commit.
     pub(crate) fn at(self, sequence: u64) -> Self {
         Self { first_sequence: sequence, sequence, ..self }
@@ -122,6 +129,22 @@ impl Run {
         }
         Some(self.times(schema)?.values().iter().map(|&time| Some(range.contains(time))).collect())
     }
+}
+
+/// The batch with a column of nulls for each tag that it lacks: it was written before the table had that tag.
+fn with_tags(schema: &TableSchema, batch: RecordBatch) -> Result<RecordBatch> {
+    let lacking = |&&index: &&usize| batch.column_by_name(&schema.columns[index].name).is_none();
+    let lacking: Vec<usize> = schema.tags().iter().filter(lacking).copied().collect();
+    if lacking.is_empty() {
+        return Ok(batch);
+    }
+    let mut fields: Vec<_> = batch.schema_ref().fields().iter().cloned().collect();
+    let mut columns = batch.columns().to_vec();
+    for column in lacking.into_iter().map(|index| &schema.columns[index]) {
+        fields.push(Arc::new(Field::new(&column.name, column.data_type.clone(), true)));
+        columns.push(new_null_array(&column.data_type, batch.num_rows()));
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
 /// The key columns of a batch that has them all.

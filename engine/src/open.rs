@@ -18,10 +18,10 @@ use crate::store::{Store, catalog_edit};
 use crate::system::Disk;
 use crate::system::sync::{Mutex, Sender};
 use crate::tail::Failure;
-use crate::{Catalog, Error, Options, Result};
+use crate::{Alteration, Catalog, Error, Options, Result};
 
 /// Opens the files of a database whose lock is held.
-pub(crate) fn open(root: &Path, options: Options, wake_flusher: Sender<()>) -> Result<(Store, LogWriter)> {
+pub(crate) fn open(root: &Path, options: Options, wake: (Sender<()>, Sender<()>)) -> Result<(Store, LogWriter)> {
     let disk = Arc::clone(options.system.disk());
     let (log_dir, parts_dir) = (root.join("log"), root.join("parts"));
     for dir in [&log_dir, &parts_dir] {
@@ -46,7 +46,7 @@ pub(crate) fn open(root: &Path, options: Options, wake_flusher: Sender<()>) -> R
     let segments = Arc::new(Mutex::new(replayed.segments));
     let bytes_max = options.log_segment_bytes_max;
     let log = LogWriter::new(disk, log_dir, Arc::clone(&segments), replayed.next_number, bytes_max);
-    Ok((Store::new(options, root, (manifest, state, segments, next_part), footers, wake_flusher), log))
+    Ok((Store::new(options, root, (manifest, state, segments, next_part), footers, wake), log))
 }
 
 /// The state that the manifest describes.
@@ -55,15 +55,16 @@ fn restore(disk: &Arc<dyn Disk>, dir: &Path, contents: &Contents, footers: &Arc<
     let mut catalog = Catalog::default();
     state.sequence = contents.catalog_sequence;
     for table in &contents.tables {
-        let schema = table.record.schema().ok_or_else(|| {
+        let definition = table.record.definition().ok_or_else(|| {
             let reason = "it was written by a newer juno; open it with that one".to_string();
             Error::InvalidSchema { table: table.record.name.clone(), reason }
         })?;
         let part = |record: &_| Arc::new(Part::new(Arc::clone(disk), dir, Clone::clone(record), Arc::clone(footers)));
-        catalog.tables.insert(schema.name.clone(), Arc::clone(&schema));
-        let mut fresh = TableState::new(table.record.id, schema);
+        catalog.tables.insert(table.record.name.clone(), Arc::clone(&definition.table));
+        let mut fresh = TableState::new(table.record.id, Arc::new(definition));
         fresh.parts = table.parts.iter().map(part).collect();
         fresh.flushed = table.flushed;
+        fresh.kept_from = table.kept_from;
         state.sequence = state.sequence.max(table.flushed);
         state.tables.insert(table.record.name.clone(), Arc::new(fresh));
     }
@@ -99,19 +100,27 @@ fn change(state: &State, entry: &Entry<'_>, catalog_saved: u64) -> Result<Option
         table: what.into(),
         reason: "its definition in the log was written by a newer juno; open it with that one".into(),
     };
-    if entry.kind == Kind::Create {
+    let defined = || -> Result<_> {
         let record: TableRecord = serde_json::from_slice(entry.body).map_err(|_| newer("?"))?;
-        let schema = record.schema().ok_or_else(|| newer(&record.name))?;
-        return Ok(Some(Change::Create { id: entry.table, schema }));
+        record.definition().map(Arc::new).ok_or_else(|| newer(&record.name))
+    };
+    if entry.kind == Kind::Create {
+        return Ok(Some(Change::Create { id: entry.table, definition: defined()? }));
     }
-    let Some(table) = table else { return Ok(None) };
-    let name = table.schema.name.clone();
-    if entry.kind == Kind::Drop {
-        return Ok(Some(Change::Drop { table: name }));
-    }
-    let records: Vec<ColumnRecord> = serde_json::from_slice(entry.body).map_err(|_| newer(&name))?;
-    let columns = records.iter().map(ColumnRecord::column).collect::<Option<_>>().ok_or_else(|| newer(&name))?;
-    Ok(Some(Change::Widen { table: name, columns }))
+    let Some(found) = table else { return Ok(None) };
+    let table = found.schema.name.clone();
+    Ok(Some(match entry.kind {
+        Kind::Rows | Kind::Create => unreachable!("handled above"),
+        Kind::Drop => Change::Drop { table },
+        Kind::Truncate => Change::Truncate { table },
+        Kind::Alter => Change::Alter { table, definition: defined()? },
+        Kind::Widen => {
+            let records: Vec<ColumnRecord> = serde_json::from_slice(entry.body).map_err(|_| newer(&table))?;
+            let columns = records.iter().map(ColumnRecord::column).collect::<Option<_>>();
+            let wider = Alteration::AddColumns(columns.ok_or_else(|| newer(&table))?);
+            Change::Alter { table, definition: Arc::new(found.definition.altered(wider, entry.sequence)?) }
+        }
+    }))
 }
 
 fn merge_small_runs(state: &mut State, id: u64) -> Result<()> {

@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use arrow::datatypes::SchemaRef;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 
 use self::block::PartFile;
@@ -36,7 +37,7 @@ pub(crate) use self::reader::PartReader;
 pub(crate) use self::stored::Profile;
 use crate::manifest::PartRecord;
 use crate::system::Disk;
-use crate::{Error, Result, TimeRange};
+use crate::{Error, Result};
 
 /// The extension of parts.
 const EXTENSION: &str = "parquet";
@@ -70,9 +71,9 @@ impl Part {
         Self::new(Arc::clone(&self.disk), dir, record, Arc::clone(&self.footers))
     }
 
-    /// The times that the part was cut to; all for a keyed table.
-    pub(crate) fn window(&self) -> TimeRange {
-        self.record.window.map_or(TimeRange::ALL, |(from, to)| TimeRange { from, to })
+    /// The columns in the file, the hidden ones among them.
+    pub(crate) fn columns(&self) -> Result<SchemaRef> {
+        Ok(Arc::clone(self.footer()?.schema()))
     }
 
     /// Says that the manifest does not name the part any more.

@@ -47,6 +47,16 @@ impl TimeRange {
         self.contains(min) && self.contains(max)
     }
 
+    /// Whether the ranges have times in common.
+    pub(crate) fn shares(self, other: Self) -> bool {
+        self.from < other.to && other.from < self.to
+    }
+
+    /// The narrowest range that holds both.
+    pub(crate) fn hull(self, other: Self) -> Self {
+        Self { from: self.from.min(other.from), to: self.to.max(other.to) }
+    }
+
     pub(crate) fn intersect(self, other: Self) -> Self {
         Self { from: self.from.max(other.from), to: self.to.min(other.to) }
     }

@@ -29,6 +29,8 @@ pub struct TableSchema {
     pub key: Vec<usize>,
     /// Telemetry or keyed.
     pub kind: TableKind,
+    /// How old rows of a telemetry table may be, in microseconds; older ones go. Absent: rows stay.
+    pub retention: Option<i64>,
 }
 
 /// What kind of rows a table holds.
@@ -120,6 +122,16 @@ impl TableSchema {
             check_column(&self.name, column)?;
             if !names.insert(&column.name) {
                 return refuse(format!("column \"{}\" is defined twice", column.name));
+            }
+        }
+        if let Some(retention) = self.retention {
+            if self.time().is_none() {
+                return refuse(
+                    "it has no time, so its rows have no age; only telemetry tables have a retention".into(),
+                );
+            }
+            if retention <= 0 {
+                return refuse(format!("its retention is {retention} microseconds and must be longer than none"));
             }
         }
         self.validate_key()

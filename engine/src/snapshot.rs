@@ -12,6 +12,7 @@ pub use self::blocks::BlockSpan;
 pub use self::slice::{Slice, SliceReader};
 use crate::memtable::Run;
 use crate::part::Part;
+use crate::retention::kept;
 use crate::state::{State, TableState};
 use crate::{Catalog, Error, Result, ScanRequest, TableSchema, TimeRange, window};
 
@@ -54,7 +55,7 @@ pub struct TableSnapshot {
 impl TableSnapshot {
     /// The table's definition.
     pub fn schema(&self) -> &Arc<TableSchema> {
-        &self.state.schema
+        &self.state.definition.table
     }
 
     /// Rows, versions of one key counted apart: at least as many as a scan gives.
@@ -77,7 +78,11 @@ impl TableSnapshot {
     pub fn scan(&self, request: &ScanRequest) -> Result<Vec<Slice>> {
         let schema = &self.state.schema;
         self.check_projection(request)?;
-        let time = schema.time().map_or(TimeRange::ALL, |_| request.time);
+        let time = schema.time().map_or(TimeRange::ALL, |_| request.time.intersect(kept(&self.state)));
+        if time.from > time.to {
+            return Ok(Vec::new());
+        }
+        let request = &ScanRequest { time, ..request.clone() };
         let mut parts = Vec::new();
         for part in self.state.parts.iter().filter(|part| part.record.time.is_none_or(|(a, b)| time.overlaps(a, b))) {
             let plan = part.plan(schema, request)?;
@@ -85,14 +90,14 @@ impl TableSnapshot {
                 parts.push((Arc::clone(part), plan));
             }
         }
-        let windows: Vec<_> = parts.iter().map(|(part, _)| part.window()).collect();
+        let windows: Vec<_> = parts.iter().map(|(part, _)| part.record.span()).collect();
         let groups = window::groups(&windows);
         let gaps = window::gaps(groups.iter().map(|(span, _)| *span)).into_iter().map(|gap| (gap, Vec::new()));
         let mut spans: Vec<(TimeRange, Vec<usize>)> = groups.into_iter().chain(gaps).collect();
         spans.sort_by_key(|(span, _)| span.from);
-        let shared = Arc::new(slice::Shared::new(schema, request));
+        let shared = Arc::new(slice::Shared::new(&self.state.definition, request, kept(&self.state)));
         let slices = spans.into_iter().filter_map(|(span, mut members)| {
-            // Oldest first; parts are listed in the order in which they were flushed.
+            // Oldest first, as parts are listed.
             members.sort_unstable();
             let runs = self.runs_within(span.intersect(time));
             let parts: Vec<_> = members.into_iter().map(|member| parts[member].clone()).collect();

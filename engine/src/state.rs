@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::definition::Definition;
 use crate::memtable::{self, Frozen, Run};
 use crate::part::Part;
-use crate::{Catalog, Column, TableSchema};
+use crate::{Catalog, TableSchema};
 
 /// The database at one moment. Cloning copies references only.
 #[derive(Clone, Default)]
@@ -25,29 +26,72 @@ pub(crate) struct State {
 pub(crate) struct TableState {
     /// The sequence number of the commit that created it; tells tables of one name apart.
     pub(crate) id: u64,
+    pub(crate) definition: Arc<Definition>,
+    /// The definition under the stored names of columns, which runs and parts know.
     pub(crate) schema: Arc<TableSchema>,
     /// Runs that take part in merges, the oldest first.
     pub(crate) active: Vec<Arc<Run>>,
     /// Memtables that wait for their flush, the oldest first.
     pub(crate) frozen: Vec<Arc<Frozen>>,
-    /// Parts, in the order in which they were flushed.
+    /// Parts by the newest commit in them: of those that overlap the later one is newer throughout.
     pub(crate) parts: Vec<Arc<Part>>,
     /// All commits up to this one are in parts.
     pub(crate) flushed: u64,
+    /// Rows before this time have expired; `i64::MIN` where none have.
+    pub(crate) kept_from: i64,
 }
 
 /// A change that was checked and cannot fail.
 #[derive(Clone)]
 pub(crate) enum Change {
-    Rows { table: String, id: u64, run: Arc<Run> },
-    Create { id: u64, schema: Arc<TableSchema> },
-    Drop { table: String },
-    Widen { table: String, columns: Vec<Column> },
+    Rows {
+        table: String,
+        id: u64,
+        run: Arc<Run>,
+    },
+    Create {
+        id: u64,
+        definition: Arc<Definition>,
+    },
+    Drop {
+        table: String,
+    },
+    Alter {
+        table: String,
+        definition: Arc<Definition>,
+    },
+    /// All rows go: a table of the same definition takes the place.
+    Truncate {
+        table: String,
+    },
 }
 
 impl TableState {
-    pub(crate) fn new(id: u64, schema: Arc<TableSchema>) -> Self {
-        Self { id, schema, active: Vec::new(), frozen: Vec::new(), parts: Vec::new(), flushed: 0 }
+    pub(crate) fn new(id: u64, definition: Arc<Definition>) -> Self {
+        let schema = Arc::clone(&definition.stored);
+        Self {
+            id,
+            definition,
+            schema,
+            active: Vec::new(),
+            frozen: Vec::new(),
+            parts: Vec::new(),
+            flushed: 0,
+            kept_from: i64::MIN,
+        }
+    }
+
+    /// Takes on another definition. Parts and runs lack the columns that are new in it; runs get new tags as nulls, which
+    /// leaves their order as it is.
+    fn redefine(&mut self, definition: Arc<Definition>) {
+        let rekeyed = self.schema.key.len() != definition.stored.key.len();
+        self.schema = Arc::clone(&definition.stored);
+        self.definition = definition;
+        if rekeyed {
+            let rekey = |runs: &[Arc<Run>]| runs.iter().map(|run| Arc::new(run.rekeyed(&self.schema))).collect();
+            self.active = rekey(&self.active);
+            self.frozen = self.frozen.iter().map(|frozen| Arc::new(Frozen { runs: rekey(&frozen.runs) })).collect();
+        }
     }
 
     /// All runs, the oldest first.
@@ -58,6 +102,13 @@ impl TableState {
     /// The oldest commit with rows that are in no part.
     pub(crate) fn first_unflushed(&self) -> Option<u64> {
         self.runs().map(|run| run.first_sequence).min()
+    }
+
+    /// Takes parts out, given by their numbers, and puts others in.
+    pub(crate) fn replace_parts(&mut self, removed: &[u64], added: Vec<Arc<Part>>) {
+        self.parts.retain(|part| !removed.contains(&part.record.number));
+        self.parts.extend(added);
+        self.parts.sort_by_key(|part| part.record.place());
     }
 
     /// Sets the active runs aside for a flush.
@@ -92,30 +143,33 @@ impl State {
                     table.active.push(run);
                 }
             }
-            Change::Create { id, schema } => {
-                self.define(&schema.name, Some(&schema), sequence);
-                self.tables.insert(schema.name.clone(), Arc::new(TableState::new(id, schema)));
-            }
+            Change::Create { id, definition } => self.put(TableState::new(id, definition), sequence),
             Change::Drop { table } => {
-                self.define(&table, None, sequence);
-                self.tables.remove(&table);
+                self.take(&table, sequence);
             }
-            Change::Widen { table, columns } => {
-                let Some(found) = self.table_mut(&table) else { return };
-                Arc::make_mut(&mut found.schema).columns.extend(columns);
-                let schema = Arc::clone(&found.schema);
-                self.define(&table, Some(&schema), sequence);
+            Change::Alter { table, definition } => {
+                let Some(mut found) = self.take(&table, sequence) else { return };
+                Arc::make_mut(&mut found).redefine(definition);
+                self.put(Arc::unwrap_or_clone(found), sequence);
+            }
+            Change::Truncate { table } => {
+                let Some(found) = self.take(&table, sequence) else { return };
+                self.put(TableState::new(sequence, Arc::clone(&found.definition)), sequence);
             }
         }
     }
 
-    fn define(&mut self, name: &str, schema: Option<&Arc<TableSchema>>, sequence: u64) {
-        let tables = &mut Arc::make_mut(&mut self.catalog).tables;
-        match schema {
-            Some(schema) => tables.insert(name.into(), Arc::clone(schema)),
-            None => tables.remove(name),
-        };
+    fn take(&mut self, name: &str, sequence: u64) -> Option<Arc<TableState>> {
         self.catalog_sequence = sequence;
+        Arc::make_mut(&mut self.catalog).tables.remove(name);
+        self.tables.remove(name)
+    }
+
+    fn put(&mut self, table: TableState, sequence: u64) {
+        let (name, definition) = (table.schema.name.clone(), Arc::clone(&table.definition.table));
+        self.catalog_sequence = sequence;
+        Arc::make_mut(&mut self.catalog).tables.insert(name.clone(), definition);
+        self.tables.insert(name, Arc::new(table));
     }
 
     /// Bytes and rows in active runs, and bytes in frozen ones.

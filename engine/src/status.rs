@@ -17,6 +17,10 @@ pub struct Status {
     pub parts: usize,
     /// Bytes in these parts.
     pub part_bytes: u64,
+    /// Bytes of parts that flushes wrote since the database was opened.
+    pub flushed_bytes: u64,
+    /// Bytes of parts that compactions wrote since the database was opened; with the above the write amplification.
+    pub compacted_bytes: u64,
     /// Why the last flush failed, where it did: rows stay in memory and in the log, and it is tried again.
     pub flush_failing: Option<String>,
     /// Why the database takes no writes any more, where it does not.
@@ -33,6 +37,21 @@ pub struct FlushReport {
     /// Parts made.
     pub parts: usize,
     /// Bytes in these parts.
+    pub bytes: u64,
+}
+
+/// What a compaction of one table did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompactionReport {
+    /// The table.
+    pub table: String,
+    /// Parts read, each time that they were.
+    pub merged: usize,
+    /// Parts made.
+    pub parts: usize,
+    /// Rows written, deleted keys included.
+    pub rows: u64,
+    /// Bytes in the parts made.
     pub bytes: u64,
 }
 

@@ -40,6 +40,12 @@ pub(crate) struct Store {
     stalled: Mutex<Option<Error>>,
     room: (Mutex<()>, Condvar),
     wake_flusher: Sender<()>,
+    wake_compactor: Sender<()>,
+    /// One compaction at a time.
+    pub(crate) compacting: Mutex<()>,
+    /// Bytes of parts that flushes and compactions wrote since the database was opened.
+    pub(crate) flushed_bytes: AtomicU64,
+    pub(crate) compacted_bytes: AtomicU64,
 }
 
 impl Store {
@@ -48,7 +54,7 @@ impl Store {
         root: &std::path::Path,
         opened: (Manifest, State, Segments, u64),
         footers: Arc<FooterCache>,
-        wake_flusher: Sender<()>,
+        (wake_flusher, wake_compactor): (Sender<()>, Sender<()>),
     ) -> Self {
         let (manifest, state, segments, next_part) = opened;
         Self {
@@ -69,6 +75,10 @@ impl Store {
             stalled: Mutex::default(),
             room: Default::default(),
             wake_flusher,
+            wake_compactor,
+            compacting: Mutex::default(),
+            flushed_bytes: AtomicU64::new(0),
+            compacted_bytes: AtomicU64::new(0),
         }
     }
 
@@ -174,6 +184,10 @@ impl Store {
         let _ = self.wake_flusher.try_send(());
     }
 
+    pub(crate) fn wake_compactor(&self) {
+        let _ = self.wake_compactor.try_send(());
+    }
+
     /// Bytes in the log.
     pub(crate) fn log_bytes(&self) -> u64 {
         self.segments.lock().iter().map(|segment| segment.bytes).sum()
@@ -203,9 +217,9 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a flush of table `id` to the manifest and then calls `install`; answers false and does neither where the
-    /// table is gone.
-    pub(crate) fn save_flush(&self, id: u64, edit: &Edit, install: impl FnOnce()) -> Result<bool> {
+    /// Writes a change to the parts of table `id` to the manifest and then calls `install`; answers false and does neither
+    /// where the table is gone.
+    pub(crate) fn save_parts(&self, id: u64, edit: &Edit, install: impl FnOnce()) -> Result<bool> {
         let mut manifest = self.manifest.lock();
         if self.state().table_by_id(id).is_none() {
             return Ok(false);
@@ -245,6 +259,6 @@ impl Drop for Watch<'_> {
 
 /// All definitions of a state, for the manifest.
 pub(crate) fn catalog_edit(state: &State) -> Edit {
-    let tables = state.tables.values().map(|table| TableRecord::new(table.id, &table.schema)).collect();
+    let tables = state.tables.values().map(|table| TableRecord::new(table.id, &table.definition)).collect();
     Edit::Catalog { sequence: state.catalog_sequence, tables }
 }

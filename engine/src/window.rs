@@ -10,7 +10,7 @@ const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
 
 /// Widths of windows in microseconds, aligned to 1970; each divides the next.
-const LADDER_US: [i64; 6] = [HOUR_US, 6 * HOUR_US, DAY_US, 7 * DAY_US, 28 * DAY_US, 364 * DAY_US];
+pub(crate) const LADDER_US: [i64; 6] = [HOUR_US, 6 * HOUR_US, DAY_US, 7 * DAY_US, 28 * DAY_US, 364 * DAY_US];
 
 /// Rows that make a part worth its file.
 const PART_ROWS_MIN: u64 = 256 * 1024;
@@ -77,7 +77,8 @@ fn cut(histogram: &Histogram, width: i64) -> BTreeMap<i64, u64> {
     windows
 }
 
-fn window(index: i64, width: i64) -> TimeRange {
+/// The window of a width with this number.
+pub(crate) fn window(index: i64, width: i64) -> TimeRange {
     TimeRange { from: index.saturating_mul(width), to: index.saturating_add(1).saturating_mul(width) }
 }
 

@@ -13,7 +13,8 @@ pub struct Write {
     /// telemetry table a null leaves the value in place that an older row of the same key has; to replace such a row
     /// whole, delete its key in the same write.
     pub rows: Option<RecordBatch>,
-    /// Keys to delete: exactly the key columns by name. Deletes apply before the rows of the same write.
+    /// Keys to delete: the key columns by name; tags that are not given are null. Deletes apply before the rows of the same
+    /// write.
     pub deletes: Option<RecordBatch>,
     /// What happens to a row whose key exists.
     pub on_conflict: OnConflict,

@@ -126,7 +126,7 @@ mod tests {
     fn table(name: Option<&str>, data_type: DataType) -> TableSchema {
         let metadata: BTreeMap<_, _> = name.iter().map(|name| (TYPE_KEY.to_owned(), (*name).to_owned())).collect();
         let column = Column { name: "c".into(), data_type, nullable: false, metadata };
-        TableSchema { name: "t".into(), columns: vec![column], key: vec![0], kind: TableKind::Keyed }
+        TableSchema { name: "t".into(), columns: vec![column], key: vec![0], kind: TableKind::Keyed, retention: None }
     }
 
     fn conformed(table: &TableSchema, text: Option<&str>) -> Result<String> {

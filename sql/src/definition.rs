@@ -251,7 +251,10 @@ fn telemetry(name: String, mut columns: Vec<Column>, time: usize, tags: Option<V
     }
     columns[time].nullable = false;
     key.push(time);
-    Ok(Definition { table: TableSchema { name, columns, key, kind: TableKind::Telemetry { time } }, notices })
+    Ok(Definition {
+        table: TableSchema { name, columns, key, kind: TableKind::Telemetry { time }, retention: None },
+        notices,
+    })
 }
 
 /// Text, not a UUID or JSON that is only stored as text.
@@ -276,5 +279,8 @@ fn keyed(name: String, mut columns: Vec<Column>, key_names: &[String]) -> Result
         columns[index].nullable = false;
         key.push(index);
     }
-    Ok(Definition { table: TableSchema { name, columns, key, kind: TableKind::Keyed }, notices: Vec::new() })
+    Ok(Definition {
+        table: TableSchema { name, columns, key, kind: TableKind::Keyed, retention: None },
+        notices: Vec::new(),
+    })
 }

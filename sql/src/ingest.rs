@@ -1,4 +1,5 @@
-//! Telemetry on its way in, whatever protocol it came by: tables are created on first write and widened by new fields.
+//! Telemetry on its way in, whatever protocol it came by: tables are created on first write and widened by new fields and
+//! tags.
 //!
 //! **Invariant:** all batches of one call become durable together or not at all; tables and columns are made before that,
 //! and stay.
@@ -10,7 +11,7 @@ use arrow::array::ArrayRef;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
-use juno_engine::{Column, Db, OnConflict, TableKind, TableSchema, Write};
+use juno_engine::{Alteration, Column, Db, OnConflict, TableKind, TableSchema, Write};
 
 use crate::catalog::PublicSchema;
 use crate::types::{self, HIDDEN_PREFIX, TYPE_KEY};
@@ -103,16 +104,19 @@ fn ready(db: &Db, public: &PublicSchema, batch: &Incoming) -> Result<Arc<TableSc
     if unknown.is_empty() {
         return Ok(table);
     }
-    if let Some(tag) = unknown.iter().find(|field| batch.tags.contains(field.name())) {
-        return Err(Error::InvalidDefinition(format!(
-            "table \"{}\" has no tag \"{}\": a tag belongs to the key and cannot be added; its tags are {}",
-            batch.table,
-            tag.name(),
-            table.tags().iter().map(|&tag| table.columns[tag].name.as_str()).collect::<Vec<_>>().join(", ")
-        )));
+    let (tags, fields): (Vec<&Field>, Vec<&Field>) =
+        unknown.into_iter().partition(|field| batch.tags.contains(field.name()));
+    if let Some(reserved) = tags.iter().find(|tag| tag.name().starts_with(HIDDEN_PREFIX)) {
+        return Err(Error::InvalidDefinition(format!("tag name \"{}\" is reserved", reserved.name())));
     }
-    let columns = unknown.into_iter().map(|field| field_column(&batch.table, field)).collect::<Result<Vec<_>>>()?;
-    db.add_columns(&batch.table, columns)?;
+    let columns = fields.into_iter().map(|field| field_column(&batch.table, field)).collect::<Result<Vec<_>>>()?;
+    if !tags.is_empty() {
+        let tags = tags.into_iter().map(|tag| tag.name().clone()).collect();
+        db.alter_table(&batch.table, Alteration::AddTags(tags))?;
+    }
+    if !columns.is_empty() {
+        db.add_columns(&batch.table, columns)?;
+    }
     current(db, &batch.table)
 }
 
@@ -147,7 +151,7 @@ fn new_table(batch: &Incoming) -> Result<TableSchema> {
     let mut key = batch.tags.iter().map(place).collect::<Result<Vec<_>>>()?;
     let time = place(&batch.time)?;
     key.push(time);
-    Ok(TableSchema { name: batch.table.clone(), columns, key, kind: TableKind::Telemetry { time } })
+    Ok(TableSchema { name: batch.table.clone(), columns, key, kind: TableKind::Telemetry { time }, retention: None })
 }
 
 /// The column that a new field makes: narrow numbers become the wide ones, text stays text.

@@ -27,17 +27,31 @@ pub(crate) struct Procedure {
 type Run = fn(&Db, &[Option<ScalarValue>]) -> Result<Vec<ArrayRef>>;
 
 /// Every procedure.
-const PROCEDURES: &[Procedure] = &[Procedure {
-    name: "flush",
-    parameters: &["table"],
-    columns: &[
-        ("table", DataType::Utf8),
-        ("rows", DataType::Int64),
-        ("parts", DataType::Int64),
-        ("bytes", DataType::Int64),
-    ],
-    run: flush,
-}];
+const PROCEDURES: &[Procedure] = &[
+    Procedure {
+        name: "flush",
+        parameters: &["table"],
+        columns: &[
+            ("table", DataType::Utf8),
+            ("rows", DataType::Int64),
+            ("parts", DataType::Int64),
+            ("bytes", DataType::Int64),
+        ],
+        run: flush,
+    },
+    Procedure {
+        name: "compact",
+        parameters: &["table"],
+        columns: &[
+            ("table", DataType::Utf8),
+            ("merged", DataType::Int64),
+            ("parts", DataType::Int64),
+            ("rows", DataType::Int64),
+            ("bytes", DataType::Int64),
+        ],
+        run: compact,
+    },
+];
 
 /// `CALL flush(table => 'cpu')`: writes what is in memory to parts, of one table or of all, and says what was written.
 fn flush(db: &Db, arguments: &[Option<ScalarValue>]) -> Result<Vec<ArrayRef>> {
@@ -48,6 +62,19 @@ fn flush(db: &Db, arguments: &[Option<ScalarValue>]) -> Result<Vec<ArrayRef>> {
     };
     let tables: StringArray = reports.iter().map(|report| Some(report.table.as_str())).collect();
     Ok(vec![Arc::new(tables), count(|r| r.rows), count(|r| r.parts as u64), count(|r| r.bytes)])
+}
+
+/// `CALL compact(table => 'cpu')`: merges parts, of one table or of all, until nothing is left to merge, and says how many
+/// were merged into how many.
+fn compact(db: &Db, arguments: &[Option<ScalarValue>]) -> Result<Vec<ArrayRef>> {
+    let table = text(arguments, 0, "table")?;
+    let reports = db.compact(table.as_deref())?;
+    let count = |of: fn(&juno_engine::CompactionReport) -> u64| -> ArrayRef {
+        Arc::new(reports.iter().map(|report| i64::try_from(of(report)).ok()).collect::<Int64Array>())
+    };
+    let tables: StringArray = reports.iter().map(|report| Some(report.table.as_str())).collect();
+    let (merged, parts) = (count(|r| r.merged as u64), count(|r| r.parts as u64));
+    Ok(vec![Arc::new(tables), merged, parts, count(|r| r.rows), count(|r| r.bytes)])
 }
 
 fn text(arguments: &[Option<ScalarValue>], index: usize, name: &str) -> Result<Option<String>> {

@@ -256,7 +256,7 @@ impl Session {
     /// Takes telemetry: creates tables on first write, widens them by new fields, and makes all of it durable at once.
     ///
     /// # Errors
-    /// Types that do not fit the table, new tags, and whatever the engine refuses; then nothing was taken.
+    /// Types that do not fit the table, and whatever the engine refuses; then nothing was taken.
     pub async fn ingest(&self, incoming: Vec<Incoming>) -> Result<u64> {
         self.user.needs(Role::Operator, "writing rows")?;
         for batch in &incoming {

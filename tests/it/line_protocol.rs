@@ -143,13 +143,12 @@ fn bad_lines_are_named_and_the_good_ones_stored() {
     let lines = "m,host=a v=\"text\" 2000\nm,host=a v=2 3000\nm,host=a n=1.5 4000\nm,host=a ok=1i 5000\nm,host=a s=5 6000\n\
                  m,host=a,rack=7 v=1 7000\nm,host=a v= 8000\nm 9000\nm,host v=1 9000\nm,host=a v=1,v=2 9000\n\
                  m,host=a time=5 9000\nm,host=a v=3i 9000\nother v=1 1000\n\nm,host=a host=1 9500";
-    let bad = refused(&server, "/write", lines.as_bytes(), 3);
+    let bad = refused(&server, "/write", lines.as_bytes(), 4);
     let expected: &[(u64, &str)] = &[
         (1, "\"v\" is a float field, this line has a text field"),
         (3, "\"n\" is an integer field, this line has a float field"),
         (4, "\"ok\" is a boolean field, this line has an integer field"),
         (5, "\"s\" is a text field, this line has a float field"),
-        (6, "\"rack\" is not a tag of table \"m\", whose tags were settled as (host)"),
         (7, "m,host=a v= 8000"),
         (8, "m 9000"),
         (9, "m,host v=1 9000"),
@@ -165,10 +164,27 @@ fn bad_lines_are_named_and_the_good_ones_stored() {
         assert!(message.contains(part), "line {line}: {message} lacks {part}");
     }
     let postgres = Postgres::connect(&server);
-    assert_eq!(postgres.rows("SELECT v FROM m ORDER BY time"), ["1", "2", "3"]);
+    assert_eq!(postgres.rows("SELECT v, rack FROM m ORDER BY time"), ["1|NULL", "2|NULL", "1|7", "3|NULL"]);
     assert_eq!(postgres.value("SELECT count(*) FROM other"), "1");
     let columns = "SELECT column_name FROM information_schema.columns WHERE table_name = 'm' ORDER BY column_name";
-    assert_eq!(postgres.rows(columns), ["host", "n", "ok", "s", "time", "v"], "a refused line adds no column");
+    assert_eq!(postgres.rows(columns), ["host", "n", "ok", "rack", "s", "time", "v"], "a refused line adds no column");
+}
+
+#[test]
+fn a_new_tag_tells_points_apart_and_is_null_in_those_before_it() {
+    let server = server();
+    stored(&server, "/write", "m,host=a v=1 1000\nm,host=b v=2 1000");
+    let postgres = Postgres::connect(&server);
+    postgres.rows("CALL flush()");
+    stored(&server, "/write", "m,host=a,rack=r1 v=3 1000\nm,host=a v=4 1000\nm,host=a,rack=r1,zone=z v=5 1000");
+    let rows = ["a|NULL|NULL|4", "a|r1|NULL|3", "a|r1|z|5", "b|NULL|NULL|2"];
+    let wanted = "SELECT host, rack, zone, v FROM m ORDER BY host, rack NULLS FIRST, zone NULLS FIRST";
+    assert_eq!(postgres.rows(wanted), rows);
+    postgres.rows("CALL flush()");
+    postgres.rows("CALL compact()");
+    assert_eq!(postgres.rows(wanted), rows);
+    assert_eq!(postgres.rows("SELECT v FROM m WHERE rack = 'r1' ORDER BY v"), ["3", "5"]);
+    assert_eq!(postgres.rows("SELECT host, v FROM m WHERE rack IS NULL ORDER BY host"), ["a|4", "b|2"]);
 }
 
 #[test]

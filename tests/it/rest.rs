@@ -123,6 +123,9 @@ fn probes_answer_and_metrics_count_what_happened() {
         ("juno_uptime_seconds", 0.0),
         ("juno_parts", 0.0),
         ("juno_read_only", 0.0),
+        ("juno_flushed_bytes_total", 0.0),
+        ("juno_compacted_bytes_total", 0.0),
+        ("juno_flush_failing", 0.0),
     ] {
         assert!(found.get(key).is_some_and(|value| *value >= least), "{key} should be {least} at least: {found:#?}");
     }

@@ -8,6 +8,10 @@ use arrow::datatypes::{Int32Type, TimeUnit};
 use super::*;
 use crate::{Column, TableKind};
 
+fn defined() -> Definition {
+    Definition::new(Arc::new(cpu()))
+}
+
 fn cpu() -> TableSchema {
     TableSchema {
         name: "cpu".into(),
@@ -19,6 +23,7 @@ fn cpu() -> TableSchema {
         ],
         key: vec![1, 0],
         kind: TableKind::Telemetry { time: 0 },
+        retention: None,
     }
 }
 
@@ -41,7 +46,7 @@ fn rows_are_sorted_by_tags_and_time_and_the_last_of_a_key_wins() {
         ("host", Arc::new(StringArray::from(vec![Some("b"), None, Some("a"), Some("b")]))),
         ("time", times(vec![5, 6, 7, 5])),
     ]);
-    let run = prepare(&cpu(), &write(rows)).unwrap().unwrap().run;
+    let run = prepare(&defined(), &write(rows)).unwrap().unwrap().run;
     let names: Vec<_> = run.batch.schema_ref().fields().iter().map(|f| f.name().clone()).collect();
     assert_eq!(names, ["time", "host", "usage"], "columns that were not given stay away");
     assert_eq!(run.batch.column(2).as_ref(), &Float64Array::from(vec![2.0, 3.0, 4.0]));
@@ -53,27 +58,27 @@ fn sorted_rows_are_taken_without_a_copy() {
     let usage: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0]));
     let host: DictionaryArray<Int32Type> = vec![Some("a"), Some("b")].into_iter().collect();
     let rows = batch(vec![("time", times(vec![1, 1])), ("host", Arc::new(host)), ("usage", Arc::clone(&usage))]);
-    let run = prepare(&cpu(), &write(rows)).unwrap().unwrap().run;
+    let run = prepare(&defined(), &write(rows)).unwrap().unwrap().run;
     assert!(Arc::ptr_eq(run.batch.column(2), &usage));
 }
 
 #[test]
 fn a_missing_tag_is_null_and_a_missing_time_is_an_error() {
     let rows = batch(vec![("time", times(vec![1]))]);
-    assert_eq!(prepare(&cpu(), &write(rows)).unwrap().unwrap().run.batch.column(1).logical_null_count(), 1);
+    assert_eq!(prepare(&defined(), &write(rows)).unwrap().unwrap().run.batch.column(1).logical_null_count(), 1);
     let rows = batch(vec![("usage", Arc::new(Float64Array::from(vec![1.0])) as ArrayRef)]);
-    assert!(matches!(prepare(&cpu(), &write(rows)), Err(Error::NotNull { column, .. }) if column == "time"));
+    assert!(matches!(prepare(&defined(), &write(rows)), Err(Error::NotNull { column, .. }) if column == "time"));
 }
 
 #[test]
 fn unknown_columns_wrong_types_and_deletes_by_other_columns_are_refused() {
     let extra = batch(vec![("time", times(vec![1])), ("x", times(vec![1]))]);
-    assert!(matches!(prepare(&cpu(), &write(extra)), Err(Error::UnknownColumn { column, .. }) if column == "x"));
+    assert!(matches!(prepare(&defined(), &write(extra)), Err(Error::UnknownColumn { column, .. }) if column == "x"));
     let typed = batch(vec![("time", times(vec![1])), ("usage", Arc::new(Int64Array::from(vec![1])))]);
-    assert!(matches!(prepare(&cpu(), &write(typed)), Err(Error::ColumnType { column, .. }) if column == "usage"));
+    assert!(matches!(prepare(&defined(), &write(typed)), Err(Error::ColumnType { column, .. }) if column == "usage"));
     let usage = batch(vec![("usage", Arc::new(Float64Array::from(vec![1.0])) as ArrayRef)]);
     let deletes = Write { rows: None, deletes: Some(usage), ..write(batch(vec![("time", times(vec![1]))])) };
-    assert!(matches!(prepare(&cpu(), &deletes), Err(Error::InvalidRow { .. })));
+    assert!(matches!(prepare(&defined(), &deletes), Err(Error::InvalidRow { .. })));
 }
 
 #[test]
@@ -86,7 +91,7 @@ fn deletes_apply_before_the_rows_of_the_same_write() {
     ]);
     let keys = batch(vec![("host", host(vec!["b", "a"])), ("time", times(vec![1, 1]))]);
     let both = Write { deletes: Some(keys), on_conflict: OnConflict::Error, ..write(rows) };
-    let prepared = prepare(&cpu(), &both).unwrap().unwrap();
+    let prepared = prepare(&defined(), &both).unwrap().unwrap();
     assert_eq!(prepared.run.marks.deleted, Some(BooleanArray::from(vec![false, true])));
     assert_eq!(prepared.run.marks.whole, Some(BooleanArray::from(vec![true, false])), "nothing older shows through");
     assert_eq!(prepared.absent.unwrap().rows(), 0, "the key that the write itself deletes may exist");
@@ -97,7 +102,7 @@ fn a_key_twice_in_one_batch_is_a_duplicate_that_is_named() {
     let hosts = Arc::new(StringArray::from(vec!["a", "b", "a"]));
     let rows = batch(vec![("time", times(vec![1, 1, 1])), ("host", hosts)]);
     let twice = Write { on_conflict: OnConflict::Error, ..write(rows) };
-    let error = prepare(&cpu(), &twice).unwrap_err();
+    let error = prepare(&defined(), &twice).unwrap_err();
     assert!(
         matches!(&error, Error::Duplicate { key, .. } if key == "(host, time)=(a, 1970-01-01T00:00:00.000001)"),
         "{error}"

@@ -2,7 +2,9 @@
 //!
 //! **Invariant:** only the public interface, on a disk in memory unless the test is about files.
 
+mod alter;
 mod blocks;
+mod compact;
 mod concurrent;
 mod crash;
 mod durable;
@@ -10,5 +12,6 @@ mod fields;
 mod full;
 mod import;
 mod model;
+mod retention;
 mod rows;
 mod support;

@@ -98,7 +98,10 @@ pub(crate) enum Kind {
     Rows = 1,
     Create = 2,
     Drop = 3,
+    /// Not written any more.
     Widen = 4,
+    Alter = 5,
+    Truncate = 6,
 }
 
 /// One entry of a payload.
@@ -130,6 +133,8 @@ pub(crate) fn parse_entries(mut payload: &[u8]) -> Option<Vec<Entry<'_>>> {
             2 => Kind::Create,
             3 => Kind::Drop,
             4 => Kind::Widen,
+            5 => Kind::Alter,
+            6 => Kind::Truncate,
             _ => return None,
         };
         let end = ENTRY_LEN.checked_add(u32_at(header, 4) as usize)?;

@@ -2,13 +2,13 @@
 //!
 //! **Invariant:** these shapes are a file format: fields may be added with a default, never changed.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::definition::Definition;
 use crate::schema::{type_name, type_named};
-use crate::{Column, TableKind, TableSchema};
+use crate::{Column, TableKind, TableSchema, TimeRange};
 
 /// One change to the manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,10 @@ pub(crate) enum Edit {
     Catalog { sequence: u64, tables: Vec<TableRecord> },
     /// Parts that hold a table's rows, together with earlier ones, up to a commit.
     Flush { table: u64, sequence: u64, parts: Vec<PartRecord> },
+    /// Parts that take the place of others, given by their numbers.
+    Compact { table: u64, removed: Vec<u64>, parts: Vec<PartRecord> },
+    /// Rows before a time are seen no more; the parts with these numbers had no others.
+    Expire { table: u64, before: i64, removed: Vec<u64> },
 }
 
 /// A table's definition.
@@ -31,12 +35,21 @@ pub(crate) struct TableRecord {
     pub(crate) key: Vec<usize>,
     /// The index of the time column; absent for a keyed table.
     pub(crate) time: Option<usize>,
+    /// How old rows may be, in microseconds; absent where they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retention: Option<i64>,
+    /// Names under which columns that were dropped are stored.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) retired: BTreeSet<String>,
 }
 
 /// A column's definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ColumnRecord {
     pub(crate) name: String,
+    /// The name under which it is stored, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stored: Option<String>,
     #[serde(rename = "type")]
     pub(crate) data_type: String,
     pub(crate) nullable: bool,
@@ -56,6 +69,9 @@ pub(crate) struct PartRecord {
     pub(crate) deletes: bool,
     /// The newest commit in it.
     pub(crate) sequence: u64,
+    /// The number of the newest part that it was merged from; absent where it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) age: Option<u64>,
     /// The first time and the one after the last of the window that it was cut to; absent for a keyed table.
     pub(crate) window: Option<(i64, i64)>,
     /// The first and last time in it; absent for a keyed table.
@@ -64,33 +80,56 @@ pub(crate) struct PartRecord {
     pub(crate) checksums: Vec<u32>,
 }
 
+impl PartRecord {
+    /// Where the part stands among those of its table, the oldest first: where the newest stood that it was merged from.
+    pub(crate) fn place(&self) -> (u64, u64) {
+        (self.sequence, self.age.unwrap_or(self.number))
+    }
+
+    /// The times that the part has rows of; all for a keyed table.
+    pub(crate) fn span(&self) -> TimeRange {
+        match (self.time, self.window) {
+            // So that the last of all times is in the range too.
+            (Some((min, max)), _) => TimeRange { from: min.min(i64::MAX - 1), to: max.saturating_add(1) },
+            (None, Some((from, to))) => TimeRange { from, to },
+            (None, None) => TimeRange::ALL,
+        }
+    }
+}
+
 impl TableRecord {
-    pub(crate) fn new(id: u64, schema: &TableSchema) -> Self {
+    pub(crate) fn new(id: u64, definition: &Definition) -> Self {
+        let Definition { table, stored, retired } = definition;
         Self {
             id,
-            name: schema.name.clone(),
-            columns: schema.columns.iter().map(ColumnRecord::new).collect(),
-            key: schema.key.clone(),
-            time: schema.time(),
+            name: table.name.clone(),
+            columns: table.columns.iter().zip(&stored.columns).map(|(c, s)| ColumnRecord::new(c, &s.name)).collect(),
+            key: table.key.clone(),
+            time: table.time(),
+            retention: table.retention,
+            retired: retired.clone(),
         }
     }
 
     /// The definition; `None` where a type has a name that this juno does not know.
-    pub(crate) fn schema(&self) -> Option<Arc<TableSchema>> {
-        let schema = TableSchema {
+    pub(crate) fn definition(&self) -> Option<Definition> {
+        let table = TableSchema {
             name: self.name.clone(),
             columns: self.columns.iter().map(ColumnRecord::column).collect::<Option<_>>()?,
             key: self.key.clone(),
             kind: self.time.map_or(TableKind::Keyed, |time| TableKind::Telemetry { time }),
+            retention: self.retention,
         };
-        schema.validate().is_ok().then(|| Arc::new(schema))
+        let stored = self.columns.iter().map(|column| column.stored.as_ref().unwrap_or(&column.name).clone());
+        table.validate().is_ok().then(|| Definition::with_stored(table, stored.collect(), self.retired.clone()))
     }
 }
 
 impl ColumnRecord {
-    pub(crate) fn new(column: &Column) -> Self {
+    pub(crate) fn new(column: &Column, stored: &str) -> Self {
         Self {
             name: column.name.clone(),
+            stored: (stored != column.name).then(|| stored.to_owned()),
             data_type: type_name(&column.data_type).expect("columns of other types are refused"),
             nullable: column.nullable,
             metadata: column.metadata.clone(),

@@ -6,8 +6,17 @@ use super::*;
 use crate::system::MemoryDisk;
 
 fn table(id: u64) -> TableRecord {
-    let column = ColumnRecord { name: "id".into(), data_type: "i64".into(), nullable: false, metadata: [].into() };
-    TableRecord { id, name: format!("t{id}"), columns: vec![column], key: vec![0], time: None }
+    let column =
+        ColumnRecord { name: "id".into(), stored: None, data_type: "i64".into(), nullable: false, metadata: [].into() };
+    TableRecord {
+        id,
+        name: format!("t{id}"),
+        columns: vec![column],
+        key: vec![0],
+        time: None,
+        retention: None,
+        retired: [].into(),
+    }
 }
 
 fn part(number: u64) -> PartRecord {
@@ -17,6 +26,7 @@ fn part(number: u64) -> PartRecord {
         bytes: 2,
         deletes: false,
         sequence: 3,
+        age: None,
         window: None,
         time: Some((4, 5)),
         checksums: vec![6],
@@ -39,7 +49,10 @@ fn edits_read_back_and_dropped_tables_take_their_parts_along() {
     manifest.append(&Edit::Catalog { sequence: 5, tables: vec![table(2)] }).unwrap();
     let (manifest, contents) = open(&disk).unwrap();
     assert_eq!(manifest.catalog_saved, 5);
-    assert_eq!(contents.tables, [TableContents { record: table(2), flushed: 4, parts: vec![part(2)] }]);
+    assert_eq!(
+        contents.tables,
+        [TableContents { record: table(2), flushed: 4, parts: vec![part(2)], kept_from: i64::MIN }]
+    );
 }
 
 #[test]
@@ -62,7 +75,7 @@ fn a_torn_edit_is_dropped_and_damage_before_a_whole_one_is_named() {
     })
     .unwrap();
     let (_, contents) = open(&disk).unwrap();
-    assert_eq!(contents.tables, [TableContents { record: table(1), flushed: 0, parts: vec![] }]);
+    assert_eq!(contents.tables, [TableContents { record: table(1), flushed: 0, parts: vec![], kept_from: i64::MIN }]);
     let (_, again) = open(&disk).unwrap();
     assert_eq!(again.tables, contents.tables, "the rewritten manifest says the same");
 }

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, new_null_array};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_null_array};
+use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::Sorted;
@@ -14,7 +14,7 @@ use crate::mark::Marks;
 use crate::memtable::Run;
 use crate::part::{Part, PartReader, ReadPlan};
 use crate::schema::{DELETED, WHOLE};
-use crate::{BATCH_ROWS_MAX, Result, TableSchema};
+use crate::{BATCH_ROWS_MAX, Result, TableSchema, TimeRange};
 
 /// The columns that a merge carries: the key first, then what else is wanted.
 #[derive(Debug)]
@@ -41,6 +41,17 @@ impl Columns {
             |&index: &usize| Field::new(&table.columns[index].name, table.columns[index].data_type.clone(), true);
         let schema = Arc::new(Schema::new(indices.iter().map(field).collect::<Vec<_>>()));
         Self { indices, schema, key_len: table.key.len(), merges_fields: table.merges_fields() }
+    }
+
+    /// Those of the rows, which must have a time as the last of their key, that lie in a range of times.
+    pub(crate) fn within(&self, rows: Sorted, range: TimeRange) -> Result<Sorted> {
+        let times = rows.batch.column(self.key_len - 1).as_primitive::<TimestampMicrosecondType>();
+        let keep: BooleanArray = times.values().iter().map(|&time| Some(range.contains(time))).collect();
+        if keep.true_count() == keep.len() {
+            return Ok(rows);
+        }
+        let batch = arrow::compute::filter_record_batch(&rows.batch, &keep)?;
+        self.conform(&batch, rows.marks.filter(&keep)?)
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {

@@ -14,6 +14,7 @@ fn cpu() -> TableSchema {
         ],
         key: vec![1, 0],
         kind: TableKind::Telemetry { time: 0 },
+        retention: None,
     }
 }
 

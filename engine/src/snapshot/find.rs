@@ -13,17 +13,18 @@ use super::slice::{Shared, Slice};
 use crate::append::conform_keys;
 use crate::key::KeyView;
 use crate::memtable::{Run, key_columns};
+use crate::retention::kept;
 use crate::{Result, ScanRequest, TimeRange};
 
 impl TableSnapshot {
-    /// The rows with these keys that exist: all columns, sorted by key. `keys` holds exactly the key columns by name, in
+    /// The rows with these keys that exist: all columns, sorted by key. `keys` holds the key columns by name, in
     /// any order and as often as the caller likes.
     ///
     /// # Errors
     /// What a write of such keys would answer, and what reading may.
     pub fn find(&self, keys: &RecordBatch) -> Result<RecordBatch> {
-        let schema = &self.state.schema;
-        let wanted = Run::sorted(schema, conform_keys(schema, keys)?, None)?;
+        let (definition, schema) = (&self.state.definition, &self.state.schema);
+        let wanted = Run::sorted(schema, conform_keys(&definition.table, schema, keys)?, None)?;
         let time = wanted.time.map_or(TimeRange::ALL, |(min, max)| TimeRange { from: min, to: max.saturating_add(1) });
         let request = ScanRequest { projection: (0..schema.columns.len()).collect(), time, tags: Vec::new() };
         let mut parts = Vec::new();
@@ -40,11 +41,12 @@ impl TableSnapshot {
                 runs.push(Arc::new(run.filter(schema, &among)?));
             }
         }
-        let slice = Slice::new(Arc::new(Shared::new(schema, &request)), TimeRange::ALL, parts, runs);
+        let kept = kept(&self.state);
+        let slice = Slice::new(Arc::new(Shared::new(definition, &request, kept)), kept, parts, runs);
         let mut found = Vec::new();
         for batch in slice.read()? {
             let batch = batch?;
-            let keys = KeyView::new(&key_columns(schema, &batch), batch.num_rows())?;
+            let keys = KeyView::new(&key_columns(&definition.table, &batch), batch.num_rows())?;
             found.push(filter_record_batch(&batch, &among(&keys, &wanted.key))?);
         }
         Ok(concat_batches(slice.schema(), &found)?)
@@ -84,7 +86,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let db = Db::open(directory.path()).unwrap();
         let columns = vec![Column::new("id", DataType::Int32, false), Column::new("v", DataType::Int32, true)];
-        let table = TableSchema { name: "t".into(), columns, key: vec![0], kind: TableKind::Keyed };
+        let table = TableSchema { name: "t".into(), columns, key: vec![0], kind: TableKind::Keyed, retention: None };
         db.create_table(table).unwrap();
         db.commit(vec![Write::rows("t", rows(&(0..1000).collect::<Vec<_>>(), 1))]).unwrap();
         db.flush(None).unwrap();

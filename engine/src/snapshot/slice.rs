@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray};
 use arrow::datatypes::{Int32Type, Schema, SchemaRef};
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::PlannedPart;
+use crate::definition::Definition;
 use crate::memtable::Run;
 use crate::merge::{Columns, Gather, Merge, PartSource, RunSource, Source, project, slices};
-use crate::part::PartReader;
+use crate::part::{Part, PartReader};
 use crate::{Result, ScanRequest, SliceStats, TableSchema, TimeRange};
 
 /// Rows of a scan whose keys no other slice has.
@@ -28,16 +29,25 @@ pub struct Slice {
 
 /// What all slices of a scan have in common.
 pub(crate) struct Shared {
+    /// Under the stored names of columns.
     table: Arc<TableSchema>,
     request: ScanRequest,
+    /// The times of rows that have not expired.
+    kept: TimeRange,
+    /// The columns that the reader gives, under their stored names.
+    stored: SchemaRef,
     /// The columns that the reader gives.
     schema: SchemaRef,
 }
 
 impl Shared {
-    pub(crate) fn new(table: &Arc<TableSchema>, request: &ScanRequest) -> Self {
-        let fields: Vec<_> = request.projection.iter().map(|&index| table.columns[index].field()).collect();
-        Self { table: Arc::clone(table), request: request.clone(), schema: Arc::new(Schema::new(fields)) }
+    pub(crate) fn new(definition: &Definition, request: &ScanRequest, kept: TimeRange) -> Self {
+        let schema = |table: &TableSchema| {
+            let fields = request.projection.iter().map(|&index| table.columns[index].field());
+            Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+        };
+        let (stored, schema) = (schema(&definition.stored), schema(&definition.table));
+        Self { table: Arc::clone(&definition.stored), request: request.clone(), kept, stored, schema }
     }
 }
 
@@ -70,9 +80,9 @@ impl Slice {
     /// # Errors
     /// What the disk, Parquet or Arrow answer; also while iterating.
     pub fn read(&self) -> Result<SliceReader> {
-        let schema = Arc::clone(&self.shared.schema);
+        let schema = Arc::clone(&self.shared.stored);
         let batches: Batches = match (self.parts.as_ref(), self.runs.as_ref()) {
-            ([(part, plan)], []) if !part.record.deletes => {
+            ([(part, plan)], []) if !part.record.deletes && self.keeps(part) => {
                 let names = schema.fields().iter().map(|field| field.name().as_str());
                 let reader = PartReader::new(part, names, plan)?;
                 let schema = Arc::clone(&schema);
@@ -81,11 +91,16 @@ impl Slice {
             ([], [run]) if run.marks.deleted.is_none() => self.single_run(run)?,
             _ => self.merged()?,
         };
-        Ok(SliceReader { schema, batches })
+        Ok(SliceReader { schema: Arc::clone(&self.shared.schema), batches: renamed(batches, &self.shared) })
+    }
+
+    /// Whether no row of a part has expired.
+    fn keeps(&self, part: &Part) -> bool {
+        part.record.time.is_none_or(|(min, _)| self.shared.kept.from <= min)
     }
 
     fn single_run(&self, run: &Run) -> Result<Batches> {
-        let mut batch = project(&run.batch, &self.shared.schema)?;
+        let mut batch = project(&run.batch, &self.shared.stored)?;
         if let Some(keep) = self.keep(run)? {
             batch = arrow::compute::filter_record_batch(&batch, &keep)?;
         }
@@ -97,7 +112,12 @@ impl Slice {
         let columns = Arc::new(Columns::new(table, &request.projection));
         let mut sources: Vec<Source> = Vec::with_capacity(self.parts.len() + self.runs.len());
         for (part, plan) in self.parts.iter() {
-            sources.push(Box::new(PartSource::new(&columns, part, plan)?));
+            let rows = PartSource::new(&columns, part, plan)?;
+            let (columns, kept) = (Arc::clone(&columns), self.shared.kept);
+            sources.push(match self.keeps(part) {
+                true => Box::new(rows),
+                false => Box::new(rows.map(move |rows| columns.within(rows?, kept))),
+            });
         }
         for run in self.runs.iter() {
             sources.push(Box::new(RunSource::new(&columns, run, self.keep(run)?.as_ref())?));
@@ -106,7 +126,7 @@ impl Slice {
             let found = columns.indices.iter().position(|column| column == index);
             found.expect("the merge carries every projected column")
         };
-        let gather = Gather::new(request.projection.iter().map(position).collect(), Arc::clone(&self.shared.schema));
+        let gather = Gather::new(request.projection.iter().map(position).collect(), Arc::clone(&self.shared.stored));
         let mut merge = Merge::new(&columns, sources, false);
         Ok(Box::new(std::iter::from_fn(move || match merge.next_pieces() {
             Ok(pieces) if pieces.is_empty() => None,
@@ -135,6 +155,19 @@ impl Slice {
         }
         Ok(keep.filter(|keep| keep.true_count() < keep.len()))
     }
+}
+
+/// The batches under the names that callers know.
+fn renamed(batches: Batches, shared: &Shared) -> Batches {
+    if shared.stored == shared.schema {
+        return batches;
+    }
+    let schema = Arc::clone(&shared.schema);
+    Box::new(batches.map(move |batch| {
+        let batch = batch?;
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&schema), batch.columns().to_vec(), &options)?)
+    }))
 }
 
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;

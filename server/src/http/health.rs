@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -78,6 +79,11 @@ fn open_metrics(gate: &Gate) -> String {
         gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         registry.register(name, help, gauge);
     };
+    let counter = |registry: &mut Registry, name: &str, help: &str, value: u64| {
+        let counter: Counter = Counter::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    };
     gauge(&mut registry, "uptime_seconds", "Time since the process started", gate.uptime_s());
     if let Ok(doors) = gate.doors() {
         let status = doors.session.db().status();
@@ -91,6 +97,8 @@ fn open_metrics(gate: &Gate) -> String {
         gauge(&mut registry, "tables", "Tables", status.tables as u64);
         gauge(&mut registry, "parts", "Parquet parts", status.parts as u64);
         gauge(&mut registry, "part_bytes", "Bytes in Parquet parts", status.part_bytes);
+        counter(&mut registry, "flushed_bytes", "Bytes of parts that flushes wrote", status.flushed_bytes);
+        counter(&mut registry, "compacted_bytes", "Bytes of parts that compactions wrote", status.compacted_bytes);
         let failing = u64::from(status.flush_failing.is_some());
         gauge(&mut registry, "flush_failing", "1 while flushes fail and are tried again", failing);
         gauge(

@@ -116,14 +116,12 @@ pub(crate) fn tag_columns(
         return unfit(format!("there is no column \"{missing}\" to be a tag; columns are {}", listed(schema)));
     }
     if let Some(known) = known {
-        if let Some(other) = wanted.tags.iter().flatten().find(|name| !known.tags.contains(name)) {
+        if let Some(other) = wanted.tags.iter().flatten().find(|name| known.fields.contains_key(*name)) {
             let tags = known.tags.join(", ");
-            return unfit(format!(
-                "\"{other}\" is not a tag of table \"{}\", whose tags were settled as ({tags})",
-                known.name
-            ));
+            return unfit(format!("\"{other}\" is a field of table \"{}\", whose tags are ({tags})", known.name));
         }
-        return Ok(known.tags.iter().filter(|name| has(name)).cloned().collect());
+        let new = wanted.tags.iter().flatten().filter(|name| !known.tags.contains(name));
+        return Ok(known.tags.iter().filter(|name| has(name)).chain(new).cloned().collect());
     }
     let texts = schema.fields().iter().filter(|field| field.name() != time && is_text(field.data_type()));
     Ok(match &wanted.tags {

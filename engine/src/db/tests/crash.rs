@@ -8,7 +8,7 @@ use arrow::datatypes::DataType;
 
 use super::support::*;
 use crate::system::MemoryDisk;
-use crate::{Column, Db, Options, Result, ScanRequest};
+use crate::{Alteration, Column, Db, Options, Result, ScanRequest, TableSchema};
 
 /// What a caller does.
 #[derive(Debug, Clone)]
@@ -23,6 +23,11 @@ enum Step {
     Flush,
     FlushOne,
     Widen(usize),
+    /// Drops the last field that was added.
+    Narrow,
+    Tag(usize),
+    Truncate,
+    Compact,
     Drop,
     Create,
     Close,
@@ -34,7 +39,8 @@ enum Step {
 struct Model {
     cpu: BTreeMap<String, Option<f64>>,
     users: Option<BTreeMap<i64, String>>,
-    columns: usize,
+    /// Those that were added to `cpu`.
+    columns: Vec<String>,
 }
 
 struct Dice(u64);
@@ -58,8 +64,12 @@ impl Dice {
     }
 
     fn step(&mut self, number: usize) -> Step {
-        match self.roll(25) {
-            22..=24 => Step::Import((0..1 + self.roll(3)).map(|_| self.rows()).collect()),
+        match self.roll(33) {
+            30..=32 => Step::Import((0..1 + self.roll(3)).map(|_| self.rows()).collect()),
+            26..=29 => Step::Compact,
+            22 => Step::Narrow,
+            23 => Step::Tag(number),
+            24..=25 => Step::Truncate,
             20..=21 => Step::Replace(self.rows()),
             0..=7 => Step::Both(self.rows(), (0..self.roll(3)).map(|_| self.roll(20) as i64).collect()),
             8..=9 => Step::Delete(self.rows()),
@@ -89,10 +99,17 @@ impl Model {
                 self.write(rows);
             }
             Step::Import(batches) => batches.iter().for_each(|rows| self.write(rows)),
-            Step::Widen(_) => self.columns += 1,
+            Step::Widen(number) => self.columns.push(format!("f{number}")),
+            Step::Tag(number) => self.columns.push(format!("t{number}")),
+            Step::Narrow => {
+                if let Some(last) = last_field(&self.columns) {
+                    self.columns.retain(|column| *column != last);
+                }
+            }
+            Step::Truncate => self.cpu.clear(),
             Step::Drop => self.users = None,
             Step::Create => self.users = self.users.take().or_else(|| Some(BTreeMap::new())),
-            Step::Flush | Step::FlushOne | Step::Close | Step::Abandon => {}
+            Step::Flush | Step::FlushOne | Step::Compact | Step::Close | Step::Abandon => {}
         }
     }
 
@@ -111,9 +128,18 @@ impl Model {
     fn of(db: &Db) -> Self {
         let snapshot = db.snapshot();
         let users = snapshot.table("users").map(|_| user_contents(&snapshot));
-        let columns = snapshot.table("cpu").map_or(0, |table| table.schema().columns.len() - 4);
+        let columns = snapshot.table("cpu").map_or_else(Vec::new, |table| added(table.schema()));
         Self { cpu: cpu_contents(&snapshot, ScanRequest::default()), users, columns }
     }
+}
+
+/// The columns beside those that the table began with.
+fn added(table: &TableSchema) -> Vec<String> {
+    table.columns[4..].iter().map(|column| column.name.clone()).collect()
+}
+
+fn last_field(columns: &[String]) -> Option<String> {
+    columns.iter().rfind(|column| column.starts_with('f')).cloned()
 }
 
 /// Segments that are full after a few commits, so that some can be removed and others must stay; an import that writes
@@ -147,7 +173,14 @@ fn perform(disk: &MemoryDisk, open: &mut Option<Db>, step: &Step) -> Result<()> 
         Step::Import(batches) => db.import("cpu", batches.iter().map(|rows| Ok(cpu_rows(rows)))).map(drop),
         Step::Flush => db.flush(None).map(drop),
         Step::FlushOne => db.flush(Some("cpu")).map(drop),
+        Step::Compact => db.compact(None).map(drop),
         Step::Widen(number) => db.add_columns("cpu", vec![Column::new(format!("f{number}"), DataType::Int64, true)]),
+        Step::Tag(number) => db.alter_table("cpu", Alteration::AddTags(vec![format!("t{number}")])),
+        Step::Narrow => match last_field(&added(db.catalog().table("cpu").expect("it is always there"))) {
+            Some(last) => db.alter_table("cpu", Alteration::DropColumn(last)),
+            None => Ok(()),
+        },
+        Step::Truncate => db.truncate("cpu"),
         Step::Drop if has_users => db.drop_table("users"),
         Step::Create if !has_users => db.create_table(users()),
         Step::Drop | Step::Create => Ok(()),

@@ -15,6 +15,7 @@ const HOUR: i64 = 3_600_000_000;
 enum Command {
     Write(Change),
     Flush,
+    Compact,
     Reopen,
     Hold,
     Scan(TimeRange, Vec<String>, [bool; FIELDS]),
@@ -74,7 +75,8 @@ fn command() -> impl Strategy<Value = Command> {
     let hosts = prop::collection::vec((0..5).prop_map(|host| format!("h{host}")), 0..3);
     prop_oneof![
         8 => change().prop_map(Command::Write),
-        2 => Just(Command::Flush),
+        3 => Just(Command::Flush),
+        2 => Just(Command::Compact),
         1 => Just(Command::Reopen),
         1 => Just(Command::Hold),
         3 => (range, hosts, named()).prop_map(|(range, hosts, named)| Command::Scan(range, hosts, named)),
@@ -109,7 +111,10 @@ fn check(commands: Vec<Command>) {
                 change.apply(&mut map);
             }
             Command::Flush => drop(db.flush(None).unwrap()),
+            Command::Compact => drop(db.compact(None).unwrap()),
             Command::Reopen => {
+                // What another opens is no longer kept for these.
+                held.drain(..).for_each(|(snapshot, map)| check_held(&snapshot, &map));
                 drop(db);
                 db = crate::Db::open_with(DIR, limits()).unwrap();
             }
@@ -118,9 +123,12 @@ fn check(commands: Vec<Command>) {
         }
     }
     held.push((db.snapshot(), map));
-    for (snapshot, map) in held {
-        assert_eq!(contents(&snapshot, ScanRequest::default(), [true; FIELDS]), map);
-    }
+    held.iter().for_each(|(snapshot, map)| check_held(snapshot, map));
+}
+
+/// A snapshot shows what the table held when it was taken.
+fn check_held(snapshot: &Snapshot, map: &Contents) {
+    assert_eq!(contents(snapshot, ScanRequest::default(), [true; FIELDS]), *map);
 }
 
 proptest! {

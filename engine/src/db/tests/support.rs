@@ -28,6 +28,7 @@ pub(super) fn cpu() -> TableSchema {
         ],
         key: vec![1, 2, 0],
         kind: TableKind::Telemetry { time: 0 },
+        retention: None,
     }
 }
 
@@ -38,11 +39,16 @@ pub(super) fn users() -> TableSchema {
         columns: vec![Column::new("id", DataType::Int64, false), Column::new("name", DataType::Utf8, true)],
         key: vec![0],
         kind: TableKind::Keyed,
+        retention: None,
     }
 }
 
 pub(super) fn options(disk: &MemoryDisk) -> Options {
-    Options { system: System::real().with_disk(Arc::new(disk.clone())), ..Options::default() }
+    Options {
+        compact_in_background: false,
+        system: System::real().with_disk(Arc::new(disk.clone())),
+        ..Options::default()
+    }
 }
 
 pub(super) fn open(disk: &MemoryDisk) -> Db {

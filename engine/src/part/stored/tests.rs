@@ -14,7 +14,7 @@ fn batch(column: ArrayRef) -> RecordBatch {
 fn through(pieces: &[ArrayRef]) -> DataType {
     let kind = pieces[0].data_type().clone();
     let columns = vec![Column::new("k", DataType::Int32, false), Column::new("v", kind.clone(), true)];
-    let table = TableSchema { name: "t".into(), columns, key: vec![0], kind: TableKind::Keyed };
+    let table = TableSchema { name: "t".into(), columns, key: vec![0], kind: TableKind::Keyed, retention: None };
     let mut profile = Profile::new(&table, &batch(Arc::clone(&pieces[0])).schema());
     pieces.iter().for_each(|piece| profile.add(&batch(Arc::clone(piece))));
     let stored = profile.stored();

@@ -264,13 +264,6 @@ impl TableRows {
                 )
             })?,
             None if known.tags.iter().any(|tag| tag == name) => Kind::Tag,
-            None if given == Kind::Tag => {
-                let tags = known.tags.join(", ");
-                return Err(format!(
-                    "\"{name}\" is not a tag of table \"{}\", whose tags were settled as ({tags})",
-                    known.name
-                ));
-            }
             None => given,
         };
         if Values::new(wanted).takes(value) { Ok(wanted) } else { Err(conflict(name, wanted, given)) }
