@@ -16,8 +16,9 @@ use crate::store::Store;
 use crate::system::System;
 use crate::system::sync::{JoinHandle, Mutex, Ordering, Sender, bounded, spawn};
 use crate::{
-    Alteration, COMMIT_BYTES_MAX, Catalog, Column, CompactionReport, Error, FlushReport, ImportReport, Options, Result,
-    Snapshot, Status, TableSchema, Write, compaction, flush, import, open, retention,
+    Alteration, BackupReport, COMMIT_BYTES_MAX, Catalog, CheckReport, Column, CompactionReport, Error, FlushReport,
+    ImportReport, Options, Result, Snapshot, Status, TableSchema, Write, backup, compaction, flush, import, open,
+    retention,
 };
 
 /// Tasks that wait for the log before callers wait to hand theirs in.
@@ -216,6 +217,36 @@ impl Db {
     /// [`Error::ReadOnly`], [`Error::Closed`], [`Error::DiskFull`], [`Error::Io`].
     pub fn expire(&self) -> Result<()> {
         self.inner.tables(None)?.into_iter().try_for_each(|id| retention::expire(&self.inner.store, id).map(drop))
+    }
+
+    /// Writes all that is committed now to a new directory, which is then a database of its own; reads and writes go on.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where a part is damaged, [`Error::Io`] and [`Error::DiskFull`], also where the directory is not
+    /// empty. What was written until then stays there and is no whole backup.
+    pub fn backup(&self, to: impl AsRef<Path>) -> Result<BackupReport> {
+        // Only so that little is left to be copied from memory: a database that cannot flush can be backed up, too.
+        if let Err(error) = self.inner.flush(None) {
+            tracing::warn!(error = error.chain(), "could not flush before the backup");
+        }
+        let state = self.inner.store.state();
+        backup::backup(self.inner.store.disk(), &state, to.as_ref())
+    }
+
+    /// Reads all parts against their checksums and all their rows; reads and writes go on. [`crate::check`] checks the log
+    /// and the manifest, too.
+    ///
+    /// # Errors
+    /// What is no damage: [`Error::Arrow`] and the like.
+    pub fn check(&self) -> Result<CheckReport> {
+        let state = self.inner.store.state();
+        let mut report = CheckReport::default();
+        for table in state.tables.values() {
+            for part in &table.parts {
+                report.part(&table.schema, part)?;
+            }
+        }
+        Ok(report)
     }
 
     /// Figures about the database as it is now.

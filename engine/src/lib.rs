@@ -7,8 +7,10 @@
 
 mod append;
 mod backoff;
+mod backup;
 mod build;
 mod catalog;
+mod check;
 mod commit;
 mod compaction;
 mod db;
@@ -39,7 +41,9 @@ mod tail;
 mod window;
 mod write;
 
+pub use self::backup::{BackupReport, restore};
 pub use self::catalog::Catalog;
+pub use self::check::{CheckReport, Damage, check};
 pub use self::db::Db;
 pub use self::definition::Alteration;
 pub use self::error::{Error, Result};

@@ -40,8 +40,6 @@ const VERSION: u32 = 1;
 const HEADER_LEN: usize = 16;
 const EDIT_MAGIC: &[u8; 4] = b"JEDT";
 const EDIT_LEN: usize = 16;
-/// Edits in a manifest before opening the database writes a short one in its place.
-const EDITS_MAX: usize = 256;
 
 /// The manifest that is appended to.
 pub(crate) struct Manifest {
@@ -69,7 +67,9 @@ pub(crate) struct TableContents {
 }
 
 impl Manifest {
-    /// Reads the manifest of a directory, or begins one where there is none, and opens it for appending.
+    /// Reads the manifest of a directory, or begins one where there is none, and opens it for appending. One that was
+    /// appended to is written anew: its end may be in the system's cache alone, since the last process was stopped before
+    /// its fsync, or after one that failed and whose pages the system takes for written.
     pub(crate) fn open(disk: &Arc<dyn Disk>, root: &Path) -> Result<(Self, Contents)> {
         let dir = root.join("manifest");
         disk.create_dir(&dir).map_err(Error::io("create", &dir))?;
@@ -80,24 +80,53 @@ impl Manifest {
             None => (Contents::default(), true),
             Some(number) => load(disk.as_ref(), &manifest_path(&dir, number))?,
         };
+        let next = numbers.iter().max().map_or(1, |last| last + 1);
+        let go_on =
+            |number| Self::go_on(disk, manifest_path(&dir, number), &contents).map(|manifest| (number, manifest));
         let (number, manifest) = match current {
-            Some(number) if !torn && contents.edits <= EDITS_MAX => {
-                let path = manifest_path(&dir, number);
-                let file = disk.append(&path).map_err(Error::io("open", &path))?;
-                let bytes = disk.open(&path).and_then(|file| file.size()).map_err(Error::io("read", &path))?;
-                let tail = Tail::new(Arc::clone(disk), path, file, bytes);
-                (number, Self { tail, catalog_saved: contents.catalog_sequence })
-            }
-            _ => {
-                let number = numbers.iter().max().map_or(1, |last| last + 1);
-                (number, Self::rewrite(disk, root, number, &contents)?)
-            }
+            Some(number) if !torn && contents.edits == contents.edits().len() => go_on(number)?,
+            _ => match (Self::rewrite(disk, root, next, &contents), current) {
+                (Ok(manifest), _) => (next, manifest),
+                // A full disk must not keep what is there from being read.
+                (Err(Error::DiskFull { .. }), Some(number)) if !torn => go_on(number)?,
+                (Err(error), _) => return Err(error),
+            },
         };
-        for old in numbers.into_iter().filter(|&old| old != number) {
-            let path = manifest_path(&dir, old);
+        let others: Vec<u64> = numbers.into_iter().filter(|&other| other != number).collect();
+        if !others.is_empty() {
+            // CURRENT must not fall back on one that is gone.
+            disk.sync_dir(root).map_err(Error::io("sync", root))?;
+        }
+        for other in others {
+            let path = manifest_path(&dir, other);
             disk.remove(&path).map_err(Error::io("remove", &path))?;
         }
         Ok((manifest, contents))
+    }
+
+    fn go_on(disk: &Arc<dyn Disk>, path: PathBuf, contents: &Contents) -> Result<Self> {
+        let mut file = disk.append(&path).map_err(Error::io("open", &path))?;
+        file.sync().map_err(Error::io("sync", &path))?;
+        let bytes = disk.open(&path).and_then(|file| file.size()).map_err(Error::io("read", &path))?;
+        let tail = Tail::new(Arc::clone(disk), path, file, bytes);
+        Ok(Self { tail, catalog_saved: contents.catalog_sequence })
+    }
+
+    /// Reads the manifest of a directory and changes nothing; answers its bytes, too.
+    pub(crate) fn read(disk: &dyn Disk, root: &Path) -> Result<(Contents, u64)> {
+        let missing = || Error::Corrupt { file: root.join("CURRENT"), offset: 0, reason: "the file is missing".into() };
+        let number = read_current(disk, root)?.ok_or_else(missing)?;
+        let path = manifest_path(&root.join("manifest"), number);
+        let (contents, _torn) = load(disk, &path)?;
+        let size = disk.open(&path).and_then(|file| file.size()).map_err(Error::io("read", &path))?;
+        Ok((contents, size))
+    }
+
+    /// Writes the first manifest of a directory, durably.
+    pub(crate) fn write(disk: &Arc<dyn Disk>, root: &Path, contents: &Contents) -> Result<()> {
+        let dir = root.join("manifest");
+        disk.create_dir(&dir).map_err(Error::io("create", &dir))?;
+        Self::rewrite(disk, root, 1, contents).map(drop)
     }
 
     /// Appends an edit durably. After a failure that leaves this open the manifest must not be written again.
@@ -125,6 +154,16 @@ impl Manifest {
 }
 
 impl Contents {
+    /// Definitions and the rows in parts.
+    pub(crate) fn new(catalog_sequence: u64, tables: Vec<TableContents>) -> Self {
+        Self { catalog_sequence, tables, edits: 0 }
+    }
+
+    /// The newest commit that is in it, wholly or in part.
+    pub(crate) fn saved(&self) -> u64 {
+        self.tables.iter().map(|table| table.flushed).fold(self.catalog_sequence, u64::max)
+    }
+
     fn apply(&mut self, edit: Edit) -> Result<(), String> {
         self.edits += 1;
         match edit {

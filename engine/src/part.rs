@@ -81,6 +81,19 @@ impl Part {
         self.obsolete.store(true, Ordering::Relaxed);
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the whole file against its checksums, and hands it on piece by piece.
+    pub(crate) fn read_blocks(&self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let file = self.file()?;
+        for piece in file.blocks() {
+            take(&piece.map_err(|error| self.damaged(&error))?)?;
+        }
+        Ok(())
+    }
+
     /// The footer with the page index, from memory where it is there.
     pub(crate) fn footer(&self) -> Result<ArrowReaderMetadata> {
         self.footers

@@ -4,6 +4,7 @@
 
 mod aggregate;
 mod apart;
+mod attribute;
 mod cast;
 mod catalog;
 mod change;
@@ -22,7 +23,6 @@ mod multiply;
 mod ops;
 mod output;
 mod parameter;
-mod pg_catalog;
 mod procedure;
 mod prune;
 mod role;
@@ -34,7 +34,6 @@ mod spelling;
 mod state;
 mod statement;
 mod table;
-mod text;
 mod transaction;
 mod types;
 mod verifier;

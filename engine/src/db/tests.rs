@@ -3,6 +3,7 @@
 //! **Invariant:** only the public interface, on a disk in memory unless the test is about files.
 
 mod alter;
+mod backup;
 mod blocks;
 mod compact;
 mod concurrent;

@@ -10,6 +10,9 @@ use super::{segment_number, segment_path};
 use crate::system::{Disk, read_all};
 use crate::{Error, Result};
 
+/// The extension of a segment that is being written anew.
+const TEMPORARY: &str = "tmp";
+
 /// What the log was found to be.
 #[derive(Debug, Default)]
 pub(crate) struct Replayed {
@@ -29,17 +32,17 @@ pub(crate) fn replay(
     saved: u64,
     mut apply: impl FnMut(&Entry<'_>) -> Result<()>,
 ) -> Result<Replayed> {
-    let names = disk.list(dir).map_err(Error::io("list", dir))?;
-    let numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
+    for name in disk.list(dir).map_err(Error::io("list", dir))? {
+        if name.extension().is_some_and(|extension| extension == TEMPORARY) {
+            let path = dir.join(name);
+            disk.remove(&path).map_err(Error::io("remove", &path))?;
+        }
+    }
+    let numbers = numbers(disk, dir)?;
     let mut replayed = Replayed { next_number: numbers.last().map_or(1, |last| last + 1), ..Replayed::default() };
     for (index, &number) in numbers.iter().enumerate() {
-        let file = segment_path(dir, number);
         let last = index + 1 == numbers.len();
-        if index > 0 && numbers[index - 1] + 1 != number {
-            let reason = format!("the segment before it, {:010}.log, is missing", number - 1);
-            return Err(Error::Corrupt { file, offset: 0, reason });
-        }
-        let bytes = read_all(disk, &file).map_err(Error::io("read", &file))?;
+        let (file, bytes) = segment(disk, dir, &numbers, index)?;
         let mut reader = SegmentReader { file: &file, bytes: &bytes, last, sequence: replayed.last_sequence, saved };
         let whole = reader.read(&mut apply)?;
         replayed.last_sequence = reader.sequence;
@@ -52,11 +55,69 @@ pub(crate) fn replay(
         }
         if whole < bytes.len() {
             tracing::warn!(file = %file.display(), offset = whole, bytes = bytes.len() - whole, "cut the torn end of the log");
-            disk.truncate(&file, whole as u64).map_err(Error::io("truncate", &file))?;
+        }
+        if last {
+            settle(disk, dir, &file, &bytes[..whole], whole < bytes.len())?;
         }
         replayed.segments.push(Segment { number, bytes: whole as u64, last_sequence: reader.sequence, open: false });
     }
     Ok(replayed)
+}
+
+/// Reads the whole log and changes nothing; answers its bytes.
+pub(crate) fn verify(disk: &dyn Disk, dir: &Path, saved: u64) -> Result<u64> {
+    let numbers = numbers(disk, dir)?;
+    let (mut sequence, mut read) = (0, 0);
+    for index in 0..numbers.len() {
+        let (file, bytes) = segment(disk, dir, &numbers, index)?;
+        let last = index + 1 == numbers.len();
+        let mut reader = SegmentReader { file: &file, bytes: &bytes, last, sequence, saved };
+        reader.read(&mut |_| Ok(()))?;
+        sequence = reader.sequence;
+        read += bytes.len() as u64;
+    }
+    Ok(read)
+}
+
+fn numbers(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>> {
+    let names = disk.list(dir).map_err(Error::io("list", dir))?;
+    Ok(names.iter().filter_map(|name| segment_number(name)).collect())
+}
+
+/// The path and the bytes of a segment, before which none may be missing.
+fn segment(disk: &dyn Disk, dir: &Path, numbers: &[u64], index: usize) -> Result<(PathBuf, Vec<u8>)> {
+    let file = segment_path(dir, numbers[index]);
+    if index > 0 && numbers[index - 1] + 1 != numbers[index] {
+        let reason = format!("the segment before it, {:010}.log, is missing", numbers[index] - 1);
+        return Err(Error::Corrupt { file, offset: 0, reason });
+    }
+    let bytes = read_all(disk, &file).map_err(Error::io("read", &file))?;
+    Ok((file, bytes))
+}
+
+/// Makes the last segment durable as it was read, in a fresh file. Its end may be in the system's cache alone, since the last
+/// process was stopped before its fsync, or after one that failed and whose pages the system takes for written; later
+/// commits must not stand on that.
+fn settle(disk: &dyn Disk, dir: &Path, file: &PathBuf, whole: &[u8], torn: bool) -> Result<()> {
+    let fresh = file.with_extension(TEMPORARY);
+    let write = || {
+        let mut copy = disk.create(&fresh)?;
+        copy.append(&[whole])?;
+        copy.sync()
+    };
+    match write().map_err(Error::io("write", &fresh)) {
+        Ok(()) => disk.rename(&fresh, file).map_err(Error::io("rename", &fresh))?,
+        // A full disk must not keep what is there from being read.
+        Err(Error::DiskFull { .. }) => {
+            disk.remove(&fresh).map_err(Error::io("remove", &fresh))?;
+            if torn {
+                disk.truncate(file, whole.len() as u64).map_err(Error::io("truncate", file))?;
+            }
+            disk.append(file).and_then(|mut file| file.sync()).map_err(Error::io("sync", file))?;
+        }
+        Err(error) => return Err(error),
+    }
+    disk.sync_dir(dir).map_err(Error::io("sync", dir))
 }
 
 fn remove(disk: &dyn Disk, dir: &Path, file: &PathBuf) -> Result<()> {

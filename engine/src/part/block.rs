@@ -15,6 +15,9 @@ use crate::system::DiskRead;
 /// Bytes in a block; the last one of a file may be shorter.
 pub(crate) const BLOCK_LEN: u64 = 64 * 1024;
 
+/// Bytes that are read at once where a whole file is; whole blocks.
+const READ_LEN: u64 = 16 * BLOCK_LEN;
+
 /// Checksums of a file that is being written.
 #[derive(Debug, Default)]
 pub(super) struct Checksums {
@@ -58,6 +61,12 @@ pub(super) struct PartFile {
 }
 
 impl PartFile {
+    /// The whole file, some blocks at a time.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = io::Result<Bytes>> {
+        let starts = (0..self.len).step_by(READ_LEN as usize);
+        starts.map(|start| self.read(start, (self.len - start).min(READ_LEN)))
+    }
+
     /// Bytes of the file, from whole blocks that were checked.
     fn read(&self, start: u64, len: u64) -> io::Result<Bytes> {
         let end = start.checked_add(len).filter(|&end| end <= self.len).ok_or(io::ErrorKind::UnexpectedEof)?;

@@ -92,6 +92,7 @@ impl<V: Clone> Kept<V> {
     fn insert(&mut self, number: u64, value: V, bytes: u64, bytes_max: u64) {
         self.remove(number);
         self.bytes += bytes;
+        self.uses += 1;
         self.values.insert(number, Value { value, bytes, last_use: self.uses });
         while self.bytes > bytes_max && self.values.len() > 1 {
             let oldest = self.values.iter().min_by_key(|(_, kept)| kept.last_use).map(|(&number, _)| number);

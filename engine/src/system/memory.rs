@@ -108,6 +108,20 @@ impl MemoryDisk {
         Self { state: Arc::new(Mutex::new(fresh)) }
     }
 
+    /// The disk as the next start finds it where only the process is gone: what was written is there, synced or not, and
+    /// what was not synced may still be lost when the machine stops.
+    pub fn after_kill(&self) -> Self {
+        let mut state = self.state.lock();
+        state.dead = true;
+        let fresh = State {
+            names: state.names.clone(),
+            durable_names: state.durable_names.clone(),
+            pending: state.pending.clone(),
+            ..State::default()
+        };
+        Self { state: Arc::new(Mutex::new(fresh)) }
+    }
+
     /// Changes a file behind the engine's back.
     pub fn damage(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         let inode = self.state.lock().find(path)?;

@@ -1,0 +1,161 @@
+//! Verifies a database's files: every checksum, every count, the order of every row.
+//!
+//! **Invariant:** changes nothing; goes on after damage, so that all of it is known at the end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use arrow::datatypes::TimestampMicrosecondType;
+
+use crate::key::KeyView;
+use crate::log::replay::verify;
+use crate::manifest::{Contents, Manifest};
+use crate::part::{FooterCache, Part, PartReader};
+use crate::system::{Disk, System};
+use crate::{Error, Result, ScanRequest, TableSchema};
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct CheckReport {
+    /// Parts that were read.
+    pub parts: u64,
+    /// Rows in them, versions of one key counted apart.
+    pub rows: u64,
+    /// Bytes that were read, those of manifest and log among them.
+    pub bytes: u64,
+    /// What is damaged; each names its file.
+    pub damages: Vec<Damage>,
+}
+
+/// A file that is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: PathBuf,
+    /// Where the damage begins, in bytes from the start of the file; 0 where that is not known.
+    pub offset: u64,
+    /// What is wrong there.
+    pub reason: String,
+}
+
+/// Checks the database in a directory that no process has open: its manifest, its log and its parts. The end of a file that
+/// a crash tore is no damage, since the next start cuts it off.
+///
+/// # Errors
+/// [`Error::Locked`] where a process has it open, [`Error::Io`] where the directory cannot be read. Damage is no error
+/// but part of the answer.
+pub fn check(root: impl AsRef<Path>, system: &System) -> Result<CheckReport> {
+    let root = root.as_ref();
+    let disk = system.disk();
+    let names = disk.list(root).map_err(Error::io("read", root))?;
+    if !names.iter().any(|name| name == Path::new("CURRENT")) {
+        let source = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no file CURRENT in it");
+        return Err(Error::io("find a database in", root)(source));
+    }
+    let lock = disk.lock(&root.join("LOCK")).map_err(Error::io("lock", root))?;
+    let _held = lock.ok_or_else(|| Error::Locked { path: root.into() })?;
+    check_files(disk, root)
+}
+
+/// Checks the files of a database that nobody changes.
+pub(crate) fn check_files(disk: &Arc<dyn Disk>, root: &Path) -> Result<CheckReport> {
+    let mut report = CheckReport::default();
+    let contents = match Manifest::read(disk.as_ref(), root) {
+        Ok((contents, bytes)) => {
+            report.bytes += bytes;
+            contents
+        }
+        // What the parts and the log must be only the manifest knows.
+        Err(error) => {
+            report.damage(error)?;
+            return Ok(report);
+        }
+    };
+    match verify(disk.as_ref(), &root.join("log"), contents.saved()) {
+        Ok(bytes) => report.bytes += bytes,
+        Err(error) => report.damage(error)?,
+    }
+    check_parts(disk, root, &contents, &mut report)?;
+    Ok(report)
+}
+
+fn check_parts(disk: &Arc<dyn Disk>, root: &Path, contents: &Contents, report: &mut CheckReport) -> Result<()> {
+    let footers = Arc::new(FooterCache::new(0, 0));
+    for table in &contents.tables {
+        let Some(definition) = table.record.definition() else {
+            let reason = format!("table \"{}\" was defined by a newer juno", table.record.name);
+            report.damages.push(Damage { file: root.join("manifest"), offset: 0, reason });
+            continue;
+        };
+        for record in &table.parts {
+            let part = Part::new(Arc::clone(disk), &root.join("parts"), record.clone(), Arc::clone(&footers));
+            report.part(&definition.stored, &Arc::new(part))?;
+        }
+    }
+    Ok(())
+}
+
+impl CheckReport {
+    /// Checks a part and takes down what is wrong with it.
+    pub(crate) fn part(&mut self, schema: &TableSchema, part: &Arc<Part>) -> Result<()> {
+        self.parts += 1;
+        self.bytes += part.record.bytes;
+        match check_part(schema, part) {
+            Ok(rows) => self.rows += rows,
+            Err(error) => self.damage(error)?,
+        }
+        Ok(())
+    }
+
+    fn damage(&mut self, error: Error) -> Result<()> {
+        let damage = match error {
+            Error::Corrupt { file, offset, reason } => Damage { file, offset, reason },
+            Error::Io { verb, path, source } => {
+                Damage { file: path, offset: 0, reason: format!("could not {verb} it: {source}") }
+            }
+            other => return Err(other),
+        };
+        self.damages.push(damage);
+        Ok(())
+    }
+}
+
+/// Reads a whole part; answers its rows.
+fn check_part(schema: &TableSchema, part: &Arc<Part>) -> Result<u64> {
+    let corrupt = |reason: String| Error::Corrupt { file: part.path().into(), offset: 0, reason };
+    part.read_blocks(|_| Ok(()))?;
+    let footer = part.footer()?;
+    let names: Vec<String> = footer.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let plan = part.plan(schema, &ScanRequest::default())?;
+    let mut rows = 0;
+    let mut last: Option<KeyView> = None;
+    for batch in PartReader::new(part, names.iter().map(String::as_str), &plan)? {
+        let batch = batch?;
+        // A key column that the part lacks is null in all its rows.
+        let named = |&index: &usize| batch.column_by_name(&schema.columns[index].name);
+        let key = KeyView::new(schema.key.iter().filter_map(named), batch.num_rows())?;
+        let follows = |row: usize| match (row, &last) {
+            (0, None) => true,
+            (0, Some(last)) => last.compare(last.len() - 1, &key, 0).is_lt(),
+            _ => key.compare(row - 1, &key, row).is_lt(),
+        };
+        if let Some(row) = (0..batch.num_rows()).find(|&row| !follows(row)) {
+            return Err(corrupt(format!("row {} does not follow the one before it by its key", rows + row as u64)));
+        }
+        if let (Some(time), Some((first, last))) = (schema.time(), part.record.time) {
+            let times = batch.column_by_name(&schema.columns[time].name);
+            let times = times.map(|times| times.as_primitive::<TimestampMicrosecondType>().values().clone());
+            let outside = |time: &&i64| !(first..=last).contains(*time);
+            if let Some(time) = times.iter().flatten().find(outside) {
+                return Err(corrupt(format!("time {time} lies outside of what the manifest says")));
+            }
+        }
+        rows += batch.num_rows() as u64;
+        last = Some(key);
+    }
+    match part.record.rows {
+        expected if expected == rows => Ok(rows),
+        expected => Err(corrupt(format!("the part has {rows} rows, and the manifest says {expected}"))),
+    }
+}
