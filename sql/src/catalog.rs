@@ -54,6 +54,11 @@ impl PublicSchema {
         self.views.write().insert(name.to_owned(), view);
     }
 
+    /// The views by name.
+    pub(crate) fn views(&self) -> Vec<(String, Arc<dyn TableProvider>)> {
+        self.views.read().iter().map(|(name, view)| (name.clone(), Arc::clone(view))).collect()
+    }
+
     /// Whether a view has this name.
     pub(crate) fn has_view(&self, name: &str) -> bool {
         self.views.read().contains_key(name)

@@ -4,7 +4,10 @@
 //! changes nothing, so that planning and EXPLAIN are free of effects.
 
 mod anomaly_score;
+mod arithmetic;
 mod calls;
+mod catalog;
+mod date_part;
 mod fill;
 mod first_last;
 mod forecast;
@@ -12,15 +15,19 @@ mod gapfill;
 mod gather;
 mod gen_random_uuid;
 mod histogram;
+mod interval_multiply;
 mod json;
 mod launches;
+mod ordered_set;
 mod over_time;
 mod pg_advisory_unlock_all;
 mod pg_typeof;
 mod points;
+mod quote;
 mod refusal;
 mod time_bucket;
 mod time_bucket_gapfill;
+mod to_char;
 mod version;
 mod width_bucket;
 
@@ -28,15 +35,21 @@ use std::sync::Arc;
 
 use datafusion::catalog::MemoryCatalogProviderList;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::functions::math::{ceil, signum};
 use datafusion::functions_aggregate::approx_percentile_cont::approx_percentile_cont_udaf;
+use datafusion::functions_aggregate::bool_and_or::bool_and_udaf;
+use datafusion::functions_aggregate::variance::var_samp_udaf;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use juno_kernels::Device;
 
 use crate::multiply;
 
+pub(crate) use catalog::all as catalog_functions;
 pub(crate) use gapfill::Planner as GapFillPlanner;
 pub(crate) use gen_random_uuid::gen_random_uuid;
 pub use launches::kernel_counters;
+pub(crate) use pg_typeof::name_of;
+pub(crate) use quote::{all as quoting, ident as quoted};
 pub(crate) use version::version;
 
 /// Adds every function, planner and plan rule to a builder that has its default features already.
@@ -49,7 +62,8 @@ pub(crate) fn register(mut builder: SessionStateBuilder, device: &Device) -> Ses
     let windows = [anomaly_score::window(device), fill::interpolate(), fill::locf()];
     builder.window_functions().get_or_insert_default().extend(windows.map(Arc::new));
     let expressions = builder.expr_planners().get_or_insert_default();
-    expressions.insert(0, Arc::new(json::Operators::default()));
+    expressions.insert(0, Arc::new(json::Operators));
+    expressions.insert(0, Arc::new(arithmetic::Arithmetic));
     expressions.insert(0, Arc::new(calls::Calls));
     let catalogs = Arc::clone(builder.catalog_list().get_or_insert_with(|| Arc::new(MemoryCatalogProviderList::new())));
     let relations = builder.relation_planners().get_or_insert_default();
@@ -63,21 +77,29 @@ pub(crate) fn register(mut builder: SessionStateBuilder, device: &Device) -> Ses
 }
 
 fn aggregates(device: &Device) -> Vec<Arc<AggregateUDF>> {
-    let percentile = approx_percentile_cont_udaf().as_ref().clone().with_aliases(["approx_percentile"]);
+    let alias = |function: Arc<AggregateUDF>, name| function.as_ref().clone().with_aliases([name]);
     let own = [
+        alias(bool_and_udaf(), "every"),
+        alias(var_samp_udaf(), "variance"),
+        ordered_set::mode(),
+        ordered_set::percentile_disc(),
         first_last::first(),
         first_last::last(),
         first_last::max_by(),
         first_last::min_by(),
         forecast::aggregate(device),
         histogram::histogram(),
-        percentile,
+        alias(approx_percentile_cont_udaf(), "approx_percentile"),
     ];
     own.into_iter().chain(over_time::all()).map(Arc::new).collect()
 }
 
 fn scalars() -> Vec<Arc<ScalarUDF>> {
-    [
+    let alias = |function: Arc<ScalarUDF>, name| function.as_ref().clone().with_aliases([name]);
+    let own = [
+        alias(ceil(), "ceiling"),
+        alias(signum(), "sign"),
+        date_part::date_part().with_aliases(["datepart"]),
         gen_random_uuid(&juno_engine::system::System::real()),
         json::get(),
         json::get_text(),
@@ -85,11 +107,11 @@ fn scalars() -> Vec<Arc<ScalarUDF>> {
         pg_typeof::pg_typeof(),
         time_bucket::time_bucket(),
         time_bucket_gapfill::time_bucket_gapfill(),
+        to_char::to_char(),
         version(),
         width_bucket::width_bucket(),
-    ]
-    .map(Arc::new)
-    .into()
+    ];
+    own.into_iter().chain(quote::all()).chain(json::all()).map(Arc::new).collect()
 }
 
 #[cfg(test)]

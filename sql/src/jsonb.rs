@@ -1,8 +1,11 @@
-//! JSON text as PostgreSQL keeps it: valid for `json`, in one canonical spelling for `jsonb`.
+//! JSON as PostgreSQL keeps it: valid for `json`, in one canonical spelling for `jsonb`; and its values as a tree.
 //!
-//! **Invariant:** knows text and nothing of columns or functions; numbers keep all of their digits.
+//! **Invariant:** knows text and trees and nothing of columns or functions; numbers keep all of their digits.
+
+mod edit;
 
 use std::collections::HashMap;
+use std::fmt::{self, Write};
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -22,10 +25,7 @@ pub(crate) fn validate(text: &str) -> Result<()> {
 /// A text as `jsonb` prints it: keys ordered by length, then bytes; the last of equal keys; one space after `:` and `,`;
 /// numbers without exponent.
 pub(crate) fn canonical(text: &str) -> Result<String> {
-    let value: &RawValue = serde_json::from_str(text).map_err(|error| invalid(text, &error.to_string()))?;
-    let mut out = String::with_capacity(text.len());
-    write(&mut out, value.get(), 0).map_err(|reason| invalid(text, &reason))?;
-    Ok(out)
+    Json::parse(text).map(|value| value.to_string())
 }
 
 fn invalid(text: &str, reason: &str) -> Error {
@@ -33,53 +33,154 @@ fn invalid(text: &str, reason: &str) -> Error {
     Error::InvalidText(format!("invalid input syntax for type json: \"{shown}\" ({reason})"))
 }
 
-/// Writes one JSON value, which is valid, without space around it.
-fn write(out: &mut String, json: &str, depth: usize) -> Result<(), String> {
+/// One JSON value. It prints as `jsonb` does.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Json {
+    Null,
+    Bool(bool),
+    /// Its digits, without an exponent.
+    Number(String),
+    String(String),
+    Array(Vec<Json>),
+    /// Members in the order in which they print; no key twice, but for what `json_build_object` makes.
+    Object(Vec<(String, Json)>),
+}
+
+impl Json {
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// [`Error::InvalidText`].
+    pub(crate) fn parse(text: &str) -> Result<Json> {
+        let value: &RawValue = serde_json::from_str(text).map_err(|error| invalid(text, &error.to_string()))?;
+        parse(value.get(), 0).map_err(|reason| invalid(text, &reason))
+    }
+
+    /// An object as `jsonb` keeps it: of equal keys the last stays.
+    pub(crate) fn object(members: impl IntoIterator<Item = (String, Json)>) -> Json {
+        let unique: HashMap<String, Json> = members.into_iter().collect();
+        let mut members: Vec<_> = unique.into_iter().collect();
+        members.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+        Json::Object(members)
+    }
+
+    /// The name that `jsonb_typeof` gives.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Json::Null => "null",
+            Json::Bool(_) => "boolean",
+            Json::Number(_) => "number",
+            Json::String(_) => "string",
+            Json::Array(_) => "array",
+            Json::Object(_) => "object",
+        }
+    }
+
+    /// As text: a string without its quotes, null as none.
+    pub(crate) fn into_text(self) -> Option<String> {
+        match self {
+            Json::Null => None,
+            Json::String(text) => Some(text),
+            other => Some(other.to_string()),
+        }
+    }
+
+    /// Over several lines, as `jsonb_pretty` prints it.
+    pub(crate) fn pretty(&self) -> String {
+        let mut out = String::new();
+        self.indented(&mut out, 0);
+        out
+    }
+
+    fn indented(&self, out: &mut String, depth: usize) {
+        let line = |out: &mut String, depth: usize| {
+            out.push('\n');
+            out.extend(std::iter::repeat_n(' ', depth * 4));
+        };
+        let (open, close, len) = match self {
+            Json::Array(items) => ('[', ']', items.len()),
+            Json::Object(members) => ('{', '}', members.len()),
+            scalar => {
+                out.push_str(&scalar.to_string());
+                return;
+            }
+        };
+        out.push(open);
+        for index in 0..len {
+            if index > 0 {
+                out.push(',');
+            }
+            line(out, depth + 1);
+            match self {
+                Json::Object(members) => {
+                    out.push_str(&Value::from(members[index].0.as_str()).to_string());
+                    out.push_str(": ");
+                    members[index].1.indented(out, depth + 1);
+                }
+                Json::Array(items) => items[index].indented(out, depth + 1),
+                _ => {}
+            }
+        }
+        line(out, depth);
+        out.push(close);
+    }
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Json::Null => f.write_str("null"),
+            Json::Bool(value) => write!(f, "{value}"),
+            Json::Number(digits) => f.write_str(digits),
+            Json::String(text) => write!(f, "{}", Value::from(text.as_str())),
+            Json::Array(items) => {
+                f.write_char('[')?;
+                for (index, item) in items.iter().enumerate() {
+                    write!(f, "{}{item}", separator(index))?;
+                }
+                f.write_char(']')
+            }
+            Json::Object(members) => {
+                f.write_char('{')?;
+                for (index, (key, value)) in members.iter().enumerate() {
+                    write!(f, "{}{}: {value}", separator(index), Value::from(key.as_str()))?;
+                }
+                f.write_char('}')
+            }
+        }
+    }
+}
+
+fn separator(index: usize) -> &'static str {
+    if index > 0 { ", " } else { "" }
+}
+
+/// Reads one JSON value, which is valid, without space around it.
+fn parse(json: &str, depth: usize) -> Result<Json, String> {
     if depth > DEPTH_MAX {
         return Err(format!("nested deeper than {DEPTH_MAX}"));
     }
     let parts = |error: serde_json::Error| error.to_string();
-    match json.as_bytes().first() {
+    Ok(match json.as_bytes().first() {
         Some(b'{') => {
-            let object: HashMap<String, &RawValue> = serde_json::from_str(json).map_err(parts)?;
-            let mut entries: Vec<_> = object.into_iter().collect();
-            entries.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
-            out.push('{');
-            for (index, (key, value)) in entries.into_iter().enumerate() {
-                separate(out, index);
-                out.push_str(&Value::from(key).to_string());
-                out.push_str(": ");
-                write(out, value.get(), depth + 1)?;
-            }
-            out.push('}');
+            let members: HashMap<String, &RawValue> = serde_json::from_str(json).map_err(parts)?;
+            let members = members.into_iter().map(|(key, value)| Ok((key, parse(value.get(), depth + 1)?)));
+            Json::object(members.collect::<Result<Vec<_>, String>>()?)
         }
         Some(b'[') => {
             let items: Vec<&RawValue> = serde_json::from_str(json).map_err(parts)?;
-            out.push('[');
-            for (index, item) in items.into_iter().enumerate() {
-                separate(out, index);
-                write(out, item.get(), depth + 1)?;
-            }
-            out.push(']');
+            Json::Array(items.into_iter().map(|item| parse(item.get(), depth + 1)).collect::<Result<_, _>>()?)
         }
-        Some(b'"') => {
-            let text: String = serde_json::from_str(json).map_err(parts)?;
-            out.push_str(&Value::from(text).to_string());
-        }
-        Some(b'-' | b'0'..=b'9') => number(out, json)?,
-        _ => out.push_str(json),
-    }
-    Ok(())
-}
-
-fn separate(out: &mut String, index: usize) {
-    if index > 0 {
-        out.push_str(", ");
-    }
+        Some(b'"') => Json::String(serde_json::from_str(json).map_err(parts)?),
+        Some(b't') => Json::Bool(true),
+        Some(b'f') => Json::Bool(false),
+        Some(b'n') => Json::Null,
+        _ => Json::Number(number(json)?),
+    })
 }
 
 /// A number as PostgreSQL's numeric prints it: every digit that was written, the point where the exponent puts it.
-fn number(out: &mut String, json: &str) -> Result<(), String> {
+pub(crate) fn number(json: &str) -> Result<String, String> {
     let (mantissa, exponent) = json.split_once(['e', 'E']).unwrap_or((json, "0"));
     let too_large = || format!("the exponent of {json} is beyond {EXPONENT_MAX}");
     let exponent: i64 = exponent.parse().map_err(|_| too_large())?;
@@ -97,6 +198,7 @@ fn number(out: &mut String, json: &str) -> Result<(), String> {
         (whole.to_owned(), format!("{moved}{fraction}"))
     };
     let significant = whole.trim_start_matches('0');
+    let mut out = String::with_capacity(json.len());
     if negative && (!significant.is_empty() || fraction.contains(|c| c != '0')) {
         out.push('-');
     }
@@ -105,7 +207,7 @@ fn number(out: &mut String, json: &str) -> Result<(), String> {
         out.push('.');
         out.push_str(&fraction);
     }
-    Ok(())
+    Ok(out)
 }
 
 #[cfg(test)]

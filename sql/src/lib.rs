@@ -4,7 +4,6 @@
 
 mod aggregate;
 mod apart;
-mod attribute;
 mod cast;
 mod catalog;
 mod change;
@@ -23,6 +22,7 @@ mod multiply;
 mod ops;
 mod output;
 mod parameter;
+mod pg_catalog;
 mod procedure;
 mod prune;
 mod role;
@@ -34,6 +34,7 @@ mod spelling;
 mod state;
 mod statement;
 mod table;
+mod text;
 mod transaction;
 mod types;
 mod verifier;

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{Expr, Query, SelectItem, SetExpr, Statement as Sql};
@@ -89,6 +91,17 @@ fn column(expr: &Expr) -> Option<String> {
         Expr::Nested(inner) => column(inner),
         _ => None,
     }
+}
+
+/// The columns that a plan gives once it runs: the types of a set operation are settled only when the plan is analysed.
+pub(crate) fn schema(state: &SessionState, plan: &LogicalPlan) -> SchemaRef {
+    let settled = |plan: &LogicalPlan| {
+        let unions = plan.exists(|node| Ok(matches!(node, LogicalPlan::Union(_)))).unwrap_or(false);
+        let analysed =
+            unions.then(|| state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {}));
+        Some(Arc::clone(analysed?.ok()?.schema().inner()))
+    };
+    settled(plan).unwrap_or_else(|| Arc::clone(plan.schema().inner()))
 }
 
 /// The schema under its PostgreSQL names.

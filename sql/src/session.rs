@@ -138,7 +138,7 @@ impl Session {
                 let names = output::names(&parsed);
                 let ((plan, parameters, wanted), shown) = apart::plan(state, *parsed, types).await?;
                 let names = shown.names(plan.schema().as_arrow(), names);
-                let schema = Some(output::renamed(plan.schema().inner(), names.as_deref()));
+                let schema = Some(output::renamed(&output::schema(state, &plan), names.as_deref()));
                 refuse_effects(&plan)?;
                 Ok(Prepared { parameters, wanted, schema, work: Work::Query(tag, Box::new(plan), names) })
             }

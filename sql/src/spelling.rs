@@ -1,17 +1,21 @@
 //! What PostgreSQL's users write one way and DataFusion's planner takes another, changed in the parsed statement.
 //!
-//! `x::jsonb`, `x::json` and `x::uuid` become calls of functions that check the text; `locf(x)` and `interpolate(x)` without
-//! OVER become window functions, of which the gap-filling rule makes the window.
-//!
-//! **Invariant:** looks at one expression at a time and at no catalog.
+//! **Invariant:** looks at the statement alone and at no catalog: types are not known here, so that what depends on them is for
+//! the planners of `functions`.
+
+mod expression;
+mod literal;
+mod rows;
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{self, Expr, Value, VisitMut, VisitorMut, WindowSpec, WindowType};
+use datafusion::sql::sqlparser::ast::{self, Expr, LimitClause, Query, Select, TableFactor, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 
-use crate::cast;
+pub(crate) use self::literal::with_seconds;
 
-/// Changes every expression of a statement that is spelt differently.
+/// Changes every part of a statement that is spelt differently.
 pub(crate) fn adapt(statement: &mut ast::Statement) {
     let _ = VisitMut::visit(statement, &mut Spelling);
 }
@@ -21,33 +25,79 @@ struct Spelling;
 impl VisitorMut for Spelling {
     type Break = ();
 
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        literal::adapt(expr);
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        match expr {
-            Expr::Cast { expr: inner, data_type, .. } => {
-                if let Some(function) = cast::function_for(data_type)
-                    && !matches!(&**inner, Expr::Value(value) if matches!(value.value, Value::Placeholder(_)))
-                {
-                    let inner = std::mem::replace(&mut **inner, Expr::value(Value::Null));
-                    *expr = cast::call(function, inner);
-                }
-            }
-            Expr::Function(call) if call.over.is_none() && fills(&call.name) => {
-                call.over = Some(WindowType::WindowSpec(WindowSpec {
-                    window_name: None,
-                    partition_by: Vec::new(),
-                    order_by: Vec::new(),
-                    window_frame: None,
-                }));
-            }
-            _ => {}
-        }
+        expression::adapt(expr);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        rows::adapt_items(&mut select.projection);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_table_factor(&mut self, relation: &mut TableFactor) -> ControlFlow<()> {
+        rows::adapt_relation(relation);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        fetch_to_limit(query);
         ControlFlow::Continue(())
     }
 }
 
-fn fills(name: &ast::ObjectName) -> bool {
-    let [part] = name.0.as_slice() else { return false };
-    part.as_ident().is_some_and(|ident| {
-        ident.value.eq_ignore_ascii_case("locf") || ident.value.eq_ignore_ascii_case("interpolate")
-    })
+/// What psql asks of a relation's options, which no relation has, in words that only PostgreSQL itself can plan.
+const OPTIONS: &str = "pg_catalog.array_to_string(c.reloptions || array(select 'toast.' || x from pg_catalog.unnest(tc.reloptions) x), ', ')";
+
+/// How psql asks for the default of a column; the library would answer null.
+const DEFAULT: &str = "(SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid, true)
+   FROM pg_catalog.pg_attrdef d
+   WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.atthasdef)";
+
+/// The text of a catalog query with psql's questions in words that can be planned.
+pub(crate) fn plannable(sql: &str) -> String {
+    sql.replace(OPTIONS, "''").replace(DEFAULT, "pg_catalog.pg_get_column_default(a.attrelid, a.attnum)")
+}
+
+/// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
+fn fetch_to_limit(query: &mut Query) {
+    let Some(fetch) = query.fetch.take_if(|fetch| !fetch.with_ties && !fetch.percent) else { return };
+    let rows = fetch.quantity.unwrap_or_else(|| Expr::value(ast::Value::Number("1".into(), false)));
+    match &mut query.limit_clause {
+        Some(LimitClause::LimitOffset { limit, .. }) => *limit = Some(rows),
+        _ => {
+            let clause = LimitClause::LimitOffset { limit: Some(rows), offset: None, limit_by: Vec::new() };
+            query.limit_clause = Some(clause);
+        }
+    }
+}
+
+/// The expression of a text that is made here.
+fn parsed(text: &str) -> Option<Expr> {
+    Parser::new(&PostgreSqlDialect {}).try_with_sql(text).ok()?.parse_expr().ok()
+}
+
+/// The query of a text that is made here.
+fn parsed_query(text: &str) -> Option<Query> {
+    Parser::new(&PostgreSqlDialect {}).try_with_sql(text).ok()?.parse_query().ok().map(|query| *query)
+}
+
+/// The name of a function that is called without a schema, or with `pg_catalog`; in lower case.
+fn plain_name(name: &ast::ObjectName) -> Option<String> {
+    let part = match name.0.as_slice() {
+        [part] => part,
+        [schema, part] if schema.to_string().eq_ignore_ascii_case("pg_catalog") => part,
+        _ => return None,
+    };
+    part.as_ident().map(|ident| ident.value.to_lowercase())
+}
+
+/// Takes an expression out of its place.
+fn take(expr: &mut Expr) -> Expr {
+    std::mem::replace(expr, Expr::value(ast::Value::Null))
 }

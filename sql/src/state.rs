@@ -15,9 +15,9 @@ use datafusion_pg_catalog::setup_pg_catalog;
 use juno_kernels::Device;
 
 use crate::aggregate::Aggregates;
-use crate::attribute::{Columns, PgCatalog};
 use crate::catalog::{DATABASE, PG_CATALOG, PublicSchema, SCHEMA};
 use crate::latest::Latest;
+use crate::pg_catalog::{self, PgCatalog};
 use crate::types::SqlTypes;
 use crate::yielding::Yielding;
 use crate::{Result, cast, functions};
@@ -68,8 +68,12 @@ pub(crate) fn with_catalog(device: &Device, public: &Arc<PublicSchema>) -> Resul
     catalog.register_schema(SCHEMA, Arc::clone(public) as _)?;
     context.register_catalog(DATABASE, Arc::clone(&catalog) as _);
     setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| *error)?;
+    // In place of the library's of the same names.
+    for function in functions::catalog_functions().chain(functions::quoting()).chain(pg_catalog::functions(public)) {
+        context.register_udf(function);
+    }
     if let Some(base) = catalog.schema(PG_CATALOG) {
-        catalog.register_schema(PG_CATALOG, Arc::new(PgCatalog { base, columns: Columns(public.db().clone()) }))?;
+        catalog.register_schema(PG_CATALOG, Arc::new(PgCatalog::new(base, public)))?;
     }
     // The catalog brings its own type planner: ours stays in front of it.
     let mut builder = SessionStateBuilder::new_from_existing(context.state());

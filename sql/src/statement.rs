@@ -154,7 +154,9 @@ pub(crate) fn parse(sql: &str, compatibility: &PostgresCompatibilityParser, user
         return Ok(statements.into_iter().map(kind).collect());
     }
     let mut parsed: Vec<Parsed> = if asks_catalog(sql) {
-        let statements = compatibility.parse(sql).map_err(|error| Error::Syntax(syntax(&error.to_string())))?;
+        let statements = compatibility
+            .parse(&spelling::plannable(sql))
+            .map_err(|error| Error::Syntax(syntax(&error.to_string())))?;
         statements.into_iter().map(|statement| Parsed::Statement(Box::new(statement))).collect()
     } else {
         DFParserBuilder::new(sql).with_dialect(&PostgreSqlDialect {}).build()?.parse_statements()?.into()

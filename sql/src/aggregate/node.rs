@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_null_array};
 use arrow::compute::{and, filter_record_batch, prep_null_mask_filter};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -89,7 +89,11 @@ impl Reader {
         let series = self.series(blocks)?;
         for filter in &self.question.selection.tags {
             let satisfied = filter.evaluate(&series)?.into_array(series.num_rows())?;
-            keep = and(&keep, &prep_null_mask_filter(satisfied.as_boolean()))?;
+            let satisfied = match satisfied.as_boolean() {
+                nulls if nulls.null_count() > 0 => prep_null_mask_filter(nulls),
+                plain => plain.clone(),
+            };
+            keep = and(&keep, &satisfied)?;
         }
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         for group in &self.question.groups {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int64Array, ListArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type, Schema};
+use arrow::record_batch::RecordBatch;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
@@ -51,19 +52,9 @@ impl AggregateUDFImpl for Histogram {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        let constant = |index: usize| {
-            let value = args.exprs[index]
-                .evaluate(&arrow::record_batch::RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty())));
-            match value {
-                Ok(ColumnarValue::Scalar(value)) if !value.is_null() => value.cast_to(&DataType::Float64),
-                _ => {
-                    Err(invalid("the arguments min, max and buckets of histogram must be constants that are not null"))
-                }
-            }
-        };
-        let number = |index| match constant(index)? {
-            ScalarValue::Float64(Some(number)) => Ok(number),
-            _ => Err(invalid("the arguments min, max and buckets of histogram must be numbers")),
+        let number = |index| {
+            constant(&args, index)?
+                .ok_or_else(|| invalid("the arguments min, max and buckets of histogram must not be null"))
         };
         let (min, max, buckets) = (number(1)?, number(2)?, number(3)? as i32);
         if !(1..=BUCKETS_MAX).contains(&buckets) {
@@ -81,6 +72,19 @@ impl AggregateUDFImpl for Histogram {
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
         AggregateOrderSensitivity::Insensitive
+    }
+}
+
+/// The number that a constant argument of an aggregate is; none where it is null.
+pub(super) fn constant(args: &AccumulatorArgs, index: usize) -> Result<Option<f64>> {
+    let nothing = RecordBatch::new_empty(Arc::new(Schema::empty()));
+    let wrong = || invalid(format!("argument {} of {} must be a constant number", index + 1, args.name));
+    match args.exprs[index].evaluate(&nothing).map_err(|_| wrong())? {
+        ColumnarValue::Scalar(value) => match value.cast_to(&DataType::Float64)? {
+            ScalarValue::Float64(number) => Ok(number),
+            _ => Err(wrong()),
+        },
+        ColumnarValue::Array(_) => Err(wrong()),
     }
 }
 

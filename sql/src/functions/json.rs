@@ -1,8 +1,11 @@
-//! The operators `->` and `->>` on JSON and JSONB.
+//! The operators on JSON and JSONB, and the functions beside them.
 //!
-//! **Invariant:** never fails on data: where there is nothing to get, or the text is no JSON, the answer is null.
+//! **Invariant:** `->` and `->>` never fail on data: where there is nothing to get, or the text is no JSON, the answer is null.
 
+mod call;
+mod declared;
 mod part;
+mod value;
 
 use std::sync::Arc;
 
@@ -13,10 +16,13 @@ use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{ScalarFunction, schema_name_from_exprs};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
 };
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
+pub(super) use self::declared::all;
+use self::declared::{AT_PATH, AT_PATH_TEXT, single};
 use self::part::{Step, part, text};
 use super::calls::typed;
 use crate::functions::pg_typeof::name_of;
@@ -37,29 +43,39 @@ pub(super) fn get_text() -> ScalarUDF {
 
 /// Plans the operators as calls.
 #[derive(Debug)]
-pub(super) struct Operators {
-    get: Arc<ScalarUDF>,
-    get_text: Arc<ScalarUDF>,
-}
-
-impl Default for Operators {
-    fn default() -> Self {
-        Operators { get: Arc::new(get()), get_text: Arc::new(get_text()) }
-    }
-}
+pub(super) struct Operators;
 
 impl ExprPlanner for Operators {
-    fn plan_binary_op(&self, mut call: RawBinaryExpr, _: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+    fn plan_binary_op(&self, mut call: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let left = is_json(&call.left, schema);
+        let either = left || is_json(&call.right, schema);
         let function = match call.op {
-            BinaryOperator::Arrow => &self.get,
-            BinaryOperator::LongArrow => &self.get_text,
-            _ => return Ok(PlannerResult::Original(call)),
+            BinaryOperator::Arrow => Some(get()),
+            BinaryOperator::LongArrow => Some(get_text()),
+            BinaryOperator::HashArrow => Some(AT_PATH.function()),
+            BinaryOperator::HashLongArrow => Some(AT_PATH_TEXT.function()),
+            BinaryOperator::Question => single("jsonb_exists"),
+            BinaryOperator::QuestionPipe => single("jsonb_exists_any"),
+            BinaryOperator::QuestionAnd => single("jsonb_exists_all"),
+            BinaryOperator::HashMinus => single("jsonb_delete_path"),
+            BinaryOperator::AtArrow if either => single("jsonb_contains"),
+            BinaryOperator::ArrowAt if either => single("jsonb_contained"),
+            BinaryOperator::StringConcat if either => single("jsonb_concat"),
+            BinaryOperator::Minus if left => single("jsonb_delete"),
+            _ => None,
         };
+        let Some(function) = function else { return Ok(PlannerResult::Original(call)) };
         typed(Some(&mut call.left), &DataType::Utf8);
         typed(Some(&mut call.right), &DataType::Utf8);
-        let call = ScalarFunction::new_udf(Arc::clone(function), vec![call.left, call.right]);
+        let call = ScalarFunction::new_udf(Arc::new(function), vec![call.left, call.right]);
         Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
     }
+}
+
+/// Whether an expression is of type json or jsonb.
+fn is_json(expr: &Expr, schema: &DFSchema) -> bool {
+    let Ok((_, field)) = expr.to_field(schema) else { return false };
+    matches!(field.metadata().get(TYPE_KEY).map(String::as_str), Some("json" | "jsonb"))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -43,7 +43,7 @@ impl ScalarUDFImpl for PgTypeof {
 }
 
 /// The name of a type without a name of its own in the field's metadata.
-pub(super) fn name_of(data_type: &DataType) -> String {
+pub(crate) fn name_of(data_type: &DataType) -> String {
     let name = match data_type {
         DataType::Null => "unknown",
         DataType::Boolean => "boolean",
