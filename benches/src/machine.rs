@@ -29,6 +29,20 @@ pub fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok(ticks(&format!("/proc/{pid}/stat"), 11)? / TICKS_PER_SECOND)
 }
 
+/// Seconds of processor time of all threads of this process that are alive, to the nanosecond.
+///
+/// # Errors
+/// Where there is no /proc, or a kernel without scheduler statistics.
+pub fn threads_cpu_seconds() -> Result<f64> {
+    let mut total_ns = 0;
+    for thread in std::fs::read_dir("/proc/self/task").context("no /proc on this machine")? {
+        // A thread may end meanwhile.
+        let Ok(text) = read_to_string(thread?.path().join("schedstat")) else { continue };
+        total_ns += text.split_whitespace().next().context("schedstat has three numbers")?.parse::<u64>()?;
+    }
+    Ok(total_ns as f64 / 1e9)
+}
+
 /// Seconds of processor time of all children that this process has waited for.
 ///
 /// # Errors
