@@ -174,7 +174,7 @@ impl Search<'_> {
 
     /// The last row of each series in a span of time, by reading all rows there.
     fn scanned(&self, span: TimeRange) -> Result<Option<Run>> {
-        let request = ScanRequest { projection: self.wanted.clone(), time: span, tags: self.request.tags.clone() };
+        let request = ScanRequest { projection: self.wanted.clone(), time: span, ..self.request.clone() };
         let mut last: Vec<RecordBatch> = Vec::new();
         let mut slices = self.snapshot.scan(&request)?;
         slices.reverse();

@@ -28,7 +28,8 @@ pub(crate) fn open(root: &Path, options: Options, wake: (Sender<()>, Sender<()>)
         disk.create_dir(dir).map_err(Error::io("create", dir))?;
     }
     let (mut manifest, contents) = Manifest::open(&disk, root)?;
-    let footers = Arc::new(FooterCache::new(options.footer_cache_bytes_max, options.block_cache_bytes_max));
+    let (blocks, columns) = (options.block_cache_bytes_max, options.column_cache_bytes_max);
+    let footers = Arc::new(FooterCache::new(options.footer_cache_bytes_max, blocks, columns));
     let mut state = restore(&disk, &parts_dir, &contents, &footers)?;
     let replayed = replay_log(disk.as_ref(), &log_dir, &mut state, manifest.catalog_saved)?;
     state.freeze_over(options.memtable_bytes_max);

@@ -21,6 +21,8 @@ pub struct Options {
     pub footer_cache_bytes_max: u64,
     /// Bytes of block aggregates kept in memory.
     pub block_cache_bytes_max: u64,
+    /// Bytes of decoded columns kept in memory.
+    pub column_cache_bytes_max: u64,
     /// Whether a thread merges small and overlapping parts; without it only [`crate::Db::compact`] does.
     pub compact_in_background: bool,
     /// Clock, disk and randomness.
@@ -37,6 +39,7 @@ impl Default for Options {
             log_bytes_max: 512 << 20,
             footer_cache_bytes_max: 64 << 20,
             block_cache_bytes_max: 64 << 20,
+            column_cache_bytes_max: 256 << 20,
             compact_in_background: true,
             system: System::real(),
         }

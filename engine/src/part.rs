@@ -13,12 +13,15 @@
 
 pub(crate) mod aggregate;
 mod block;
+mod cache;
 mod column;
 mod delta;
 mod encoding;
 mod footer;
+mod packed;
 mod prune;
 mod reader;
+mod rows;
 mod stored;
 pub(crate) mod writer;
 
@@ -34,6 +37,7 @@ use self::block::PartFile;
 pub(crate) use self::footer::FooterCache;
 pub(crate) use self::prune::ReadPlan;
 pub(crate) use self::reader::PartReader;
+pub(crate) use self::rows::PartRows;
 pub(crate) use self::stored::Profile;
 use crate::manifest::PartRecord;
 use crate::system::Disk;

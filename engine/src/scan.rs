@@ -1,7 +1,9 @@
 //! What a caller asks of a scan.
 //!
-//! **Invariant:** filters are hints for pruning: a scan returns all that they select, and may return other rows too. Those
-//! others may be out of date or deleted, so the caller must filter again.
+//! **Invariant:** a scan returns the rows that satisfy every filter, as they are after all versions of a row were merged, and no
+//! other.
+
+use arrow::array::{ArrayRef, Scalar};
 
 /// Columns wanted and rows worth reading.
 #[derive(Debug, Clone, Default)]
@@ -12,6 +14,36 @@ pub struct ScanRequest {
     pub time: TimeRange,
     /// Tags of interest; a row must satisfy all.
     pub tags: Vec<TagFilter>,
+    /// Values of interest; a row must satisfy all.
+    pub fields: Vec<FieldFilter>,
+}
+
+/// A column that must compare so with a value. Null does not; of floats NaN is the greatest, and -0 is less than 0.
+#[derive(Debug, Clone)]
+pub struct FieldFilter {
+    /// The index of a column.
+    pub column: usize,
+    /// How the column's value stands to `value`.
+    pub comparison: Comparison,
+    /// A value of the column's own type.
+    pub value: Scalar<ArrayRef>,
+}
+
+/// How a value stands to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// Is the same.
+    Equal,
+    /// Is another.
+    NotEqual,
+    /// Comes before.
+    Less,
+    /// Comes before or is the same.
+    LessOrEqual,
+    /// Comes behind.
+    Greater,
+    /// Comes behind or is the same.
+    GreaterOrEqual,
 }
 
 /// Times from `from` (inclusive) to `to` (exclusive), in microseconds since 1970. `to == i64::MAX` includes it.

@@ -71,7 +71,7 @@ impl TableSnapshot {
 
     /// Cuts a scan into slices that share no key and can be read in any order, at once.
     ///
-    /// Each slice gives its rows sorted by key. Filters only prune: the caller filters again.
+    /// Each slice gives its rows sorted by key, exactly those that satisfy the filters.
     ///
     /// # Errors
     /// A column that the table does not have, and what reading the parts' footers may answer.
@@ -90,19 +90,16 @@ impl TableSnapshot {
                 parts.push((Arc::clone(part), plan));
             }
         }
-        let windows: Vec<_> = parts.iter().map(|(part, _)| part.record.span()).collect();
-        let groups = window::groups(&windows);
-        let gaps = window::gaps(groups.iter().map(|(span, _)| *span)).into_iter().map(|gap| (gap, Vec::new()));
-        let mut spans: Vec<(TimeRange, Vec<usize>)> = groups.into_iter().chain(gaps).collect();
-        spans.sort_by_key(|(span, _)| span.from);
+        let runs: Vec<&Arc<Run>> = self.runs_within(time).collect();
+        let extents: Vec<_> = parts.iter().map(|(part, _)| extent(part.record.time, part.record.span())).collect();
+        let runs_extents: Vec<_> = runs.iter().map(|run| extent(run.time, TimeRange::ALL)).collect();
         let shared = Arc::new(slice::Shared::new(&self.state.definition, request, kept(&self.state)));
-        let slices = spans.into_iter().filter_map(|(span, mut members)| {
-            // Oldest first, as parts are listed.
-            members.sort_unstable();
-            let runs = self.runs_within(span.intersect(time));
-            let parts: Vec<_> = members.into_iter().map(|member| parts[member].clone()).collect();
-            let empty = runs.is_empty() && parts.is_empty();
-            (!empty).then(|| Slice::new(Arc::clone(&shared), span.intersect(time), parts, runs))
+        let slices = window::spans(&extents, &runs_extents).into_iter().filter_map(|span| {
+            let range = span.range.intersect(time);
+            // Oldest first; parts are listed in the order in which they were flushed, runs in that of their commits.
+            let parts: Vec<_> = span.parts.into_iter().map(|part| parts[part].clone()).collect();
+            let runs: Vec<_> = span.runs.into_iter().map(|run| Arc::clone(runs[run])).collect();
+            (range.from < range.to).then(|| Slice::new(Arc::clone(&shared), range, parts, runs))
         });
         Ok(slices.collect())
     }
@@ -119,13 +116,16 @@ impl TableSnapshot {
         }
     }
 
-    fn runs_within(&self, range: TimeRange) -> Vec<Arc<Run>> {
-        if range.from >= range.to {
-            return Vec::new();
-        }
-        let touches = |run: &&Arc<Run>| run.rows() > 0 && run.time.is_none_or(|(min, max)| range.overlaps(min, max));
-        self.state.runs().filter(touches).cloned().collect()
+    fn runs_within(&self, range: TimeRange) -> impl Iterator<Item = &Arc<Run>> {
+        let touches =
+            move |run: &&Arc<Run>| run.rows() > 0 && run.time.is_none_or(|(min, max)| range.overlaps(min, max));
+        self.state.runs().filter(touches)
     }
+}
+
+/// The times that rows lie in, as a half-open range; `otherwise` where that is not known.
+fn extent(time: Option<(i64, i64)>, otherwise: TimeRange) -> TimeRange {
+    time.map_or(otherwise, |(min, max)| TimeRange { from: min, to: max.saturating_add(1) })
 }
 
 /// A part and what is read of it.

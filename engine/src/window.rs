@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** pure. Windows come from one ladder whose rungs divide each other, so any two are nested or disjoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::TimeRange;
 
@@ -114,6 +114,69 @@ pub(crate) fn gaps(spans: impl IntoIterator<Item = TimeRange>) -> Vec<TimeRange>
     gaps
 }
 
+/// Times at which the same sources have rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) range: TimeRange,
+    /// Indices of parts.
+    pub(crate) parts: BTreeSet<usize>,
+    /// Indices of runs.
+    pub(crate) runs: BTreeSet<usize>,
+}
+
+impl Span {
+    /// Whether its rows are those of one part.
+    fn is_plain(&self) -> bool {
+        self.parts.len() == 1 && self.runs.is_empty()
+    }
+}
+
+/// Cuts time so that where only one part has rows they need no merge, in order of time.
+///
+/// Where several sources have rows, neighbouring spans that share a part stay together, so that it is read once for them.
+pub(crate) fn spans(parts: &[TimeRange], runs: &[TimeRange]) -> Vec<Span> {
+    let mut changes: BTreeMap<i64, Vec<(bool, bool, usize)>> = BTreeMap::new();
+    for (is_part, ranges) in [(true, parts), (false, runs)] {
+        for (index, range) in ranges.iter().enumerate() {
+            changes.entry(range.from).or_default().push((true, is_part, index));
+            if range.to < i64::MAX {
+                changes.entry(range.to).or_default().push((false, is_part, index));
+            }
+        }
+    }
+    let mut spans: Vec<Span> = Vec::new();
+    let (mut parts, mut runs) = (BTreeSet::new(), BTreeSet::new());
+    let ends: Vec<i64> = changes.keys().skip(1).copied().chain([i64::MAX]).collect();
+    for ((from, changed), to) in changes.into_iter().zip(ends) {
+        for (begins, is_part, index) in changed {
+            let members = if is_part { &mut parts } else { &mut runs };
+            if begins {
+                members.insert(index)
+            } else {
+                members.remove(&index)
+            };
+        }
+        if parts.is_empty() && runs.is_empty() {
+            continue;
+        }
+        let span = Span { range: TimeRange { from, to }, parts: parts.clone(), runs: runs.clone() };
+        match spans.last_mut() {
+            Some(last)
+                if last.range.to == from
+                    && !last.is_plain()
+                    && !span.is_plain()
+                    && (!last.parts.is_disjoint(&span.parts) || (last.parts.is_empty() && span.parts.is_empty())) =>
+            {
+                last.range.to = to;
+                last.parts.extend(span.parts);
+                last.runs.extend(span.runs);
+            }
+            _ => spans.push(span),
+        }
+    }
+    spans
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,5 +226,29 @@ mod tests {
         assert_eq!(gaps, [range(i64::MIN, 0), range(12, 20), range(30, i64::MAX)]);
         assert_eq!(super::gaps([TimeRange::ALL]), []);
         assert_eq!(super::gaps([]), [TimeRange::ALL]);
+    }
+
+    #[test]
+    fn time_is_cut_where_one_part_is_alone() {
+        let range = |from, to| TimeRange { from, to };
+        let span = |from, to, parts: &[usize], runs: &[usize]| Span {
+            range: range(from, to),
+            parts: parts.iter().copied().collect(),
+            runs: runs.iter().copied().collect(),
+        };
+        let found = spans(&[range(0, 11), range(10, 21), range(30, 40)], &[range(35, 60), range(50, i64::MAX)]);
+        let expected = [
+            span(0, 10, &[0], &[]),
+            span(10, 11, &[0, 1], &[]),
+            span(11, 21, &[1], &[]),
+            span(30, 35, &[2], &[]),
+            span(35, 40, &[2], &[0]),
+            span(40, i64::MAX, &[], &[0, 1]),
+        ];
+        assert_eq!(found, expected);
+        let found = spans(&[range(0, 10), range(5, 15), range(8, 20)], &[]);
+        assert_eq!(found, [span(0, 5, &[0], &[]), span(5, 15, &[0, 1, 2], &[]), span(15, 20, &[2], &[])]);
+        assert_eq!(spans(&[TimeRange::ALL; 2], &[]), [span(i64::MIN, i64::MAX, &[0, 1], &[])]);
+        assert_eq!(spans(&[], &[]), []);
     }
 }

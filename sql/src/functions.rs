@@ -12,7 +12,7 @@ mod fill;
 mod first_last;
 mod forecast;
 mod gapfill;
-mod gather;
+pub(crate) mod gather;
 mod gen_random_uuid;
 mod histogram;
 mod interval_multiply;
@@ -50,6 +50,7 @@ pub(crate) use gen_random_uuid::gen_random_uuid;
 pub use launches::kernel_counters;
 pub(crate) use pg_typeof::name_of;
 pub(crate) use quote::{all as quoting, ident as quoted};
+pub(crate) use time_bucket::fixed_bucket;
 pub(crate) use version::version;
 
 /// Adds every function, planner and plan rule to a builder that has its default features already.

@@ -20,6 +20,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateInputMode};
+use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use juno_engine::ScanRequest;
@@ -82,7 +83,12 @@ fn newest(plan: &Arc<dyn ExecutionPlan>, source: &Source<'_>, selection: &Select
     let origin = source.scan.origin();
     let request = ScanRequest { time: selection.time, ..origin.request.clone() };
     let scan = LatestScan::new(source.scan.name_of_table(), source.scan.schema(), origin.table.clone(), request);
-    with_leaf(plan, Arc::new(scan))
+    let mut leaf: Arc<dyn ExecutionPlan> = Arc::new(scan);
+    // The scan gave only rows with these tags.
+    for filter in source.scan.filters().unwrap_or_default() {
+        leaf = Arc::new(FilterExec::try_new(filter, leaf)?);
+    }
+    with_leaf(plan, leaf)
 }
 
 fn needs_newest_only(aggregate: &AggregateExec, source: &Source<'_>) -> Result<bool> {

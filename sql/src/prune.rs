@@ -1,53 +1,105 @@
-//! What a query's filters say about time and tags, so that the engine can skip what cannot match.
+//! What a query's filters say about a table's rows, so that the engine reads only these.
 //!
-//! **Invariant:** conservative: an expression that is not understood prunes nothing, and DataFusion filters the rows again.
+//! **Invariant:** exact: a filter is taken whole or not at all, and what is taken selects just the rows for which the filter is true.
 
+use arrow::array::Scalar;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::Column;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::scalar::ScalarValue;
-use juno_engine::{TableSchema, TagFilter, TimeRange};
+use juno_engine::{Comparison, FieldFilter, TableSchema, TagFilter, TimeRange};
 
 /// The most tag values of one filter that are worth handing down.
 const TAG_VALUES_MAX: usize = 1_000;
 
-/// Whether a filter can prune anything.
-pub(crate) fn prunes(table: &TableSchema, filter: &Expr) -> bool {
-    let filters = std::slice::from_ref(filter);
-    let all = time_range(table, filters);
-    all.from != i64::MIN || all.to != i64::MAX || !tags(table, filters).is_empty()
+/// What the engine looks for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wanted {
+    pub(crate) time: TimeRange,
+    pub(crate) tags: Vec<TagFilter>,
+    pub(crate) fields: Vec<FieldFilter>,
 }
 
-/// The half-open range of times, in µs, outside which no row can match.
-pub(crate) fn time_range(table: &TableSchema, filters: &[Expr]) -> TimeRange {
-    let mut range = TimeRange { from: i64::MIN, to: i64::MAX };
-    if let Some(time) = table.time() {
-        let name = &table.columns[time].name;
-        filters.iter().for_each(|filter| narrow(&mut range, name, filter));
-    }
-    range
+/// What filters that must all be true say; none where one of them says something else.
+pub(crate) fn wanted(table: &TableSchema, filters: &[Expr]) -> Option<Wanted> {
+    let mut wanted = Wanted::default();
+    filters.iter().try_for_each(|filter| take(table, filter, &mut wanted))?;
+    Some(wanted)
 }
 
-fn narrow(range: &mut TimeRange, time: &str, filter: &Expr) {
+fn take(table: &TableSchema, filter: &Expr, wanted: &mut Wanted) -> Option<()> {
     match filter {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
-            narrow(range, time, left);
-            narrow(range, time, right);
+            take(table, left, wanted)?;
+            take(table, right, wanted)
+        }
+        Expr::Between(between) if !between.negated => {
+            compare(table, &between.expr, Operator::GtEq, &between.low, wanted)?;
+            compare(table, &between.expr, Operator::LtEq, &between.high, wanted)
+        }
+        _ if any_of(table, filter).is_some() => {
+            let (column, any_of) = any_of(table, filter)?;
+            wanted.tags.push(TagFilter { column, any_of });
+            Some(())
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            if let (true, Some(bound)) = (names(left, time), literal_us(right)) {
-                apply(range, *op, bound);
-            } else if let (true, Some(bound), Some(op)) = (names(right, time), literal_us(left), op.swap()) {
-                apply(range, op, bound);
-            }
+            compare(table, left, *op, right, wanted).or_else(|| compare(table, right, op.swap()?, left, wanted))
         }
-        Expr::Between(between) if !between.negated && names(&between.expr, time) => {
-            if let (Some(low), Some(high)) = (literal_us(&between.low), literal_us(&between.high)) {
-                apply(range, Operator::GtEq, low);
-                apply(range, Operator::LtEq, high);
+        _ => None,
+    }
+}
+
+/// A comparison of a column with a constant.
+fn compare(table: &TableSchema, left: &Expr, op: Operator, right: &Expr, wanted: &mut Wanted) -> Option<()> {
+    let Expr::Literal(value, _) = right else { return None };
+    if let Some(time) = table.time().filter(|&time| is_time(left, &table.columns[time].name)) {
+        return match (op, literal_us(value)) {
+            (Operator::NotEq, _) | (_, None) => field(table, time, op, value, left, wanted),
+            (op, Some(bound)) => narrow(&mut wanted.time, op, bound),
+        };
+    }
+    let Expr::Column(named) = left else { return None };
+    field(table, table.column(&named.name)?, op, value, left, wanted)
+}
+
+fn field(
+    table: &TableSchema,
+    column: usize,
+    op: Operator,
+    value: &ScalarValue,
+    left: &Expr,
+    wanted: &mut Wanted,
+) -> Option<()> {
+    let comparison = match op {
+        Operator::Eq => Comparison::Equal,
+        Operator::NotEq => Comparison::NotEqual,
+        Operator::Lt => Comparison::Less,
+        Operator::LtEq => Comparison::LessOrEqual,
+        Operator::Gt => Comparison::Greater,
+        Operator::GtEq => Comparison::GreaterOrEqual,
+        _ => return None,
+    };
+    let data_type = &table.columns[column].data_type;
+    let ordered = data_type.is_numeric() || matches!(data_type, DataType::Timestamp(_, _) | DataType::Date32);
+    let whole = matches!(left, Expr::Column(_)) && ordered && value.data_type() == *data_type && !value.is_null();
+    let value = Scalar::new(value.to_array().ok().filter(|_| whole)?);
+    wanted.fields.push(FieldFilter { column, comparison, value });
+    Some(())
+}
+
+/// Whether an expression is the time, at most in another unit that loses nothing, or in UTC.
+fn is_time(expr: &Expr, time: &str) -> bool {
+    let utc = |zone: &Option<std::sync::Arc<str>>| zone.as_deref().is_none_or(|zone| matches!(zone, "+00:00" | "UTC"));
+    match expr {
+        Expr::Column(column) => column.name == time,
+        Expr::Cast(cast) => match cast.field.data_type() {
+            DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, zone) => {
+                utc(zone) && is_time(&cast.expr, time)
             }
-        }
-        _ => {}
+            _ => false,
+        },
+        _ => false,
     }
 }
 
@@ -58,25 +110,27 @@ struct Bound {
     ceil: i64,
 }
 
-fn apply(range: &mut TimeRange, op: Operator, bound: Bound) {
+/// Narrows a range to the times that compare so with a bound; none where a range cannot say that.
+fn narrow(range: &mut TimeRange, op: Operator, bound: Bound) -> Option<()> {
+    let (mut from, mut to) = (i64::MIN, i64::MAX);
     match op {
-        Operator::Gt | Operator::GtEq => range.from = range.from.max(bound.floor),
-        Operator::Lt => range.to = range.to.min(bound.ceil),
-        Operator::LtEq => range.to = range.to.min(bound.ceil.saturating_add(1)),
-        Operator::Eq => {
-            range.from = range.from.max(bound.floor);
-            range.to = range.to.min(bound.ceil.saturating_add(1));
-        }
-        _ => {}
+        Operator::Gt => from = bound.floor.checked_add(1)?,
+        Operator::GtEq => from = bound.ceil,
+        Operator::Lt => to = bound.ceil,
+        Operator::LtEq => to = bound.floor.checked_add(1)?,
+        Operator::Eq => (from, to) = (bound.ceil, bound.floor.checked_add(1)?),
+        _ => return None,
     }
+    // The last time of all is in a range that ends with it.
+    if op != Operator::Gt && op != Operator::GtEq && to == i64::MAX {
+        return None;
+    }
+    range.from = range.from.max(from);
+    range.to = range.to.min(to);
+    Some(())
 }
 
-fn names(expr: &Expr, column: &str) -> bool {
-    named_column(expr).is_some_and(|named| named.name == column)
-}
-
-fn literal_us(expr: &Expr) -> Option<Bound> {
-    let Expr::Literal(value, _) = expr else { return None };
+fn literal_us(value: &ScalarValue) -> Option<Bound> {
     let exact = |us: i64| Some(Bound { floor: us, ceil: us });
     match value {
         ScalarValue::TimestampSecond(Some(t), _) => exact(t.checked_mul(1_000_000)?),
@@ -88,35 +142,6 @@ fn literal_us(expr: &Expr) -> Option<Bound> {
         }
         ScalarValue::Date32(Some(days)) => exact(i64::from(*days).checked_mul(86_400_000_000)?),
         _ => None,
-    }
-}
-
-/// For each tag that the filters pin to values: the values.
-pub(crate) fn tags(table: &TableSchema, filters: &[Expr]) -> Vec<TagFilter> {
-    let mut found = Vec::new();
-    filters.iter().for_each(|filter| pin(table, filter, &mut found));
-    found
-}
-
-fn pin(table: &TableSchema, filter: &Expr, found: &mut Vec<TagFilter>) {
-    match filter {
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
-            pin(table, left, found);
-            pin(table, right, found);
-        }
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq | Operator::Or, right: _ })
-            if named_column(left).is_none() =>
-        {
-            if let Some((column, any_of)) = any_of(table, filter) {
-                found.push(TagFilter { column, any_of });
-            }
-        }
-        Expr::BinaryExpr(_) | Expr::InList(_) => {
-            if let Some((column, any_of)) = any_of(table, filter) {
-                found.push(TagFilter { column, any_of });
-            }
-        }
-        _ => {}
     }
 }
 
@@ -141,9 +166,17 @@ fn any_of(table: &TableSchema, filter: &Expr) -> Option<(usize, Vec<String>)> {
     }
 }
 
+/// The tag that an expression is, at most as plain text.
 fn tag(table: &TableSchema, expr: &Expr) -> Option<usize> {
-    let column = table.column(&named_column(expr)?.name)?;
-    table.tags().contains(&column).then_some(column)
+    match expr {
+        Expr::Column(named) => table.column(&named.name).filter(|column| table.tags().contains(column)),
+        Expr::Cast(cast)
+            if cast.field.data_type().is_string() || *cast.field.data_type() == TableSchema::tag_type() =>
+        {
+            tag(table, &cast.expr)
+        }
+        _ => None,
+    }
 }
 
 fn text(expr: &Expr) -> Option<String> {

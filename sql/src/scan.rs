@@ -4,18 +4,20 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::{Column, in_list, lit};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
-use juno_engine::{ScanRequest, Slice, TableSnapshot};
+use juno_engine::{ScanRequest, Slice, TableSnapshot, TagFilter};
 
 use crate::Error;
 
@@ -65,6 +67,24 @@ impl Scan {
     /// Rows that it reads, at most.
     pub(crate) fn rows(&self) -> u64 {
         self.shares.iter().flatten().map(|slice| slice.stats().rows).sum()
+    }
+
+    /// What its rows satisfy beside their times, over its own columns; none where these do not tell.
+    pub(crate) fn filters(&self) -> Option<Vec<Arc<dyn PhysicalExpr>>> {
+        if !self.origin.request.fields.is_empty() {
+            return None;
+        }
+        let table = self.origin.table.schema();
+        let filter = |tag: &TagFilter| {
+            let name = &table.columns[tag.column].name;
+            let column = Arc::new(Column::new(name, self.schema.index_of(name).ok()?)) as Arc<dyn PhysicalExpr>;
+            let value = |text: &String| {
+                let text = ScalarValue::Utf8(Some(text.clone()));
+                lit(ScalarValue::Dictionary(Box::new(DataType::Int32), Box::new(text)))
+            };
+            in_list(column, tag.any_of.iter().map(value).collect(), &false, &self.schema).ok()
+        };
+        self.origin.request.tags.iter().map(filter).collect()
     }
 
     /// Whether another scan asks for the same tags.

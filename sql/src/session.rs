@@ -37,7 +37,7 @@ use crate::setting::Settings;
 use crate::statement::{Kind, Outcome, Prepared, Statement, Work};
 use crate::table::StatementSnapshot;
 use crate::transaction::{Transaction, TransactionStatus};
-use crate::{Error, Incoming, Result, apart, change, ingest, migrate, ops, output, parameter, state, statement};
+use crate::{Error, Incoming, Result, apart, change, ingest, lean, migrate, ops, output, parameter, state, statement};
 
 /// What all sessions of a database share.
 struct Shared {
@@ -45,6 +45,8 @@ struct Shared {
     device: Device,
     /// The state that each statement starts from.
     state: SessionState,
+    /// The same for plans that few rules can do something for.
+    lean: SessionState,
     /// Functions and types without tables, for DEFAULT expressions.
     bare: SessionState,
     public: Arc<PublicSchema>,
@@ -80,10 +82,12 @@ impl Session {
         let public = Arc::new(PublicSchema::new(db.clone(), bare.clone()));
         let state = state::with_catalog(&device, &public)?;
         let compatibility = PostgresCompatibilityParser::new();
+        let lean = lean::lean(&state);
         let shared = Shared {
             db,
             device,
             state,
+            lean,
             bare,
             public,
             compatibility,
@@ -312,9 +316,9 @@ impl Session {
         Arc::new(move || cancels.send_modify(|count| *count += 1))
     }
 
-    /// A state that sees the database as it is in a snapshot, for one statement.
-    fn statement_state(&self, snapshot: Snapshot) -> SessionState {
-        let mut state = self.shared.state.clone();
+    /// A state that plans what sees the database as it is in a snapshot, for one statement.
+    fn statement_state(&self, snapshot: Snapshot, plan: &LogicalPlan) -> SessionState {
+        let mut state = if lean::fits(plan) { self.shared.lean.clone() } else { self.shared.state.clone() };
         state
             .config_mut()
             .set_extension(Arc::new(StatementSnapshot { snapshot, aggregates: self.settings.lock().aggregates() }));
@@ -331,7 +335,7 @@ impl Session {
 
     async fn rows(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
         self.permit_reading(&plan)?;
-        run(self.statement_state(self.shared.db.snapshot()), &plan).await
+        run(self.statement_state(self.shared.db.snapshot(), &plan), &plan).await
     }
 
     async fn lock(&self, table: &str) -> OwnedMutexGuard<()> {

@@ -44,7 +44,7 @@ impl<'a> Source<'a> {
             let fields = scan.schema().fields().clone();
             let column = |(index, name): (usize, &String)| Arc::new(Column::new(name, index)) as Arc<dyn PhysicalExpr>;
             let columns = fields.iter().map(|field| field.name()).enumerate().map(column).collect();
-            return Some(Source { scan, columns, filters: Vec::new() });
+            return Some(Source { scan, columns, filters: scan.filters()? });
         }
         if let Some(filter) = plan.downcast_ref::<FilterExec>() {
             let mut source = Source::of(filter.input())?;

@@ -108,8 +108,8 @@ impl TableProvider for Table {
         Ok(filters
             .iter()
             .map(|filter| {
-                if prune::prunes(&self.stored, filter) {
-                    TableProviderFilterPushDown::Inexact
+                if prune::wanted(&self.stored, std::slice::from_ref(*filter)).is_some() {
+                    TableProviderFilterPushDown::Exact
                 } else {
                     TableProviderFilterPushDown::Unsupported
                 }
@@ -153,8 +153,10 @@ impl TableProvider for Table {
                 ))),
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let request =
-            ScanRequest { projection, time: prune::time_range(now, filters), tags: prune::tags(now, filters) };
+        let wanted = prune::wanted(now, filters).ok_or_else(|| {
+            Error::Unsupported(format!("table \"{name}\" changed since this statement was prepared: prepare it again"))
+        })?;
+        let request = ScanRequest { projection, time: wanted.time, tags: wanted.tags, fields: wanted.fields };
         let slices = table.scan(&request).map_err(Error::from)?;
         let aggregates = taken.as_ref().is_none_or(|taken| taken.aggregates);
         let origin = Origin { table: table.clone(), request, aggregates };

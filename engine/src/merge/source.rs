@@ -5,14 +5,15 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_null_array};
-use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::Sorted;
+use crate::condition::Conditions;
 use crate::key::KeyView;
 use crate::mark::Marks;
 use crate::memtable::Run;
-use crate::part::{Part, PartReader, ReadPlan};
+use crate::part::{Part, PartReader, PartRows, ReadPlan};
 use crate::schema::{DELETED, WHOLE};
 use crate::{BATCH_ROWS_MAX, Result, TableSchema, TimeRange};
 
@@ -110,13 +111,24 @@ impl Iterator for RunSource {
 /// Rows of a part.
 pub(crate) struct PartSource {
     columns: Arc<Columns>,
-    reader: PartReader,
+    batches: Box<dyn Iterator<Item = Result<RecordBatch>> + Send>,
 }
 
 impl PartSource {
+    /// All rows that a plan selects.
     pub(crate) fn new(columns: &Arc<Columns>, part: &Arc<Part>, plan: &ReadPlan) -> Result<Self> {
         let reader = PartReader::new(part, columns.names().chain([DELETED, WHOLE]), plan)?;
-        Ok(Self { columns: Arc::clone(columns), reader })
+        Ok(Self { columns: Arc::clone(columns), batches: Box::new(reader) })
+    }
+
+    /// The rows whose keys satisfy conditions, by way of the columns in memory.
+    pub(crate) fn of_keys(columns: &Arc<Columns>, part: &Arc<Part>, plan: &ReadPlan, keys: Conditions) -> Result<Self> {
+        let footer = part.footer()?;
+        let marks = [DELETED, WHOLE].into_iter().filter(|name| footer.schema().index_of(name).is_ok());
+        let marks = marks.map(|name| Arc::new(Field::new(name, DataType::Boolean, true)));
+        let fields: Vec<_> = columns.schema.fields().iter().cloned().chain(marks).collect();
+        let rows = PartRows::new(part, &Arc::new(Schema::new(fields)), keys, plan)?;
+        Ok(Self { columns: Arc::clone(columns), batches: Box::new(rows) })
     }
 }
 
@@ -124,7 +136,7 @@ impl Iterator for PartSource {
     type Item = Result<Sorted>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.reader.next()?.and_then(|batch| self.columns.conform(&batch, Marks::of(&batch))))
+        Some(self.batches.next()?.and_then(|batch| self.columns.conform(&batch, Marks::of(&batch))))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Footers, page indexes and block aggregates of parts, kept in memory up to a limit each.
+//! Footers, page indexes, block aggregates and columns of parts, kept in memory up to a limit each.
 //!
 //! **Invariant:** forgets only what can be read again.
 
@@ -8,12 +8,15 @@ use std::sync::Arc;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 
 use super::aggregate::Blocks;
+use super::cache::ColumnCache;
 use crate::Result;
 use crate::system::sync::Mutex;
 
 /// What is kept of parts.
 #[derive(Debug)]
 pub(crate) struct FooterCache {
+    /// Decoded columns.
+    pub(super) columns: ColumnCache,
     footers: Cache<ArrowReaderMetadata>,
     blocks: Cache<Arc<Blocks>>,
 }
@@ -40,9 +43,13 @@ struct Value<V> {
 }
 
 impl FooterCache {
-    /// Keeps footers up to a limit, and blocks up to another.
-    pub(crate) fn new(footer_bytes_max: u64, block_bytes_max: u64) -> Self {
-        Self { footers: Cache::new(footer_bytes_max), blocks: Cache::new(block_bytes_max) }
+    /// Keeps footers up to a limit, and blocks and columns up to others.
+    pub(crate) fn new(footer_bytes_max: u64, block_bytes_max: u64, column_bytes_max: u64) -> Self {
+        Self {
+            columns: ColumnCache::new(column_bytes_max),
+            footers: Cache::new(footer_bytes_max),
+            blocks: Cache::new(block_bytes_max),
+        }
     }
 
     /// The footer of a part.
@@ -62,6 +69,7 @@ impl FooterCache {
     pub(crate) fn forget(&self, number: u64) {
         self.footers.kept.lock().remove(number);
         self.blocks.kept.lock().remove(number);
+        self.columns.forget(number);
     }
 }
 

@@ -26,7 +26,7 @@ impl TableSnapshot {
         let (definition, schema) = (&self.state.definition, &self.state.schema);
         let wanted = Run::sorted(schema, conform_keys(&definition.table, schema, keys)?, None)?;
         let time = wanted.time.map_or(TimeRange::ALL, |(min, max)| TimeRange { from: min, to: max.saturating_add(1) });
-        let request = ScanRequest { projection: (0..schema.columns.len()).collect(), time, tags: Vec::new() };
+        let request = ScanRequest { projection: (0..schema.columns.len()).collect(), time, ..ScanRequest::default() };
         let mut parts = Vec::new();
         for part in self.state.parts.iter().filter(|part| part.record.time.is_none_or(|(a, b)| time.overlaps(a, b))) {
             let plan = part.plan_keys(schema, &request, &wanted)?;

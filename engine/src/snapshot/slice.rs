@@ -1,19 +1,19 @@
 //! A part of a scan that can be read on its own.
 //!
-//! **Invariant:** gives rows sorted by key, one per key, deleted ones not at all.
+//! **Invariant:** gives rows sorted by key, one per key, deleted ones not at all, and of the others exactly those that satisfy
+//! the request.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray};
-use arrow::datatypes::{Int32Type, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::PlannedPart;
+use crate::condition::Conditions;
 use crate::definition::Definition;
 use crate::memtable::Run;
-use crate::merge::{Columns, Gather, Merge, PartSource, RunSource, Source, project, slices};
-use crate::part::{Part, PartReader};
+use crate::merge::{Columns, Gather, Merge, PartSource, Piece, RunSource, Source, project, slices};
+use crate::part::{Part, PartRows, ReadPlan};
 use crate::{Result, ScanRequest, SliceStats, TableSchema, TimeRange};
 
 /// Rows of a scan whose keys no other slice has.
@@ -65,7 +65,7 @@ impl Slice {
     pub fn stats(&self) -> SliceStats {
         let row_groups: usize = self.parts.iter().map(|(_, plan)| plan.row_groups_all).sum();
         let read: usize = self.parts.iter().map(|(_, plan)| plan.row_groups.len()).sum();
-        let part_rows: u64 = self.parts.iter().map(|(_, plan)| plan.rows).sum();
+        let part_rows: u64 = self.parts.iter().map(|(part, plan)| self.rows_of(part, plan)).sum();
         let run_rows: u64 = self.runs.iter().map(|run| run.rows() as u64).sum();
         SliceStats {
             parts: self.parts.len(),
@@ -82,11 +82,10 @@ impl Slice {
     pub fn read(&self) -> Result<SliceReader> {
         let schema = Arc::clone(&self.shared.stored);
         let batches: Batches = match (self.parts.as_ref(), self.runs.as_ref()) {
-            ([(part, plan)], []) if !part.record.deletes && self.keeps(part) => {
-                let names = schema.fields().iter().map(|field| field.name().as_str());
-                let reader = PartReader::new(part, names, plan)?;
-                let schema = Arc::clone(&schema);
-                Box::new(reader.map(move |batch| project(&batch?, &schema)))
+            ([(part, plan)], []) if !part.record.deletes => {
+                let conditions = self.conditions();
+                let conditions = if self.holds_all(part) { conditions.without_time() } else { conditions };
+                Box::new(PartRows::new(part, &schema, conditions, plan)?)
             }
             ([], [run]) if run.marks.deleted.is_none() => self.single_run(run)?,
             _ => self.merged()?,
@@ -94,66 +93,76 @@ impl Slice {
         Ok(SliceReader { schema: Arc::clone(&self.shared.schema), batches: renamed(batches, &self.shared) })
     }
 
-    /// Whether no row of a part has expired.
-    fn keeps(&self, part: &Part) -> bool {
-        part.record.time.is_none_or(|(min, _)| self.shared.kept.from <= min)
-    }
-
     fn single_run(&self, run: &Run) -> Result<Batches> {
-        let mut batch = project(&run.batch, &self.shared.stored)?;
-        if let Some(keep) = self.keep(run)? {
+        let mut batch = run.batch.clone();
+        if let Some(keep) = self.conditions().keep(&batch)? {
             batch = arrow::compute::filter_record_batch(&batch, &keep)?;
         }
-        Ok(Box::new(slices(batch).map(Ok)))
+        Ok(Box::new(slices(project(&batch, &self.shared.stored)?).map(Ok)))
     }
 
     fn merged(&self) -> Result<Batches> {
         let (table, request) = (&self.shared.table, &self.shared.request);
-        let columns = Arc::new(Columns::new(table, &request.projection));
+        let conditions = self.conditions();
+        let keys = conditions.of_key();
+        let looked_at = request.fields.iter().map(|filter| filter.column);
+        let wanted: Vec<usize> = request.projection.iter().copied().chain(looked_at).collect();
+        let columns = Arc::new(Columns::new(table, &wanted));
         let mut sources: Vec<Source> = Vec::with_capacity(self.parts.len() + self.runs.len());
         for (part, plan) in self.parts.iter() {
-            let rows = PartSource::new(&columns, part, plan)?;
-            let (columns, kept) = (Arc::clone(&columns), self.shared.kept);
-            sources.push(match self.keeps(part) {
-                true => Box::new(rows),
-                false => Box::new(rows.map(move |rows| columns.within(rows?, kept))),
-            });
+            let keys = if self.holds_all(part) { keys.without_time() } else { keys.clone() };
+            sources.push(Box::new(PartSource::of_keys(&columns, part, plan, keys)?));
         }
         for run in self.runs.iter() {
-            sources.push(Box::new(RunSource::new(&columns, run, self.keep(run)?.as_ref())?));
+            sources.push(Box::new(RunSource::new(&columns, run, keys.keep(&run.batch)?.as_ref())?));
         }
-        let position = |index: &usize| {
-            let found = columns.indices.iter().position(|column| column == index);
-            found.expect("the merge carries every projected column")
+        let needed = |field: &&Arc<Field>| {
+            let name = field.name().as_str();
+            self.shared.stored.column_with_name(name).is_some() || conditions.columns().any(|other| other == name)
         };
-        let gather = Gather::new(request.projection.iter().map(position).collect(), Arc::clone(&self.shared.stored));
+        let fields: Vec<_> = columns.schema.fields().iter().filter(needed).cloned().collect();
+        let position = |field: &Arc<Field>| columns.schema.index_of(field.name());
+        let positions = fields.iter().map(position).collect::<Result<_, _>>()?;
+        let gather = Gather::new(positions, Arc::new(Schema::new(fields)));
         let mut merge = Merge::new(&columns, sources, false);
-        Ok(Box::new(std::iter::from_fn(move || match merge.next_pieces() {
+        let schema = Arc::clone(&self.shared.stored);
+        let filtered = move |pieces: Vec<Piece>| -> Result<RecordBatch> {
+            let mut batch = gather.batch(&pieces)?;
+            if let Some(keep) = conditions.keep(&batch)? {
+                batch = arrow::compute::filter_record_batch(&batch, &keep)?;
+            }
+            project(&batch, &schema)
+        };
+        let batches = std::iter::from_fn(move || match merge.next_pieces() {
             Ok(pieces) if pieces.is_empty() => None,
-            Ok(pieces) => Some(gather.batch(&pieces)),
+            Ok(pieces) => Some(filtered(pieces)),
             Err(error) => Some(Err(error)),
-        })))
+        });
+        let any_rows = |batch: &Result<RecordBatch>| batch.as_ref().map_or(true, |batch| batch.num_rows() > 0);
+        Ok(Box::new(batches.filter(any_rows)))
     }
 
-    /// Which rows of a run the scan can want; all where absent.
-    fn keep(&self, run: &Run) -> Result<Option<BooleanArray>> {
-        let table = &self.shared.table;
-        let mut keep = run.within(table, self.time);
-        for filter in self.shared.request.tags.iter().filter(|filter| table.tags().contains(&filter.column)) {
-            let Some(tags) = run.batch.column_by_name(&table.columns[filter.column].name) else { continue };
-            let tags = tags.as_dictionary::<Int32Type>();
-            let wanted: BTreeSet<&str> = filter.any_of.iter().map(String::as_str).collect();
-            let values = tags.values().as_string::<i32>();
-            let entries: Vec<bool> = values.iter().map(|v| v.is_some_and(|v| wanted.contains(v))).collect();
-            let entry =
-                |key: Option<i32>| key.and_then(|key| usize::try_from(key).ok()).is_some_and(|key| entries[key]);
-            let matches: BooleanArray = tags.keys().iter().map(|key| Some(entry(key))).collect();
-            keep = Some(match keep {
-                Some(keep) => arrow::compute::and(&keep, &matches)?,
-                None => matches,
-            });
-        }
-        Ok(keep.filter(|keep| keep.true_count() < keep.len()))
+    /// The slice's times, but for those whose rows have expired.
+    fn time(&self) -> TimeRange {
+        self.time.intersect(self.shared.kept)
+    }
+
+    /// Whether no row of a part lies outside the slice's times.
+    fn holds_all(&self, part: &Part) -> bool {
+        part.record.time.is_some_and(|(min, max)| self.time().covers(min, max))
+    }
+
+    /// The share of a part's planned rows that lie in the slice's times, if they are even.
+    fn rows_of(&self, part: &Part, plan: &ReadPlan) -> u64 {
+        let Some((min, max)) = part.record.time else { return plan.rows };
+        let inside = self.time.intersect(TimeRange { from: min, to: max.saturating_add(1) });
+        let width = |range: TimeRange| u128::from(range.to.abs_diff(range.from));
+        let rows = u128::from(plan.rows) * width(inside) / u128::from(max.abs_diff(min)).saturating_add(1);
+        u64::try_from(rows).map_or(plan.rows, |rows| rows.clamp(1, plan.rows))
+    }
+
+    fn conditions(&self) -> Conditions {
+        Conditions::new(&self.shared.table, &self.shared.request, self.time())
     }
 }
 

@@ -79,7 +79,7 @@ fn again(error: &Arc<DataFusionError>) -> DataFusionError {
 }
 
 /// Takes in all partitions of `input` at the same time: each into what `begin` gives for it, batch by batch with `push`.
-pub(super) fn take_in<T: Send + 'static>(
+pub(crate) fn take_in<T: Send + 'static>(
     input: &Arc<dyn ExecutionPlan>,
     context: &Arc<TaskContext>,
     begin: impl Fn(usize) -> Result<T>,
@@ -108,14 +108,14 @@ async fn joined<T: 'static>(task: SpawnedTask<Result<T>>) -> Result<T> {
 }
 
 /// Accounts for the memory that batches keep alive; a buffer that several batches share counts once.
-pub(super) struct Held {
+pub(crate) struct Held {
     memory: MemoryReservation,
     /// Addresses of the buffers counted.
     buffers: HashSet<usize>,
 }
 
 impl Held {
-    pub(super) fn new(name: &str, partition: usize, context: &TaskContext) -> Self {
+    pub(crate) fn new(name: &str, partition: usize, context: &TaskContext) -> Self {
         let memory = MemoryConsumer::new(format!("{name}[{partition}]")).register(context.memory_pool());
         Held { memory, buffers: HashSet::new() }
     }
@@ -124,13 +124,13 @@ impl Held {
     ///
     /// # Errors
     /// When that is more than the query may have.
-    pub(super) fn hold(&mut self, batch: &RecordBatch, made_bytes: usize) -> Result<()> {
+    pub(crate) fn hold(&mut self, batch: &RecordBatch, made_bytes: usize) -> Result<()> {
         let own: usize = batch.columns().iter().map(|array| self.unseen_bytes(&array.to_data())).sum();
         self.memory.try_grow(own + made_bytes)
     }
 
     /// Accounts for bytes that are no batch's.
-    pub(super) fn grow(&mut self, bytes: usize) -> Result<()> {
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<()> {
         self.memory.try_grow(bytes)
     }
 

@@ -104,6 +104,14 @@ pub(super) fn return_type(function: &str, types: &[DataType]) -> Result<DataType
     Ok(micros(&types[1]))
 }
 
+/// Width and origin, in microseconds, of buckets that are all of one width; none for buckets of months and wrong widths.
+pub(crate) fn fixed_bucket(width: &ScalarValue, origin: Option<i64>) -> Option<(i64, i64)> {
+    match Width::parse(width) {
+        Ok(Width::Micros(width)) => Some((width, origin.unwrap_or(ORIGIN_US))),
+        _ => None,
+    }
+}
+
 /// The type of the buckets: the time's own zone, in microseconds.
 fn micros(time: &DataType) -> DataType {
     match time {

@@ -155,7 +155,7 @@ impl Session {
         own: Option<RecordBatch>,
     ) -> Result<Vec<RecordBatch>> {
         self.permit_reading(&plan)?;
-        let mut state = self.statement_state(snapshot.clone());
+        let mut state = self.statement_state(snapshot.clone(), &plan);
         if let Some(own) = own {
             state.config_mut().set_extension(Arc::new(StatementRows(own)));
         }

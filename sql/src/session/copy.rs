@@ -134,7 +134,7 @@ impl Session {
 
     /// The columns that the input has not: their DEFAULT, or null.
     fn missing(&self, copy: &CopyIn) -> Result<Vec<(Field, Arc<dyn PhysicalExpr>)>> {
-        let state = self.statement_state(self.shared.db.snapshot());
+        let state = &self.shared.state;
         let nothing = DFSchema::empty();
         let shown = copy.table.columns.iter().filter(|column| !column.name.starts_with(HIDDEN_PREFIX));
         shown

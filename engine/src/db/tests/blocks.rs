@@ -45,7 +45,7 @@ fn commands() -> impl Strategy<Value = Vec<Command>> {
 }
 
 fn tags(host: u8) -> (Option<String>, Option<String>) {
-    let region = (host % 3 > 0).then(|| format!("r{}", host % 2));
+    let region = (!host.is_multiple_of(3)).then(|| format!("r{}", host % 2));
     (Some(format!("h{}", host / 2)), region)
 }
 

@@ -2,12 +2,15 @@
 //!
 //! **Invariant:** the map is the truth; snapshots are compared with the map of their own moment.
 
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, Scalar};
 use proptest::prelude::*;
 
 use super::fields::{Contents, FIELDS, Fields, contents, wide, write};
 use super::support::*;
 use crate::system::MemoryDisk;
-use crate::{Options, ScanRequest, Snapshot, TagFilter, TimeRange};
+use crate::{Comparison, FieldFilter, Options, ScanRequest, Snapshot, TagFilter, TimeRange};
 
 const HOUR: i64 = 3_600_000_000;
 
@@ -18,7 +21,7 @@ enum Command {
     Compact,
     Reopen,
     Hold,
-    Scan(TimeRange, Vec<String>, [bool; FIELDS]),
+    Scan(TimeRange, Vec<String>, [bool; FIELDS], Option<i64>),
 }
 
 /// One write: deletes, and rows that name some of the fields.
@@ -79,18 +82,31 @@ fn command() -> impl Strategy<Value = Command> {
         2 => Just(Command::Compact),
         1 => Just(Command::Reopen),
         1 => Just(Command::Hold),
-        3 => (range, hosts, named()).prop_map(|(range, hosts, named)| Command::Scan(range, hosts, named)),
+        3 => (range, hosts, named(), prop::option::of(0..1000_i64))
+            .prop_map(|(range, hosts, named, least)| Command::Scan(range, hosts, named, least)),
     ]
 }
 
-/// A filtered scan gives exactly the rows that the filters select, beside others that the caller filters out.
-fn check_scan(snapshot: &Snapshot, map: &Contents, time: TimeRange, hosts: Vec<String>, named: [bool; FIELDS]) {
+/// A filtered scan gives exactly the rows that the filters select; `least` is a bound of the second field.
+fn check_scan(
+    snapshot: &Snapshot,
+    map: &Contents,
+    (time, hosts): (TimeRange, Vec<String>),
+    named: [bool; FIELDS],
+    least: Option<i64>,
+) {
     let tags: Vec<_> = if hosts.is_empty() { vec![] } else { vec![TagFilter { column: 1, any_of: hosts.clone() }] };
-    let mut found = contents(snapshot, ScanRequest { time, tags, ..ScanRequest::default() }, named);
+    let bound = |least: i64| FieldFilter {
+        column: 4,
+        comparison: Comparison::GreaterOrEqual,
+        value: Scalar::new(Arc::new(Int64Array::from(vec![least]))),
+    };
+    let fields = least.map(bound).into_iter().collect();
+    let found = contents(snapshot, ScanRequest { time, tags, fields, ..ScanRequest::default() }, named);
     let selected =
         |key: &CpuKey| time.contains(key.2) && (hosts.is_empty() || key.0.as_ref().is_some_and(|h| hosts.contains(h)));
-    found.retain(|key, _| selected(key));
-    let wanted = map.iter().filter(|(key, _)| selected(key)).map(|(key, fields)| {
+    let reaches = |fields: &Fields| least.is_none_or(|least| fields[1].is_some_and(|value| value >= least));
+    let wanted = map.iter().filter(|(key, fields)| selected(key) && reaches(fields)).map(|(key, fields)| {
         let seen = std::array::from_fn(|field| fields[field].filter(|_| named[field]));
         (key.clone(), seen)
     });
@@ -119,7 +135,9 @@ fn check(commands: Vec<Command>) {
                 db = crate::Db::open_with(DIR, limits()).unwrap();
             }
             Command::Hold => held.push((db.snapshot(), map.clone())),
-            Command::Scan(time, hosts, named) => check_scan(&db.snapshot(), &map, time, hosts, named),
+            Command::Scan(time, hosts, named, least) => {
+                check_scan(&db.snapshot(), &map, (time, hosts), named, least);
+            }
         }
     }
     held.push((db.snapshot(), map));

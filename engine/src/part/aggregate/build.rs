@@ -150,8 +150,8 @@ impl Builder {
         let width = WIDTHS_US[self.width];
         let mut starts = vec![0];
         let (mut row, rows) = (0, times.len());
-        let mut ends = series_ends(tags, rows).into_iter();
-        while let Some(end) = ends.next() {
+        let ends = series_ends(tags, rows);
+        for end in ends {
             while row < end {
                 let block_end = times[row].div_euclid(width).saturating_add(1).saturating_mul(width);
                 row += times[row..end].partition_point(|&time| time < block_end).max(1);
