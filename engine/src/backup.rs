@@ -72,7 +72,7 @@ pub fn restore(from: impl AsRef<Path>, to: impl AsRef<Path>, system: &System) ->
     let (contents, _) = Manifest::read(disk.as_ref(), from)?;
     prepare(disk.as_ref(), to)?;
     let mut report = BackupReport { sequence: contents.saved(), ..BackupReport::default() };
-    let footers = Arc::new(FooterCache::new(0, 0));
+    let footers = Arc::new(FooterCache::new(0, 0, 0));
     for table in &contents.tables {
         report.tables += 1;
         for record in &table.parts {

@@ -81,7 +81,7 @@ pub(crate) fn check_files(disk: &Arc<dyn Disk>, root: &Path) -> Result<CheckRepo
 }
 
 fn check_parts(disk: &Arc<dyn Disk>, root: &Path, contents: &Contents, report: &mut CheckReport) -> Result<()> {
-    let footers = Arc::new(FooterCache::new(0, 0));
+    let footers = Arc::new(FooterCache::new(0, 0, 0));
     for table in &contents.tables {
         let Some(definition) = table.record.definition() else {
             let reason = format!("table \"{}\" was defined by a newer juno", table.record.name);
