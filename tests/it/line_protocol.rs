@@ -244,7 +244,7 @@ fn bodies_of_nothing_are_fine_and_make_no_table() {
     }
     let names =
         "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public' AND table_type = 'BASE TABLE'";
-    assert_eq!(Postgres::connect(&server).value(names), "6", "the five history tables and the migrations");
+    assert_eq!(Postgres::connect(&server).value(names), "7", "the five history tables, the users and the migrations");
 }
 
 #[test]
