@@ -221,10 +221,11 @@ impl Store {
     /// where the table is gone.
     pub(crate) fn save_parts(&self, id: u64, edit: &Edit, install: impl FnOnce()) -> Result<bool> {
         let mut manifest = self.manifest.lock();
+        self.save_catalog_into(&mut manifest)?;
+        // Afterwards: a table that is dropped between the two would be gone from the manifest that the edit speaks of.
         if self.state().table_by_id(id).is_none() {
             return Ok(false);
         }
-        self.save_catalog_into(&mut manifest)?;
         self.append(&mut manifest, edit)?;
         install();
         Ok(true)
