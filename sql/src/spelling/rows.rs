@@ -128,8 +128,24 @@ const INFORMATION: &[&str] = &[
     "views",
 ];
 
+/// Views of `pg_catalog` that the library does not know, which finds the others without their schema.
+const CATALOG: &[&str] = &["pg_indexes", "pg_user"];
+
+/// Finds the views that are juno's own where they are asked for under PostgreSQL's names.
 fn adapt_information(name: &mut ObjectName, alias: &mut Option<TableAlias>) {
     let parts: Vec<String> = name.0.iter().filter_map(|part| Some(part.as_ident()?.value.to_lowercase())).collect();
+    if let [view] = parts.as_slice()
+        && CATALOG.contains(&view.as_str())
+    {
+        alias.get_or_insert_with(|| TableAlias {
+            explicit: true,
+            name: Ident::new(view),
+            columns: Vec::new(),
+            at: None,
+        });
+        *name = ObjectName::from(vec![Ident::new(PG_CATALOG), Ident::new(view)]);
+        return;
+    }
     let [.., schema, view] = parts.as_slice() else { return };
     if schema != "information_schema" || !INFORMATION.contains(&view.as_str()) {
         return;
