@@ -16,6 +16,9 @@ use crate::retention::kept;
 use crate::state::{State, TableState};
 use crate::{Catalog, Error, Result, ScanRequest, TableSchema, TimeRange, window};
 
+/// Row groups of a part that are read by one slice, so that a large part is read by several at once.
+const SLICE_ROW_GROUPS_MAX: usize = 2;
+
 /// All tables at one moment; cheap to make and to clone.
 #[derive(Clone)]
 pub struct Snapshot {
@@ -94,14 +97,25 @@ impl TableSnapshot {
         let extents: Vec<_> = parts.iter().map(|(part, _)| extent(part.record.time, part.record.span())).collect();
         let runs_extents: Vec<_> = runs.iter().map(|run| extent(run.time, TimeRange::ALL)).collect();
         let shared = Arc::new(slice::Shared::new(&self.state.definition, request, kept(&self.state)));
-        let slices = window::spans(&extents, &runs_extents).into_iter().filter_map(|span| {
+        let mut slices = Vec::new();
+        for span in window::spans(&extents, &runs_extents) {
             let range = span.range.intersect(time);
-            // Oldest first; parts are listed in the order in which they were flushed, runs in that of their commits.
+            if range.from >= range.to {
+                continue;
+            }
+            // Oldest first, as parts are listed, and runs in the order of their commits.
             let parts: Vec<_> = span.parts.into_iter().map(|part| parts[part].clone()).collect();
             let runs: Vec<_> = span.runs.into_iter().map(|run| Arc::clone(runs[run])).collect();
-            (range.from < range.to).then(|| Slice::new(Arc::clone(&shared), range, parts, runs))
-        });
-        Ok(slices.collect())
+            let slice = |parts, runs| Slice::new(Arc::clone(&shared), range, parts, runs);
+            match parts.as_slice() {
+                [(part, plan)] if runs.is_empty() => {
+                    let plans = plan.clone().divided(SLICE_ROW_GROUPS_MAX);
+                    slices.extend(plans.into_iter().map(|plan| slice(vec![(Arc::clone(part), plan)], Vec::new())));
+                }
+                _ => slices.push(slice(parts, runs)),
+            }
+        }
+        Ok(slices)
     }
 
     pub(crate) fn state(&self) -> &TableState {

@@ -26,6 +26,25 @@ pub(crate) struct ReadPlan {
     pub(crate) rows: u64,
 }
 
+impl ReadPlan {
+    /// The same as several plans of at most so many row groups each. They share no key, since rows are sorted by key. One
+    /// that reads only some rows of its row groups stays whole.
+    pub(crate) fn divided(self, row_groups_max: usize) -> Vec<Self> {
+        let count = self.row_groups.len();
+        if self.selection.is_some() || count <= row_groups_max {
+            return vec![self];
+        }
+        let mut pruned = self.row_groups_all - count;
+        let part = |groups: &[usize]| Self {
+            row_groups: groups.to_vec(),
+            selection: None,
+            row_groups_all: groups.len() + std::mem::take(&mut pruned),
+            rows: self.rows * groups.len() as u64 / count as u64,
+        };
+        self.row_groups.chunks(row_groups_max).map(part).collect()
+    }
+}
+
 /// What a row must satisfy in one column.
 enum Wanted {
     Time(TimeRange),
@@ -167,4 +186,20 @@ impl Wanted {
 
 fn all(rows: usize) -> BooleanArray {
     (0..rows).map(|_| Some(true)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_divided_plan_reads_each_row_group_once() {
+        let plan = ReadPlan { row_groups: vec![1, 2, 4, 5, 6], selection: None, row_groups_all: 7, rows: 500 };
+        let parts = plan.clone().divided(2);
+        let groups: Vec<_> = parts.iter().map(|part| part.row_groups.as_slice()).collect();
+        assert_eq!(groups, [&[1, 2][..], &[4, 5], &[6]]);
+        assert_eq!(parts.iter().map(|part| part.row_groups_all).sum::<usize>(), 7);
+        assert_eq!(parts.iter().map(|part| part.rows).collect::<Vec<_>>(), [200, 200, 100]);
+        assert_eq!(plan.divided(5).len(), 1);
+    }
 }
