@@ -180,6 +180,11 @@ impl Db {
         import::run(&self.inner.store, table, batches, |step| self.inner.alone(step))
     }
 
+    /// Whether a commit would find room at once: flushes do not lag behind.
+    pub fn has_room(&self) -> bool {
+        !self.inner.store.is_full()
+    }
+
     /// The database as it is now. The snapshot stays so while writes, flushes, compactions and drops go on, until this
     /// database is closed and the directory opened anew.
     pub fn snapshot(&self) -> Snapshot {

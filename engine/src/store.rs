@@ -155,6 +155,12 @@ impl Store {
         self.stalled.lock().as_ref().map(Error::chain)
     }
 
+    /// Whether a commit would wait for a flush now.
+    pub(crate) fn is_full(&self) -> bool {
+        let full = self.state().memory().frozen_bytes > self.options.frozen_bytes_max;
+        full && self.failure().is_none() && self.stalled.lock().is_none()
+    }
+
     /// Waits while too many frozen rows wait for their flush; fails where flushes fail.
     pub(crate) fn wait_for_room(&self) -> Result<()> {
         let full = || self.state().memory().frozen_bytes > self.options.frozen_bytes_max;

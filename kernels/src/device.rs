@@ -3,8 +3,8 @@
 //! **Invariant:** asks whether the driver and NVRTC libraries are present before touching cudarc, which panics where
 //! they are missing; a machine without CUDA builds, starts and works. Knows no kernel: a kernel brings its own source.
 
-#[cfg(feature = "cuda")]
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(feature = "cuda")]
 pub(crate) use gpu::{Fault, Gpu};
@@ -15,6 +15,7 @@ use crate::{Error, Result};
 #[derive(Clone)]
 pub struct Device {
     threads: usize,
+    stop: Arc<AtomicBool>,
     #[cfg(feature = "cuda")]
     gpu: Option<Arc<Gpu>>,
 }
@@ -31,6 +32,7 @@ impl Device {
     pub fn cpu() -> Self {
         Self {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
+            stop: Arc::default(),
             #[cfg(feature = "cuda")]
             gpu: None,
         }
@@ -55,6 +57,18 @@ impl Device {
         })
     }
 
+    /// The same device for one piece of work, which ends with [`Error::Stopped`] once the handle is dropped.
+    #[must_use]
+    pub fn stoppable(&self) -> (Self, Stop) {
+        let stop = Arc::<AtomicBool>::default();
+        (Self { stop: Arc::clone(&stop), ..self.clone() }, Stop(stop))
+    }
+
+    /// Whether nobody waits for the work any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// `"cpu"` or `"cuda"`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -73,6 +87,12 @@ impl Device {
             return gpu.name().to_owned();
         }
         format!("{} CPU thread{}", self.threads, if self.threads == 1 { "" } else { "s" })
+    }
+
+    /// The CPU with so many threads.
+    #[cfg(test)]
+    pub(crate) fn with_threads(threads: usize) -> Self {
+        Self { threads, ..Self::cpu() }
     }
 
     /// How many threads the CPU twin, and the host's share of the CUDA twin, may use.
@@ -100,6 +120,16 @@ impl Device {
     }
 }
 
+/// Stops the work of a [`Device::stoppable`] when it is dropped.
+#[derive(Debug)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl std::fmt::Debug for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Device({}: {})", self.kind(), self.name())
@@ -122,6 +152,12 @@ mod gpu {
     /// Why a call on an opened device failed: out of memory, a lost device, a source that does not compile.
     #[derive(Debug)]
     pub(crate) struct Fault(pub(crate) String);
+
+    impl From<crate::Error> for Fault {
+        fn from(error: crate::Error) -> Self {
+            Self(error.to_string())
+        }
+    }
 
     impl From<DriverError> for Fault {
         fn from(error: DriverError) -> Self {

@@ -16,6 +16,9 @@ pub enum Error {
     /// The device that was asked for cannot be had on this machine.
     #[error("{0}")]
     NoDevice(String),
+    /// Nobody waits for the work any more.
+    #[error("the work was stopped")]
+    Stopped,
 }
 
 /// What every fallible function of this crate returns.

@@ -18,7 +18,7 @@ mod series;
 #[cfg(test)]
 mod twin;
 
-pub use device::Device;
+pub use device::{Device, Stop};
 pub use error::{Error, Result};
 pub use grid::{GRID_POINTS_MAX, Grid, regular_grid};
 pub use series::Series;

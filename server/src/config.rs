@@ -5,9 +5,13 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
+use juno_sql::Memory;
+
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
 
+/// The least memory that a query can do with, in bytes.
+const SIZE_MIN: usize = 1 << 20;
 /// The directory that holds a database where none is named.
 pub const DATA_DEFAULT: &str = "juno-data";
 
@@ -199,6 +203,12 @@ pub struct MachineArgs {
     /// Device for ML functions: auto, cpu, cuda or cuda:N
     #[arg(long, env = "JUNO_DEVICE", value_name = "DEVICE", default_value = "auto")]
     pub device: String,
+    /// Memory that one query may hold: bytes, or with a unit as in 512MiB
+    #[arg(long, env = "JUNO_QUERY_MEMORY", value_name = "SIZE", default_value = "2GiB", value_parser = bytes)]
+    pub query_memory: usize,
+    /// Memory that all queries together may hold
+    #[arg(long, env = "JUNO_QUERIES_MEMORY", value_name = "SIZE", default_value = "4GiB", value_parser = bytes)]
+    pub queries_memory: usize,
     /// Log filter: error, warn, info, debug, or per module as in juno_server=debug
     #[arg(long, env = "JUNO_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
@@ -224,12 +234,14 @@ const SETTINGS: &[(&str, &str, &str)] = &[
     ("tls_key", "--tls-key", "JUNO_TLS_KEY"),
     ("auth_tokens_file", "--auth-tokens-file", "JUNO_AUTH_TOKENS_FILE"),
     ("device", "--device", "JUNO_DEVICE"),
+    ("query_memory", "--query-memory", "JUNO_QUERY_MEMORY"),
+    ("queries_memory", "--queries-memory", "JUNO_QUERIES_MEMORY"),
     ("log", "--log", "JUNO_LOG"),
 ];
 
 /// The report of `juno config`, from the matches of its subcommand.
 pub fn report(matches: &ArgMatches) -> String {
-    let mut out = format!("{:<16} {:<24} {}\n", "SETTING", "VALUE", "SOURCE");
+    let mut out = format!("{:<18} {:<24} {}\n", "SETTING", "VALUE", "SOURCE");
     for (id, flag, variable) in SETTINGS {
         let raw = matches.get_raw(id).and_then(|mut values| values.next()).unwrap_or_default();
         let source = match matches.value_source(id) {
@@ -237,7 +249,7 @@ pub fn report(matches: &ArgMatches) -> String {
             Some(ValueSource::EnvVariable) => format!("environment {variable}"),
             _ => format!("default (set {flag} or {variable})"),
         };
-        out.push_str(&format!("{:<16} {:<24} {source}\n", &flag[2..], raw.to_string_lossy()));
+        out.push_str(&format!("{:<18} {:<24} {source}\n", &flag[2..], raw.to_string_lossy()));
     }
     out
 }
@@ -253,6 +265,27 @@ pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
             || name.starts_with("JUNO_REQUIRE_")
     };
     names.filter(|name| name.starts_with("JUNO_") && !known(name)).collect()
+}
+
+impl MachineArgs {
+    /// What queries may hold.
+    pub fn memory(&self) -> Memory {
+        Memory { query_bytes_max: self.query_memory, all_bytes_max: self.queries_memory }
+    }
+}
+
+/// A size: `1048576`, `64KiB`, `512MiB`, `2GiB`.
+fn bytes(text: &str) -> Result<usize, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "k" | "kib" | "kb" => Some(1 << 10),
+        "m" | "mib" | "mb" => Some(1 << 20),
+        "g" | "gib" | "gb" => Some(1 << 30),
+        _ => None,
+    };
+    let size = text[..digits].parse::<usize>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    size.filter(|size| *size >= SIZE_MIN).ok_or_else(|| "write a size of at least 1MiB, for instance 512MiB".into())
 }
 
 /// An address to listen on.
@@ -275,6 +308,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let sizes = ["1048576", "64 MiB", "2g"].map(|text| bytes(text).unwrap());
+        assert_eq!(sizes, [1 << 20, 64 << 20, 2 << 30]);
+        assert!(["", "1", "2 lots", "-1", "99999999999g"].into_iter().all(|text| bytes(text).is_err()));
     }
 
     #[test]

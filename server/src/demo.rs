@@ -42,9 +42,9 @@ pub fn run(args: DemoArgs) -> Result<(), Error> {
         if args.data.is_none() { Some(tempfile::Builder::new().prefix("juno-demo-").tempdir()?) } else { None };
     let data = args.data.clone().or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned())).unwrap_or_default();
     let (pg_addr, http_addr) = (args.listen.pg_addr, args.listen.http_addr);
-    let device = args.machine.device;
+    let (memory, device) = (args.machine.memory(), args.machine.device);
     let (access, admin_password) = (AccessArgs::default(), None);
-    let server = Server::start(Config { data, pg_addr, http_addr, device, access, admin_password })?;
+    let server = Server::start(Config { data, pg_addr, http_addr, device, memory, access, admin_password })?;
     let doors = Arc::clone(server.doors());
     let now_us = doors.session.db().system().clock().now_us();
     let telemetry = Telemetry::until(now_us);

@@ -40,6 +40,7 @@ pub fn sqlstate(error: &Error) -> &'static str {
         Error::Forbidden(_) => "42501",
         Error::DuplicateRole(_) => "42710",
         Error::InUse(_) => "55006",
+        Error::LockTimeout => "55P03",
         Error::File(_) => "58P01",
         Error::Row { cause, .. } => sqlstate(cause),
         Error::OutOfMemory(_) => "53200",
@@ -87,7 +88,7 @@ pub fn http_status(error: &Error) -> StatusCode {
         | Error::UncommittedRead(_) => StatusCode::CONFLICT,
         Error::Row { cause, .. } => http_status(cause),
         Error::Forbidden(_) => StatusCode::FORBIDDEN,
-        Error::DuplicateRole(_) | Error::InUse(_) => StatusCode::CONFLICT,
+        Error::DuplicateRole(_) | Error::InUse(_) | Error::LockTimeout => StatusCode::CONFLICT,
         Error::Timeout => StatusCode::GATEWAY_TIMEOUT,
         Error::Cancelled | Error::OutOfMemory(_) | Error::ReadOnly(_) | Error::ShuttingDown => {
             StatusCode::SERVICE_UNAVAILABLE
@@ -134,6 +135,7 @@ pub fn slug(error: &Error) -> &'static str {
         Error::Forbidden(_) => "forbidden",
         Error::DuplicateRole(_) => "duplicate-role",
         Error::InUse(_) => "in-use",
+        Error::LockTimeout => "lock-timeout",
         Error::File(_) => "file-unusable",
         Error::Cancelled => "query-cancelled",
         Error::Timeout => "statement-timeout",

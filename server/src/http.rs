@@ -16,13 +16,15 @@ mod request;
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use juno_sql::engine::system::System;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::serve::Doors;
@@ -30,10 +32,15 @@ use crate::telemetry::Counters;
 use crate::{ingest, v4};
 use problem::Problem;
 
+/// How long a request waits for its turn before it is answered 503.
+pub(crate) const TURN_MAX: Duration = Duration::from_secs(10);
 /// Queries over HTTP that run at a time; more of them wait.
 const QUERIES_MAX: usize = 64;
 /// Ingest bodies held in memory at a time; more of them wait.
 const UPLOADS_MAX: usize = 8;
+
+/// Pause between two looks for room.
+const ROOM_LOOK: Duration = Duration::from_millis(20);
 
 /// What all handlers share. It is there before the database is, so that probes are answered while a log is replayed.
 pub struct Gate {
@@ -41,8 +48,8 @@ pub struct Gate {
     pub(crate) counters: Arc<Counters>,
     pub(crate) system: System,
     started_us: u64,
-    pub(crate) queries: Arc<Semaphore>,
-    pub(crate) uploads: Arc<Semaphore>,
+    queries: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
     pub(crate) tokens: identity::Tokens,
     checks: Semaphore,
     remembered: identity::Remembered,
@@ -75,6 +82,25 @@ impl Gate {
         let _ = self.doors.set(doors);
     }
 
+    /// A turn for one query.
+    pub(crate) async fn query_turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        turn(&self.queries, "queries").await
+    }
+
+    /// A turn for one upload: there is memory for its body, and room for its rows.
+    pub(crate) async fn upload_turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let turn = turn(&self.uploads, "uploads").await?;
+        let doors = self.doors()?;
+        let room = async {
+            while !doors.session.db().has_room() {
+                sleep(ROOM_LOOK).await;
+            }
+        };
+        let found = timeout(TURN_MAX, room).await;
+        found.map_err(|_| Problem::new("overloaded", "rows come in faster than they can be written to parts"))?;
+        Ok(turn)
+    }
+
     /// Microseconds since 1970.
     pub(crate) fn now_us(&self) -> i64 {
         self.system.clock().now_us()
@@ -90,6 +116,13 @@ impl Gate {
             .get()
             .cloned()
             .ok_or_else(|| Problem::new("starting", "the database is not open yet: its log is being replayed"))
+    }
+}
+
+async fn turn(turns: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, Problem> {
+    match timeout(TURN_MAX, Arc::clone(turns).acquire_owned()).await {
+        Ok(turn) => Ok(turn.expect("the semaphore is never closed")),
+        Err(_) => Err(Problem::new("overloaded", format!("too many {what} run at a time"))),
     }
 }
 

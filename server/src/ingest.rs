@@ -19,7 +19,6 @@ use axum::response::{IntoResponse, Response};
 use juno_sql::Incoming;
 use juno_sql::engine::Catalog;
 use serde_json::json;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::http::identity;
 use crate::http::problem::Problem;
@@ -67,7 +66,7 @@ pub(crate) async fn write(
         }
     }
     identity::writer()?;
-    let _permit = permit(&gate).await;
+    let _turn = gate.upload_turn().await?;
     let bytes = body::read(request, &headers, WRITE_BYTES_MAX).await?;
     let text = Text { bytes: bytes.into(), precision, now_us: gate.now_us() };
     let Parsed { accepted, rejected, rejected_total, .. } = store_text(&doors, &text).await?;
@@ -101,7 +100,7 @@ pub(crate) async fn upload(
         Problem::new("unsupported-media-type", format!("Content-Type \"{media}\" is not one of {}", Format::MEDIA))
     })?;
     identity::writer()?;
-    let _permit = permit(&gate).await;
+    let _turn = gate.upload_turn().await?;
     let bytes = body::read(request, &headers, UPLOAD_BYTES_MAX).await?;
     let catalog = doors.session.db().catalog();
     let table = wanted.table.clone();
@@ -236,10 +235,6 @@ async fn import(doors: &Doors, incoming: Vec<Incoming>) -> Result<(), Problem> {
     let stored = doors.query.spawn(async move { session.import(batches).await });
     let stored = stored.await.map_err(|_| Problem::new("internal-error", "the rows could not be stored"))?;
     stored.map(drop).map_err(Problem::from)
-}
-
-async fn permit(gate: &Gate) -> OwnedSemaphorePermit {
-    Arc::clone(&gate.uploads).acquire_owned().await.expect("the semaphore is never closed")
 }
 
 fn odd_precision(value: &str) -> Problem {

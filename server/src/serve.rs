@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use juno_sql::Session;
 use juno_sql::engine::Db;
 use juno_sql::kernels::Device;
+use juno_sql::{Memory, Session};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::AccessArgs;
+use crate::config::{AccessArgs, MachineArgs};
 use crate::http::Gate;
 use crate::http::identity::{self, Tokens};
 use crate::telemetry::Counters;
@@ -109,6 +109,8 @@ pub struct Config {
     pub http_addr: SocketAddr,
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: String,
+    /// What queries may hold in memory.
+    pub memory: Memory,
     /// Certificate, key and tokens.
     pub access: AccessArgs,
     /// The password of the admin `juno`, who is made where there are no users yet.
@@ -147,7 +149,7 @@ impl Server {
                 tracing::error!(%error, "the HTTP listener failed");
             }
         });
-        let session = query.block_on(open(&config.data, &config.device))?;
+        let session = query.block_on(open(&config.data, &config.device, config.memory))?;
         query.block_on(first_admin(&session, &config))?;
         guarded(&session, (pg_addr, "--pg-addr", "JUNO_PG_ADDR"), false, tls.is_some())?;
         guarded(&session, (http_addr, "--http-addr", "JUNO_HTTP_ADDR"), has_tokens, tls.is_some())?;
@@ -263,10 +265,10 @@ fn guarded(
 }
 
 /// Opens a data directory without any listener, does the work, flushes and closes it again.
-pub fn embedded<T>(data: &Path, device: &str, work: impl AsyncFnOnce(&Session) -> T) -> Result<T, Error> {
+pub fn embedded<T>(data: &Path, machine: &MachineArgs, work: impl AsyncFnOnce(&Session) -> T) -> Result<T, Error> {
     let query = runtime("juno-query", std::thread::available_parallelism().map_or(2, usize::from))?;
     let done = query.block_on(async {
-        let session = open(data, device).await?;
+        let session = open(data, &machine.device, machine.memory()).await?;
         let done = work(&session).await;
         let closed = session.db().close();
         closed.map_err(|error| Error::Data { path: data.to_owned(), cause: error.into() })?;
@@ -277,13 +279,13 @@ pub fn embedded<T>(data: &Path, device: &str, work: impl AsyncFnOnce(&Session) -
 }
 
 /// Opens a data directory for SQL. Must run on the runtime that the session will be used on.
-async fn open(data: &Path, device: &str) -> Result<Session, Error> {
+async fn open(data: &Path, device: &str, memory: Memory) -> Result<Session, Error> {
     let failed = |cause| Error::Data { path: data.to_owned(), cause };
     let device = Device::parse(device).map_err(|error| Error::Device(error.to_string()))?;
     let path = data.to_owned();
     let db = tokio::task::spawn_blocking(move || Db::open(path)).await;
     let db = db.map_err(std::io::Error::other)?.map_err(|error| failed(error.into()))?;
-    Session::open(db, device).await.map_err(failed)
+    Session::open_with(db, device, memory).await.map_err(failed)
 }
 
 /// A runtime with named threads.

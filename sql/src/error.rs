@@ -126,6 +126,9 @@ pub enum Error {
     /// The client ended a COPY with an error of its own.
     #[error("COPY from stdin failed: {0}")]
     CopyFailed(String),
+    /// A table was being changed by another for longer than `lock_timeout`.
+    #[error("canceling statement due to lock timeout")]
+    LockTimeout,
     /// The user's role does not allow it.
     #[error("{0}")]
     Forbidden(String),

@@ -107,7 +107,7 @@ mod tests {
         let query = || of_query(&all, memory);
         let reserve = |env: &RuntimeEnv| MemoryConsumer::new("rows").register(&env.memory_pool);
         let (one, other) = (query(), query());
-        let (mut first, mut second) = (reserve(&one), reserve(&other));
+        let (first, second) = (reserve(&one), reserve(&other));
         assert!(first.try_grow(61).is_err() && first.try_grow(60).is_ok());
         assert!(second.try_grow(41).is_err() && second.try_grow(40).is_ok());
         drop(first);

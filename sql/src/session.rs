@@ -12,12 +12,13 @@ pub use user::{Account, Accounts};
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::ParamValues;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -31,6 +32,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::catalog::{PublicSchema, WHOLE_PREFIX};
 use crate::interrupt::Interrupt;
+use crate::memory::{self, Memory};
 use crate::procedure::{Call, Procedure};
 use crate::role::{self, Role, User};
 use crate::setting::Settings;
@@ -43,6 +45,7 @@ use crate::{Error, Incoming, Result, apart, change, ingest, lean, migrate, ops, 
 struct Shared {
     db: Db,
     device: Device,
+    memory: Memory,
     /// The state that each statement starts from.
     state: SessionState,
     /// The same for plans that few rules can do something for.
@@ -78,14 +81,23 @@ impl Session {
     /// # Errors
     /// Whatever keeps the migrations from being applied, such as a read-only database.
     pub async fn open(db: Db, device: Device) -> Result<Session> {
+        Session::open_with(db, device, Memory::default()).await
+    }
+
+    /// The same with limits for the memory of queries.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub async fn open_with(db: Db, device: Device, memory: Memory) -> Result<Session> {
         let bare = state::bare(&device);
         let public = Arc::new(PublicSchema::new(db.clone(), bare.clone()));
-        let state = state::with_catalog(&device, &public)?;
+        let state = state::with_catalog(&device, memory, &public)?;
         let compatibility = PostgresCompatibilityParser::new();
         let lean = lean::lean(&state);
         let shared = Shared {
             db,
             device,
+            memory,
             state,
             lean,
             bare,
@@ -194,7 +206,7 @@ impl Session {
         if self.transaction_status() == TransactionStatus::Failed && !ends {
             return Err(Error::FailedTransaction);
         }
-        let timeout = self.settings.lock().statement_timeout();
+        let timeout = self.settings.lock().duration("statement_timeout");
         let mut interrupt = Interrupt::new(self.cancels.subscribe(), timeout);
         let values = ParamValues::from(parameter::fitted(parameters.clone(), &prepared.wanted)?);
         match &prepared.work {
@@ -288,6 +300,14 @@ impl Session {
         self.transaction.lock().status()
     }
 
+    /// How long a client may leave a transaction open without a word; None where it may for ever.
+    pub fn idle_limit(&self) -> Option<Duration> {
+        match self.transaction_status() {
+            TransactionStatus::Idle => None,
+            _ => self.settings.lock().duration("idle_in_transaction_session_timeout"),
+        }
+    }
+
     /// Marks an open transaction as failed: the protocol saw an error.
     pub fn fail_transaction(&self) {
         self.transaction.lock().fail();
@@ -335,12 +355,16 @@ impl Session {
 
     async fn rows(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
         self.permit_reading(&plan)?;
-        run(self.statement_state(self.shared.db.snapshot(), &plan), &plan).await
+        run(self.statement_state(self.shared.db.snapshot(), &plan), self.shared.memory, &plan).await
     }
 
-    async fn lock(&self, table: &str) -> OwnedMutexGuard<()> {
+    async fn lock(&self, table: &str) -> Result<OwnedMutexGuard<()>> {
         let lock = Arc::clone(self.shared.changing.lock().entry(table.to_owned()).or_default());
-        lock.lock_owned().await
+        let limit = self.settings.lock().duration("lock_timeout");
+        match limit {
+            Some(limit) => tokio::time::timeout(limit, lock.lock_owned()).await.map_err(|_| Error::LockTimeout),
+            None => Ok(lock.lock_owned().await),
+        }
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<()> {
@@ -369,9 +393,11 @@ impl Session {
 }
 
 /// The rows of a plan.
-async fn run(state: SessionState, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
+async fn run(state: SessionState, memory: Memory, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
     let physical = state.create_physical_plan(plan).await?;
-    Ok(execute_stream(physical, state.task_ctx())?)
+    let runtime = memory::of_query(state.runtime_env(), memory);
+    let context = TaskContext::from(&state).with_runtime(Arc::new(runtime));
+    Ok(execute_stream(physical, Arc::new(context))?)
 }
 
 /// The plan with its parameters' values in place.

@@ -38,13 +38,13 @@ const KNOWN: &[(&str, &str, Takes)] = &[
     ("default_transaction_isolation", "read committed", Takes::OneOf(&["read committed"])),
     ("default_transaction_read_only", "off", Takes::OneOf(&["off", "false"])),
     ("extra_float_digits", "1", Takes::Text),
-    ("idle_in_transaction_session_timeout", "0", Takes::OneOf(&["0"])),
+    ("idle_in_transaction_session_timeout", "0", Takes::Duration),
     ("integer_datetimes", "on", Takes::Fixed),
     ("IntervalStyle", "postgres", Takes::OneOf(&["postgres"])),
     ("is_superuser", "on", Takes::Fixed),
     ("jit", "off", Takes::Text),
     ("juno.aggregates", "on", Takes::Switch),
-    ("lock_timeout", "0", Takes::OneOf(&["0"])),
+    ("lock_timeout", "0", Takes::Duration),
     ("max_identifier_length", "63", Takes::Fixed),
     ("row_security", "off", Takes::Text),
     ("search_path", "public", Takes::Text),
@@ -127,9 +127,9 @@ impl Settings {
         self.changed.get("juno.aggregates").is_none_or(|value| value == "on")
     }
 
-    /// How long a statement may run.
-    pub(crate) fn statement_timeout(&self) -> Option<Duration> {
-        let ms = self.changed.get("statement_timeout")?.parse().ok().filter(|ms| *ms > 0)?;
+    /// The limit that a setting puts; None where it puts none.
+    pub(crate) fn duration(&self, name: &str) -> Option<Duration> {
+        let ms = self.changed.get(name)?.parse().ok().filter(|ms| *ms > 0)?;
         Some(Duration::from_millis(ms))
     }
 }
@@ -181,10 +181,10 @@ mod tests {
     #[test]
     fn a_timeout_takes_units_and_a_fixed_truth_takes_only_itself() {
         let mut settings = Settings::default();
-        assert_eq!(settings.statement_timeout(), None);
+        assert_eq!(settings.duration("statement_timeout"), None);
         settings.set("statement_timeout", "2min").expect("has a unit");
         assert_eq!(settings.get("statement_timeout").expect("known"), "2min");
-        assert_eq!(settings.statement_timeout(), Some(Duration::from_secs(120)));
+        assert_eq!(settings.duration("statement_timeout"), Some(Duration::from_secs(120)));
         assert!(settings.set("statement_timeout", "soon").is_err());
         settings.set("timezone", "Etc/UTC").expect("is UTC");
         assert!(matches!(settings.set("TimeZone", "Europe/Berlin"), Err(Error::Unsupported(_))));

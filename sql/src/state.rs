@@ -6,8 +6,6 @@ use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
 use datafusion::config::Dialect;
-use datafusion::execution::memory_pool::FairSpillPool;
-use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
@@ -17,14 +15,12 @@ use juno_kernels::Device;
 use crate::aggregate::Aggregates;
 use crate::catalog::{DATABASE, PG_CATALOG, PublicSchema, SCHEMA};
 use crate::latest::Latest;
+use crate::memory::{self, Memory};
 use crate::pg_catalog::{self, PgCatalog};
 use crate::runs::Runs;
 use crate::types::SqlTypes;
 use crate::yielding::Yielding;
 use crate::{Result, cast, functions};
-
-/// What all queries together may hold in memory, in bytes; sorts and aggregates spill to temporary files before that.
-const QUERY_MEMORY_BYTES_MAX: usize = 4 << 30;
 
 fn config() -> SessionConfig {
     let mut config =
@@ -45,7 +41,7 @@ fn shortcuts(builder: &mut SessionStateBuilder) {
     rules.splice(0..0, [Arc::new(Latest) as _, Arc::new(Aggregates) as _, Arc::new(Runs) as _]);
 }
 
-fn builder(device: &Device) -> SessionStateBuilder {
+fn builder(device: &Device, limits: Memory) -> SessionStateBuilder {
     let mut builder = functions::register(SessionStateBuilder::new().with_default_features(), device);
     builder.scalar_functions().get_or_insert_default().extend(cast::functions());
     shortcuts(&mut builder);
@@ -53,18 +49,13 @@ fn builder(device: &Device) -> SessionStateBuilder {
     builder
         .with_type_planner(Arc::new(SqlTypes { next }))
         .with_physical_optimizer_rule(Arc::new(Yielding))
-        .with_runtime_env(Arc::new(memory_bound()))
+        .with_runtime_env(Arc::new(memory::shared(limits)))
         .with_config(config())
 }
 
-/// Memory shared fairly between the operators of all queries.
-fn memory_bound() -> RuntimeEnv {
-    RuntimeEnv { memory_pool: Arc::new(FairSpillPool::new(QUERY_MEMORY_BYTES_MAX)), ..RuntimeEnv::default() }
-}
-
 /// The state that every statement starts from: with PostgreSQL's catalog beside the public schema.
-pub(crate) fn with_catalog(device: &Device, public: &Arc<PublicSchema>) -> Result<SessionState> {
-    let context = SessionContext::new_with_state(builder(device).build());
+pub(crate) fn with_catalog(device: &Device, limits: Memory, public: &Arc<PublicSchema>) -> Result<SessionState> {
+    let context = SessionContext::new_with_state(builder(device, limits).build());
     let catalog = Arc::new(MemoryCatalogProvider::new());
     catalog.register_schema(SCHEMA, Arc::clone(public) as _)?;
     context.register_catalog(DATABASE, Arc::clone(&catalog) as _);
@@ -84,5 +75,7 @@ pub(crate) fn with_catalog(device: &Device, public: &Arc<PublicSchema>) -> Resul
 
 /// Functions and types without tables, for DEFAULT expressions.
 pub(crate) fn bare(device: &Device) -> SessionState {
-    builder(device).with_config(SessionConfig::new().set_str("datafusion.sql_parser.dialect", "PostgreSQL")).build()
+    builder(device, Memory::default())
+        .with_config(SessionConfig::new().set_str("datafusion.sql_parser.dialect", "PostgreSQL"))
+        .build()
 }

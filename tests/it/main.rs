@@ -10,6 +10,7 @@ mod crash;
 mod drivers;
 mod history;
 mod import;
+mod limits;
 mod line_protocol;
 mod machine_learning;
 mod rest;

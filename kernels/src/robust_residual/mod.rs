@@ -79,21 +79,21 @@ pub fn score(device: &Device, series: &Series, params: &Params) -> Result<Scores
     let prior = ranks::prior();
     #[cfg(feature = "cuda")]
     if let Some(gpu) = device.gpu() {
-        let looks = lanes::map(device.threads(), series.len(), || (), |(), i| plan::looks(series.get(i)));
+        let looks = lanes::map(device, series.len(), || (), |(), i| plan::looks(series.get(i)))?;
         match cuda::score(gpu, series, &looks, params.warm_up, &prior) {
             Ok((scores, launches)) => return Ok(Scores { scores, launches }),
             Err(fault) => tracing::warn!(device = device.name(), fault = fault.0, "scoring on the CPU instead"),
         }
     }
     let rows = lanes::map(
-        device.threads(),
+        device,
         series.len(),
         || (),
         |(), i| {
             let values = series.get(i);
             cpu::score(values, &plan::looks(values), params.warm_up, &prior)
         },
-    );
+    )?;
     Ok(Scores { scores: rows.concat(), launches: 1 })
 }
 

@@ -87,11 +87,11 @@ pub fn forecast(device: &Device, series: &Series, params: &Params) -> Result<For
             Err(fault) => tracing::warn!(device = device.name(), fault = fault.0, "forecasting on the CPU instead"),
         }
     }
-    let rows = lanes::map(device.threads(), series.len(), cpu::Work::default, |work, i| {
+    let rows = lanes::map(device, series.len(), cpu::Work::default, |work, i| {
         let prepared = Prepared::new(series.get(i), params);
         let modelled = prepared.plan().map(|plan| cpu::model(work, plan, params.horizon));
         prepared.finish(modelled.as_ref(), params)
-    });
+    })?;
     Ok(Forecast::of(rows, 1))
 }
 
@@ -103,22 +103,21 @@ fn on_gpu(
     series: &Series,
     params: &Params,
 ) -> std::result::Result<Forecast, crate::device::Fault> {
-    let threads = device.threads();
-    let prepared = lanes::map(threads, series.len(), || (), |(), i| Prepared::new(series.get(i), params));
+    let prepared = lanes::map(device, series.len(), || (), |(), i| Prepared::new(series.get(i), params))?;
     let plans: Vec<&Plan> = prepared.iter().filter_map(Prepared::plan).collect();
     let (modelled, launches) = cuda::model(gpu, &plans, params.horizon)?;
     let mut modelled = modelled.iter();
     let with_results: Vec<(&Prepared, Option<&Modelled>)> =
         prepared.iter().map(|one| (one, one.plan().and_then(|_| modelled.next()))).collect();
     let rows = lanes::map(
-        threads,
+        device,
         with_results.len(),
         || (),
         |(), i| {
             let (prepared, modelled) = with_results[i];
             prepared.finish(modelled, params)
         },
-    );
+    )?;
     Ok(Forecast::of(rows, launches))
 }
 

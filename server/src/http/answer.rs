@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use juno_sql::{Error, Outcome, Session};
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use self::encode::Encoder;
@@ -73,7 +73,7 @@ impl Drop for Running {
 /// Streams the statement's rows in a format.
 pub(crate) async fn stream(gate: &Gate, job: Job, format: Format) -> Result<Response, Problem> {
     let doors = gate.doors()?;
-    let permit = permit(gate).await;
+    let permit = gate.query_turn().await?;
     let (sender, mut chunks) = mpsc::channel(CHUNKS_MAX);
     let failed = sender.clone();
     let running = spawn(&doors, failed, move |session| write(session, job, format, sender));
@@ -105,7 +105,7 @@ pub(crate) async fn stream(gate: &Gate, job: Job, format: Format) -> Result<Resp
 /// Runs a statement whose rows its SQL bounds, and collects them.
 pub(crate) async fn collect(gate: &Gate, job: Job) -> Result<Table, Problem> {
     let doors = gate.doors()?;
-    let _permit = permit(gate).await;
+    let _permit = gate.query_turn().await?;
     let (sender, mut answer) = mpsc::channel(1);
     let found = sender.clone();
     let _running = spawn(&doors, sender, move |session| async move {
@@ -130,10 +130,6 @@ pub(crate) async fn collect(gate: &Gate, job: Job) -> Result<Table, Problem> {
         Some(table) => table.map_err(|error| Problem::sql(&error)),
         None => Err(Problem::new("internal-error", "the statement ended without an answer")),
     }
-}
-
-async fn permit(gate: &Gate) -> OwnedSemaphorePermit {
-    Arc::clone(&gate.queries).acquire_owned().await.expect("the semaphore is never closed")
 }
 
 /// Runs the work on the query runtime with a session of its own; its error goes into the channel.

@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::timezone::Tz;
 use arrow::datatypes::SchemaRef;
@@ -12,7 +13,7 @@ use juno_sql::{Error, Outcome, Session, Statement, TransactionStatus};
 use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, ReadyForQuery};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage, response};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::serve::Doors;
 use crate::telemetry::Door;
@@ -106,6 +107,10 @@ impl Connection {
                     return Stop::Fatal(Report::fatal("57P01", "terminating connection due to administrator command"));
                 }
                 incoming = self.socket.message() => incoming,
+                () = passed(self.session.idle_limit()) => {
+                    let message = "terminating connection due to idle-in-transaction timeout";
+                    return Stop::Fatal(Report::fatal("25P03", message));
+                }
             };
             let incoming = match incoming {
                 Ok(Some(incoming)) => incoming,
@@ -328,6 +333,14 @@ impl Connection {
     /// The session's time zone, in which times are shown and read.
     pub(super) fn zone(&self) -> Tz {
         super::zone(&self.session)
+    }
+}
+
+/// Waits so long; for ever where there is no limit.
+async fn passed(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => sleep(limit).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -250,9 +250,17 @@ async fn a_cancel_request_stops_the_statement_and_the_connection_goes_on() {
 async fn a_client_that_vanishes_takes_its_statement_with_it() {
     let server = Server::start().await;
     let idle = server.doors.query.metrics().num_alive_tasks();
-    let mut raw = server.raw().await;
-    raw.send(&[(b'Q', [ENDLESS.as_bytes(), b"\0"].concat().as_slice())]).await;
-    drop(raw);
+    for endless in [
+        ENDLESS,
+        "SELECT value FROM generate_series(1, 9000000000000) ORDER BY value % 7919 DESC",
+        "SELECT value, count(*) FROM generate_series(1, 9000000000000) GROUP BY value",
+        "SELECT count(*) FROM generate_series(1, 9000000) a JOIN generate_series(1, 9000000) b ON a.value % 10 = b.value % 10",
+        "SELECT sum(v) FROM (SELECT sum(value) OVER (ORDER BY value % 7) AS v FROM generate_series(1, 9000000000000))",
+    ] {
+        let mut raw = server.raw().await;
+        raw.send(&[(b'Q', [endless.as_bytes(), b"\0"].concat().as_slice())]).await;
+        drop(raw);
+    }
     let mut raw = server.raw().await;
     raw.send(&[(b'Q', b"SELECT * FROM generate_series(1, 9000000000000)\0")]).await;
     assert_eq!(raw.message().await.unwrap().0, b'T');

@@ -17,6 +17,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::future::{BoxFuture, Shared, try_join_all};
 use futures::{FutureExt, StreamExt};
+use juno_kernels::Device;
 use parking_lot::Mutex;
 
 use super::refusal::invalid;
@@ -97,9 +98,13 @@ pub(crate) fn take_in<T: Send + 'static>(
     Ok(async move { try_join_all(all.into_iter().map(|one| joined(SpawnedTask::spawn(take_one(one))))).await }.boxed())
 }
 
-/// Runs the work of a kernel where it blocks no other query.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    joined(SpawnedTask::spawn_blocking(work)).await
+/// Runs the work of a kernel where it blocks no other query. It ends soon when nobody waits for it any more.
+pub(super) async fn blocking<T: Send + 'static>(
+    device: &Device,
+    work: impl FnOnce(&Device) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (device, _stop) = device.stoppable();
+    joined(SpawnedTask::spawn_blocking(move || work(&device))).await
 }
 
 /// What a task gave. A panic in it is an error of this query and of no other.

@@ -25,7 +25,7 @@ const ATTEMPTS_MAX: usize = 100;
 impl Session {
     pub(super) async fn change(&self, change: &Change, values: &ParamValues) -> Result<Outcome> {
         let _held = match change.reads_itself() {
-            true => Some(self.lock(&change.table.name).await),
+            true => Some(self.lock(&change.table.name).await?),
             false => None,
         };
         let upsert = matches!(change.op, Op::Insert(Some(_)));
@@ -159,7 +159,7 @@ impl Session {
         if let Some(own) = own {
             state.config_mut().set_extension(Arc::new(StatementRows(own)));
         }
-        Ok(run(state, &plan).await?.try_collect().await?)
+        Ok(run(state, self.shared.memory, &plan).await?.try_collect().await?)
     }
 }
 

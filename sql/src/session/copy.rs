@@ -103,7 +103,7 @@ impl Session {
     /// # Errors
     /// The first error of `rows`, or what keeps a row from being stored, with its line; then nothing was stored.
     pub async fn copy_in(&self, copy: &CopyIn, rows: impl Stream<Item = Result<CopyRows>> + Send) -> Result<Outcome> {
-        let timeout = self.settings.lock().statement_timeout();
+        let timeout = self.settings.lock().duration("statement_timeout");
         let mut interrupt = Interrupt::new(self.cancels.subscribe(), timeout);
         interrupt.guard(self.store(copy, rows)).await
     }

@@ -71,7 +71,7 @@ impl Session {
 
     /// Runs a statement about users, which holds for those who connect from now on; what the client should be told.
     pub(super) async fn role_statement(&self, statement: &RoleStatement) -> Result<Vec<String>> {
-        let _held = self.lock(USERS).await;
+        let _held = self.lock(USERS).await?;
         let before = self.accounts();
         let mut after = before.as_ref().clone();
         let notices = self.applied(&mut after, statement)?;

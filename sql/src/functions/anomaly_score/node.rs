@@ -91,9 +91,9 @@ impl ScoreExec {
         let (device, schema) = (self.device.clone(), Arc::clone(&self.schema));
         Ok(async move {
             let rows = rows.await?;
-            blocking(move || {
+            blocking(&device, move |device| {
                 let _timer = time.timer();
-                score_all(rows, &device, &schema, &launches)
+                score_all(rows, device, &schema, &launches)
             })
             .await
         }

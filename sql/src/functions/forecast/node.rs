@@ -68,9 +68,9 @@ impl ForecastExec {
         let (requests, device, schema) = (self.requests.clone(), self.device.clone(), Arc::clone(&self.schema));
         Ok(async move {
             let points = points.await?;
-            blocking(move || {
+            blocking(&device, move |device| {
                 let _timer = time.timer();
-                forecast_all(points, &requests, &device, &schema, &launches, grids)
+                forecast_all(points, &requests, device, &schema, &launches, grids)
             })
             .await
         }
