@@ -82,7 +82,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Error> {
 
 fn run_server(args: ServeArgs) -> Result<(), Error> {
     let config = Config {
-        data: args.data.data,
+        storage: args.data.storage(),
         pg_addr: args.listen.pg_addr,
         http_addr: args.listen.http_addr,
         memory: args.machine.memory(),
@@ -90,7 +90,7 @@ fn run_server(args: ServeArgs) -> Result<(), Error> {
         access: args.access,
         admin_password: std::env::var(ADMIN_PASSWORD).ok().filter(|password| !password.is_empty()),
     };
-    let data = config.data.display().to_string();
+    let data = config.storage.data.display().to_string();
     let server = Server::start(config)?;
     println!("{}\n  data        {data}", server.addresses());
     server.wait_for_signal()?;
@@ -105,7 +105,7 @@ fn run_sql(args: SqlArgs) -> Result<(), Error> {
         sql.clear();
         std::io::stdin().read_to_string(&mut sql).map_err(Error::Input)?;
     }
-    Ok(embedded(&args.data.data, &args.machine, async |session| console::run(session, &sql, args.format).await)??)
+    Ok(embedded(&args.data.storage(), &args.machine, async |session| console::run(session, &sql, args.format).await)??)
 }
 
 /// Adds a user or changes a password; the password is the first line of the standard input, so that no process list shows it.
@@ -124,14 +124,14 @@ fn run_user(command: &UserCommand) -> Result<(), Error> {
         UserCommand::Password { user } => format!("ALTER USER {} PASSWORD '{password}'", quoted(&user.name)),
     };
     let user = command.user();
-    let done = embedded(&user.data.data, &user.machine, async |session| session.query(&sql).await.map(drop))?;
+    let done = embedded(&user.data.storage(), &user.machine, async |session| session.query(&sql).await.map(drop))?;
     Ok(done.map_err(console::Error::from)?)
 }
 
 fn run_import(args: &ImportArgs) -> Result<(), Error> {
     let system = System::real();
     let began_us = system.clock().monotonic_us();
-    let summary = embedded(&args.data.data, &args.machine, async |session| import::run(session, args).await)??;
+    let summary = embedded(&args.data.storage(), &args.machine, async |session| import::run(session, args).await)??;
     let seconds = (system.clock().monotonic_us() - began_us) as f64 / 1e6;
     println!(
         "imported {} rows in {seconds:.1} s ({:.0} rows/s)",

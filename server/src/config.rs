@@ -9,11 +9,18 @@ use juno_sql::Memory;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
+use url::Url;
+
+use crate::bucket::Bucket;
+use crate::serve::Storage;
 
 /// The least memory that a query can do with, in bytes.
 const SIZE_MIN: usize = 1 << 20;
 /// The directory that holds a database where none is named.
 pub const DATA_DEFAULT: &str = "juno-data";
+
+/// What parts of a bucket may take as local copies where nothing else is set: 10 GiB.
+const OBJECT_CACHE_BYTES: u64 = 10 << 30;
 
 /// A time-series database with machine learning inside it.
 #[derive(Debug, Parser)]
@@ -170,6 +177,21 @@ pub struct DataArgs {
     /// Data directory; made where it is not there
     #[arg(long, env = "JUNO_DATA", value_name = "DIR", default_value = DATA_DEFAULT)]
     pub data: PathBuf,
+    /// Bucket that holds the parts, as s3://BUCKET/PREFIX; credentials, region and endpoint come from AWS_… variables [default: the parts are in the data directory]
+    #[arg(long, env = "JUNO_OBJECT_STORE", value_name = "URL")]
+    pub object_store: Option<Url>,
+    /// What parts of a bucket may take as local copies, in bytes
+    #[arg(long, env = "JUNO_OBJECT_CACHE_BYTES", value_name = "BYTES", default_value_t = OBJECT_CACHE_BYTES)]
+    pub object_cache_bytes: u64,
+}
+
+impl DataArgs {
+    /// Where the data is.
+    pub fn storage(&self) -> Storage {
+        let cache_bytes_max = self.object_cache_bytes;
+        let bucket = self.object_store.clone().map(|url| Bucket { url, cache_bytes_max });
+        Storage { data: self.data.clone(), bucket }
+    }
 }
 
 /// Where to listen. Addresses of other machines need users.
@@ -228,6 +250,8 @@ pub enum Format {
 /// Settings that `juno config` shows: the id, the flag and the variable.
 const SETTINGS: &[(&str, &str, &str)] = &[
     ("data", "--data", "JUNO_DATA"),
+    ("object_store", "--object-store", "JUNO_OBJECT_STORE"),
+    ("object_cache_bytes", "--object-cache-bytes", "JUNO_OBJECT_CACHE_BYTES"),
     ("pg_addr", "--pg-addr", "JUNO_PG_ADDR"),
     ("http_addr", "--http-addr", "JUNO_HTTP_ADDR"),
     ("tls_cert", "--tls-cert", "JUNO_TLS_CERT"),
@@ -241,7 +265,7 @@ const SETTINGS: &[(&str, &str, &str)] = &[
 
 /// The report of `juno config`, from the matches of its subcommand.
 pub fn report(matches: &ArgMatches) -> String {
-    let mut out = format!("{:<18} {:<24} {}\n", "SETTING", "VALUE", "SOURCE");
+    let mut out = format!("{:<20} {:<24} {}\n", "SETTING", "VALUE", "SOURCE");
     for (id, flag, variable) in SETTINGS {
         let raw = matches.get_raw(id).and_then(|mut values| values.next()).unwrap_or_default();
         let source = match matches.value_source(id) {
@@ -249,7 +273,7 @@ pub fn report(matches: &ArgMatches) -> String {
             Some(ValueSource::EnvVariable) => format!("environment {variable}"),
             _ => format!("default (set {flag} or {variable})"),
         };
-        out.push_str(&format!("{:<18} {:<24} {source}\n", &flag[2..], raw.to_string_lossy()));
+        out.push_str(&format!("{:<20} {:<24} {source}\n", &flag[2..], raw.to_string_lossy()));
     }
     out
 }

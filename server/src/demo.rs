@@ -15,7 +15,7 @@ use juno_sql::Session;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{AccessArgs, DemoArgs};
-use crate::serve::{Config, Doors, Server};
+use crate::serve::{Config, Doors, Server, Storage};
 use incident::Incident;
 use telemetry::{LIVE_TABLE, STEP_US, TABLE, Telemetry};
 
@@ -42,9 +42,10 @@ pub fn run(args: DemoArgs) -> Result<(), Error> {
         if args.data.is_none() { Some(tempfile::Builder::new().prefix("juno-demo-").tempdir()?) } else { None };
     let data = args.data.clone().or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned())).unwrap_or_default();
     let (pg_addr, http_addr) = (args.listen.pg_addr, args.listen.http_addr);
+    let storage = Storage { data, bucket: None };
     let (memory, device) = (args.machine.memory(), args.machine.device);
     let (access, admin_password) = (AccessArgs::default(), None);
-    let server = Server::start(Config { data, pg_addr, http_addr, device, memory, access, admin_password })?;
+    let server = Server::start(Config { storage, pg_addr, http_addr, device, memory, access, admin_password })?;
     let doors = Arc::clone(server.doors());
     let now_us = doors.session.db().system().clock().now_us();
     let telemetry = Telemetry::until(now_us);

@@ -3,6 +3,7 @@
 //! **Invariant:** no decision about data is made here; the doors turn bytes into values, hand them to a
 //! [`juno_sql::Session`] and turn the answer into bytes.
 
+pub mod bucket;
 mod command;
 pub mod config;
 pub mod console;

@@ -6,11 +6,11 @@
 //! **Invariant:** nothing here reads a request; the doors do.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use juno_sql::engine::Db;
+use juno_sql::engine::{Db, Options};
 use juno_sql::kernels::Device;
 use juno_sql::{Memory, Session};
 use tokio::net::TcpListener;
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use crate::bucket::{self, Bucket, BucketDisk};
 use crate::config::{AccessArgs, MachineArgs};
 use crate::http::Gate;
 use crate::http::identity::{self, Tokens};
@@ -93,6 +94,9 @@ pub enum Error {
         /// The variable that sets it.
         variable: &'static str,
     },
+    /// The bucket for parts cannot be used.
+    #[error("--object-store (JUNO_OBJECT_STORE): {0}")]
+    Bucket(std::io::Error),
     /// The system refused threads or signals.
     #[error("the server cannot run: {0}")]
     System(#[from] std::io::Error),
@@ -101,8 +105,8 @@ pub enum Error {
 /// What a server is started with.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The data directory; made where it is not there.
-    pub data: PathBuf,
+    /// Where the data is.
+    pub storage: Storage,
     /// The address for PostgreSQL clients; port 0 takes any free one.
     pub pg_addr: SocketAddr,
     /// The address for HTTP; port 0 takes any free one.
@@ -115,6 +119,15 @@ pub struct Config {
     pub access: AccessArgs,
     /// The password of the admin `juno`, who is made where there are no users yet.
     pub admin_password: Option<String>,
+}
+
+/// Where a database is.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    /// The data directory; made where it is not there.
+    pub data: PathBuf,
+    /// Where its parts are; in the directory where absent.
+    pub bucket: Option<Bucket>,
 }
 
 /// A running server. Dropping it without [`Server::stop`] is what a crash is: the log is replayed at the next start.
@@ -149,7 +162,7 @@ impl Server {
                 tracing::error!(%error, "the HTTP listener failed");
             }
         });
-        let session = query.block_on(open(&config.data, &config.device, config.memory))?;
+        let session = query.block_on(open(&config.storage, &config.device, config.memory))?;
         query.block_on(first_admin(&session, &config))?;
         guarded(&session, (pg_addr, "--pg-addr", "JUNO_PG_ADDR"), false, tls.is_some())?;
         guarded(&session, (http_addr, "--http-addr", "JUNO_HTTP_ADDR"), has_tokens, tls.is_some())?;
@@ -216,7 +229,7 @@ impl Server {
         let closed = doors.session.db().close();
         query.shutdown_timeout(Duration::from_secs(1));
         io.shutdown_timeout(Duration::from_secs(1));
-        closed.map_err(|cause| Error::Data { path: config.data, cause: cause.into() })
+        closed.map_err(|cause| Error::Data { path: config.storage.data, cause: cause.into() })
     }
 }
 
@@ -240,7 +253,7 @@ async fn first_admin(session: &Session, config: &Config) -> Result<(), Error> {
     };
     let sql = format!("CREATE USER juno PASSWORD '{}' IN ROLE admin", password.replace('\'', "''"));
     let made = session.query(&sql).await;
-    made.map_err(|cause| Error::Data { path: config.data.clone(), cause })?;
+    made.map_err(|cause| Error::Data { path: config.storage.data.clone(), cause })?;
     tracing::info!("the admin juno was made with the password of JUNO_ADMIN_PASSWORD");
     Ok(())
 }
@@ -265,13 +278,17 @@ fn guarded(
 }
 
 /// Opens a data directory without any listener, does the work, flushes and closes it again.
-pub fn embedded<T>(data: &Path, machine: &MachineArgs, work: impl AsyncFnOnce(&Session) -> T) -> Result<T, Error> {
+pub fn embedded<T>(
+    storage: &Storage,
+    machine: &MachineArgs,
+    work: impl AsyncFnOnce(&Session) -> T,
+) -> Result<T, Error> {
     let query = runtime("juno-query", std::thread::available_parallelism().map_or(2, usize::from))?;
     let done = query.block_on(async {
-        let session = open(data, &machine.device, machine.memory()).await?;
+        let session = open(storage, &machine.device, machine.memory()).await?;
         let done = work(&session).await;
         let closed = session.db().close();
-        closed.map_err(|error| Error::Data { path: data.to_owned(), cause: error.into() })?;
+        closed.map_err(|error| Error::Data { path: storage.data.clone(), cause: error.into() })?;
         Ok(done)
     });
     query.shutdown_timeout(Duration::from_secs(1));
@@ -279,13 +296,26 @@ pub fn embedded<T>(data: &Path, machine: &MachineArgs, work: impl AsyncFnOnce(&S
 }
 
 /// Opens a data directory for SQL. Must run on the runtime that the session will be used on.
-async fn open(data: &Path, device: &str, memory: Memory) -> Result<Session, Error> {
-    let failed = |cause| Error::Data { path: data.to_owned(), cause };
+async fn open(storage: &Storage, device: &str, memory: Memory) -> Result<Session, Error> {
+    let failed = |cause| Error::Data { path: storage.data.clone(), cause };
     let device = Device::parse(device).map_err(|error| Error::Device(error.to_string()))?;
-    let path = data.to_owned();
-    let db = tokio::task::spawn_blocking(move || Db::open(path)).await;
-    let db = db.map_err(std::io::Error::other)?.map_err(|error| failed(error.into()))?;
+    let place = storage.clone();
+    let db = tokio::task::spawn_blocking(move || open_db(&place)).await;
+    let db = db.map_err(std::io::Error::other)??;
     Session::open_with(db, device, memory).await.map_err(failed)
+}
+
+fn open_db(storage: &Storage) -> Result<Db, Error> {
+    let mut options = Options::default();
+    match &storage.bucket {
+        None => bucket::refuse_without(&storage.data).map_err(Error::Bucket)?,
+        Some(bucket) => {
+            let disk = BucketDisk::open(&storage.data, bucket).map_err(Error::Bucket)?;
+            options.system = options.system.with_disk(Arc::new(disk));
+        }
+    }
+    Db::open_with(&storage.data, options)
+        .map_err(|error| Error::Data { path: storage.data.clone(), cause: error.into() })
 }
 
 /// A runtime with named threads.
