@@ -54,7 +54,7 @@ fn create(db: &Db) {
         Column::new("usage", DataType::Float64, true),
     ];
     let kind = TableKind::Telemetry { time: 0 };
-    db.create_table(TableSchema { name: "cpu".into(), columns, key: vec![1, 0], kind }).unwrap();
+    db.create_table(TableSchema { name: "cpu".into(), columns, key: vec![1, 0], kind, retention: None }).unwrap();
 }
 
 fn write(db: &Db, times: std::ops::Range<i64>) {
