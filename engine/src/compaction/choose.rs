@@ -127,7 +127,7 @@ impl Look<'_> {
                 continue;
             }
             if let Some(place) = self.between(&chosen) {
-                chosen.retain(|part| part.place > place);
+                chosen.retain(|part| part.place >= place);
             } else if let Some(span) = self.hole(&chosen) {
                 let (before, after): (Vec<_>, Vec<_>) = chosen.iter().partition(|part| part.span.from < span.from);
                 chosen = if before.len() > after.len() { before } else { after };
@@ -138,11 +138,12 @@ impl Look<'_> {
         None
     }
 
-    /// Where a part stands that stays out, though it is newer than one that it overlaps and older than another.
+    /// Where a part stands that stays out, though it is newer than one that it overlaps and not newer than another: parts
+    /// that one merge made stand at one place.
     fn between(&self, chosen: &[Candidate]) -> Option<(u64, u64)> {
         let inside: BTreeSet<u64> = chosen.iter().map(|part| part.number).collect();
         let newest = chosen.iter().map(|part| part.place).max()?;
-        let outside = self.parts.iter().filter(|part| !inside.contains(&part.number) && part.place < newest);
+        let outside = self.parts.iter().filter(|part| !inside.contains(&part.number) && part.place <= newest);
         let covers =
             |other: &&Candidate| chosen.iter().any(|part| part.place < other.place && part.span.shares(other.span));
         outside.filter(covers).map(|part| part.place).max()
