@@ -218,7 +218,11 @@ fn a_server_that_cannot_start_says_what_to_change() {
     let cases: &[(&[&str], i32, &[&str])] = &[
         (&["serve", "--data", &scratch, "--pg-addr", &pg, "--http-addr", free], 1, &["--pg-addr", "JUNO_PG_ADDR", &pg]),
         (&["serve", "--data", &scratch, "--pg-addr", free, "--http-addr", &http], 1, &["--http-addr", &http]),
-        (&["serve", "--data", &scratch, "--pg-addr", "0.0.0.0:0", "--http-addr", free], 1, &["--pg-addr", "juno user add"]),
+        (
+            &["serve", "--data", &scratch, "--pg-addr", "0.0.0.0:0", "--http-addr", free],
+            1,
+            &["--pg-addr", "juno user add"],
+        ),
         (
             &["serve", "--data", &scratch, "--pg-addr", free, "--http-addr", "192.0.2.1:80"],
             1,
