@@ -69,7 +69,7 @@ fn write(db: &Db, times: std::ops::Range<i64>) {
 }
 
 fn rows(db: &Db) -> usize {
-    let request = ScanRequest { projection: vec![0, 2], time: TimeRange::ALL, tags: Vec::new() };
+    let request = ScanRequest { projection: vec![0, 2], time: TimeRange::ALL, tags: Vec::new(), fields: Vec::new() };
     let slices = db.snapshot().table("cpu").unwrap().scan(&request).unwrap();
     slices.iter().flat_map(|slice| slice.read().unwrap()).map(|batch| batch.unwrap().num_rows()).sum()
 }
