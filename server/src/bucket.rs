@@ -240,7 +240,7 @@ fn marker(data: &Path) -> io::Result<Option<(String, String)>> {
             Some((id, url)) => Ok(Some((id.into(), url.into()))),
             None => Err(io::Error::other(format!("the file {MARKER} in the data directory is damaged"))),
         },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(error),
     }
 }

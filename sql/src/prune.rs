@@ -191,13 +191,3 @@ fn text(expr: &Expr) -> Option<String> {
         _ => None,
     }
 }
-
-/// The column that an expression names, looking through casts.
-pub(crate) fn named_column(expr: &Expr) -> Option<&Column> {
-    match expr {
-        Expr::Column(column) => Some(column),
-        Expr::Cast(cast) => named_column(&cast.expr),
-        Expr::TryCast(cast) => named_column(&cast.expr),
-        _ => None,
-    }
-}

@@ -43,7 +43,7 @@ fn files_of_the_server_are_copied_whole_or_not_at_all() {
     let server = server();
     let client = Postgres::connect(&server);
     client.rows("CREATE TABLE t (id INTEGER PRIMARY KEY, s TEXT, n BIGINT DEFAULT 7)");
-    client.rows("INSERT INTO t (id, s) SELECT value, 's' || value FROM generate_series(1, 70000)");
+    client.rows("INSERT INTO t (id, s) SELECT n, 's' || n FROM generate_series(1, 70000) AS s (n)");
     for format in ["csv", "text", "binary", "parquet"] {
         client.rows(&format!("COPY t TO 'copy.{format}' (FORMAT {format})"));
         client.rows("DELETE FROM t WHERE id > 0");

@@ -15,7 +15,7 @@ fn a_query_that_wants_more_memory_than_it_may_have_is_refused() {
     server.run().expect("a server");
     let client = Postgres::connect(&server);
     let greedy =
-        "SELECT max(value) FROM (SELECT value FROM generate_series(1, 3000000) ORDER BY value % 7919 LIMIT 2900000)";
+        "SELECT max(n) FROM (SELECT n FROM generate_series(1, 3000000) AS s (n) ORDER BY n % 7919 LIMIT 2900000)";
     assert_eq!(client.error(greedy).0, "53200");
     assert_eq!(client.value("SELECT count(*) FROM generate_series(1, 3000000)"), "3000000");
 }

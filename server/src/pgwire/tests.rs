@@ -218,7 +218,7 @@ async fn many_rows_arrive_in_order() {
     let server = Server::start().await;
     let client = server.driver().await;
     let none: [&str; 0] = [];
-    let rows = client.query_raw("SELECT value FROM generate_series(1, 50000)", none).await.unwrap();
+    let rows = client.query_raw("SELECT n FROM generate_series(1, 50000) AS s (n)", none).await.unwrap();
     let values: Vec<i64> = rows.map_ok(|row| row.get::<_, i64>(0)).try_collect().await.unwrap();
     assert!(values.iter().copied().eq(1..=50_000));
 }
@@ -252,10 +252,10 @@ async fn a_client_that_vanishes_takes_its_statement_with_it() {
     let idle = server.doors.query.metrics().num_alive_tasks();
     for endless in [
         ENDLESS,
-        "SELECT value FROM generate_series(1, 9000000000000) ORDER BY value % 7919 DESC",
-        "SELECT value, count(*) FROM generate_series(1, 9000000000000) GROUP BY value",
-        "SELECT count(*) FROM generate_series(1, 9000000) a JOIN generate_series(1, 9000000) b ON a.value % 10 = b.value % 10",
-        "SELECT sum(v) FROM (SELECT sum(value) OVER (ORDER BY value % 7) AS v FROM generate_series(1, 9000000000000))",
+        "SELECT n FROM generate_series(1, 9000000000000) AS s (n) ORDER BY n % 7919 DESC",
+        "SELECT n, count(*) FROM generate_series(1, 9000000000000) AS s (n) GROUP BY n",
+        "SELECT count(*) FROM generate_series(1, 9000000) AS a (n) JOIN generate_series(1, 9000000) AS b (n) ON a.n % 10 = b.n % 10",
+        "SELECT sum(v) FROM (SELECT sum(n) OVER (ORDER BY n % 7) AS v FROM generate_series(1, 9000000000000) AS s (n))",
     ] {
         let mut raw = server.raw().await;
         raw.send(&[(b'Q', [endless.as_bytes(), b"\0"].concat().as_slice())]).await;

@@ -60,7 +60,12 @@ impl ExprPlanner for Operators {
             BinaryOperator::HashMinus => single("jsonb_delete_path"),
             BinaryOperator::AtArrow if either => single("jsonb_contains"),
             BinaryOperator::ArrowAt if either => single("jsonb_contained"),
-            BinaryOperator::StringConcat if either => single("jsonb_concat"),
+            // A text beside JSON makes text; a literal takes the other side's type.
+            BinaryOperator::StringConcat
+                if either && [&call.left, &call.right].into_iter().all(|side| joins(side, schema)) =>
+            {
+                single("jsonb_concat")
+            }
             BinaryOperator::Minus if left => single("jsonb_delete"),
             _ => None,
         };
@@ -76,6 +81,11 @@ impl ExprPlanner for Operators {
 fn is_json(expr: &Expr, schema: &DFSchema) -> bool {
     let Ok((_, field)) = expr.to_field(schema) else { return false };
     matches!(field.metadata().get(TYPE_KEY).map(String::as_str), Some("json" | "jsonb"))
+}
+
+/// Whether an expression is JSON beside JSON: it is, or its type is open.
+fn joins(expr: &Expr, schema: &DFSchema) -> bool {
+    matches!(expr, Expr::Literal(..) | Expr::Placeholder(_)) || is_json(expr, schema)
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
