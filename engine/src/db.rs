@@ -7,18 +7,14 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 
-use crate::append::prepare;
-use crate::commit::{Answer, Body, Committer, Request, RowsWrite, Task};
-use crate::log::entry;
-use crate::lookup::check_absent;
-use crate::state::{Change, State};
+use crate::commit::{Answer, Body, Committer, Request, Task};
+use crate::pending::{Pending, prepare_all};
 use crate::store::Store;
 use crate::system::System;
 use crate::system::sync::{JoinHandle, Mutex, Ordering, Sender, bounded, spawn};
 use crate::{
-    Alteration, BackupReport, COMMIT_BYTES_MAX, Catalog, CheckReport, Column, CompactionReport, Error, FlushReport,
-    ImportReport, Options, Result, Snapshot, Status, TableSchema, Write, backup, compaction, flush, import, open,
-    retention,
+    Alteration, BackupReport, Catalog, CheckReport, Column, CompactionReport, Error, FlushReport, ImportReport,
+    Options, Result, Snapshot, Status, TableSchema, Write, backup, compaction, flush, import, open, retention,
 };
 
 /// Tasks that wait for the log before callers wait to hand theirs in.
@@ -166,6 +162,25 @@ impl Db {
         Err(Error::InvalidRow { table: writes.first().map_or_else(String::new, |write| write.table.clone()), reason })
     }
 
+    /// As [`Self::commit`], for writes that waited: keys that had to be absent must be so still.
+    ///
+    /// # Errors
+    /// As [`Self::commit`]; [`Error::Stale`] where a table was altered or dropped meanwhile.
+    pub fn commit_pending(&self, pending: Pending) -> Result<u64> {
+        let store = &self.inner.store;
+        if pending.is_empty() {
+            return Ok(store.state().sequence);
+        }
+        store.check_writable()?;
+        store.wait_for_room()?;
+        let (writes, since) = pending.into_writes();
+        let table = writes.first().map_or_else(String::new, |write| write.table.clone());
+        match self.inner.request(Body::Rows { writes, since })? {
+            Answer::Done(sequence) => Ok(sequence),
+            Answer::Stale => Err(Error::Stale { table }),
+        }
+    }
+
     /// Sorts all rows of all batches straight into parts, past the log, and shows them in one step: when it returns they are
     /// on the disk, when it fails the table is as before. They count as newer than what was committed before the call, and
     /// each batch as newer than those before it. Memory is bounded; batches of some ten thousand rows are best.
@@ -308,35 +323,6 @@ fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 fn on(store: &Arc<Store>, work: impl FnOnce(&Store) + Send + 'static) -> impl FnOnce() + Send + 'static {
     let store = Arc::clone(store);
     move || work(&store)
-}
-
-/// Checks, sorts and encodes writes, and looks up the keys that must be absent.
-fn prepare_all(state: &State, writes: &[Write]) -> Result<Vec<RowsWrite>> {
-    let mut after = state.clone();
-    let mut prepared = Vec::with_capacity(writes.len());
-    let mut bytes = 0;
-    for write in writes {
-        let unknown = || Error::UnknownTable { table: write.table.clone() };
-        let table = Arc::clone(after.table(&write.table).ok_or_else(unknown)?);
-        let Some(ready) = prepare(&table.definition, write)? else { continue };
-        if let Some(absent) = &ready.absent {
-            check_absent(&table, absent, 0)?;
-        }
-        let encoded = entry::encode(&ready.run)?;
-        bytes += encoded.len();
-        if bytes > COMMIT_BYTES_MAX {
-            let reason = format!("one commit may hold {COMMIT_BYTES_MAX} bytes and this has more; split it");
-            return Err(Error::InvalidRow { table: write.table.clone(), reason });
-        }
-        let (name, id) = (write.table.clone(), table.id);
-        // A later write of the same commit must see this one.
-        let sequence = after.sequence + 1;
-        let run = Arc::new(ready.run.at(sequence));
-        after.apply(Change::Rows { table: name.clone(), id, run: Arc::clone(&run) }, sequence);
-        let definition = Arc::clone(&table.definition);
-        prepared.push(RowsWrite { table: name, id, definition, run, absent: ready.absent, encoded });
-    }
-    Ok(prepared)
 }
 
 impl Inner {

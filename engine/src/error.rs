@@ -80,6 +80,14 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// Writes waited, and a table that they change was altered or dropped meanwhile.
+    #[error(
+        "table \"{table}\" or another one of the transaction was altered since it was written to; run the transaction again"
+    )]
+    Stale {
+        /// A table of the transaction.
+        table: String,
+    },
     /// Another process holds the data directory.
     #[error("data directory \"{}\" is open in another juno; stop it or choose another directory", path.display())]
     Locked {

@@ -32,6 +32,10 @@ impl Snapshot {
         Self { state, tables }
     }
 
+    pub(crate) fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+
     /// The table with this name, as it was.
     pub fn table(&self, name: &str) -> Option<&TableSnapshot> {
         let found = self.tables.binary_search_by(|table| table.schema().name.as_str().cmp(name)).ok()?;

@@ -33,14 +33,25 @@ pub fn sqlstate(error: &Error) -> &'static str {
         Error::DivisionByZero => "22012",
         Error::InvalidArgument(_) => "22023",
         Error::InvalidParameter(_) => "08P01",
-        Error::Unsupported(_) | Error::UncommittedRead(_) => "0A000",
+        Error::Unsupported(_) => "0A000",
+        Error::ReadOnlyTransaction(_) => "25006",
+        Error::NoTransaction(_) => "25P01",
+        Error::ActiveTransaction(_) => "25001",
+        Error::UndefinedSavepoint(_) => "3B001",
+        Error::UndefinedCursor(_) => "34000",
+        Error::DuplicateCursor(_) => "42P03",
+        Error::ForwardOnly => "55000",
+        Error::Dependents(..) => "2BP01",
+        Error::WrongKind(_) => "42809",
+        Error::Serialization(_) => "40001",
+        Error::Deadlock(_) => "40P01",
+        Error::LockTimeout(_) => "55P03",
         Error::FailedTransaction => "25P02",
         Error::Cancelled | Error::Timeout | Error::CopyFailed(_) => "57014",
         Error::BadCopy(_) => "22P04",
         Error::Forbidden(_) => "42501",
         Error::DuplicateRole(_) => "42710",
         Error::InUse(_) => "55006",
-        Error::LockTimeout => "55P03",
         Error::File(_) => "58P01",
         Error::Row { cause, .. } => sqlstate(cause),
         Error::OutOfMemory(_) => "53200",
@@ -85,10 +96,21 @@ pub fn http_status(error: &Error) -> StatusCode {
         Error::DuplicateTable(_)
         | Error::UniqueViolation { .. }
         | Error::FailedTransaction
-        | Error::UncommittedRead(_) => StatusCode::CONFLICT,
+        | Error::ReadOnlyTransaction(_)
+        | Error::NoTransaction(_)
+        | Error::ActiveTransaction(_)
+        | Error::UndefinedSavepoint(_)
+        | Error::UndefinedCursor(_)
+        | Error::DuplicateCursor(_)
+        | Error::ForwardOnly
+        | Error::Dependents(..)
+        | Error::WrongKind(_)
+        | Error::Serialization(_)
+        | Error::Deadlock(_)
+        | Error::LockTimeout(_) => StatusCode::CONFLICT,
         Error::Row { cause, .. } => http_status(cause),
         Error::Forbidden(_) => StatusCode::FORBIDDEN,
-        Error::DuplicateRole(_) | Error::InUse(_) | Error::LockTimeout => StatusCode::CONFLICT,
+        Error::DuplicateRole(_) | Error::InUse(_) => StatusCode::CONFLICT,
         Error::Timeout => StatusCode::GATEWAY_TIMEOUT,
         Error::Cancelled | Error::OutOfMemory(_) | Error::ReadOnly(_) | Error::ShuttingDown => {
             StatusCode::SERVICE_UNAVAILABLE
@@ -128,15 +150,25 @@ pub fn slug(error: &Error) -> &'static str {
         Error::InvalidParameter(_) => "invalid-parameter",
         Error::Unsupported(_) => "not-supported",
         Error::FailedTransaction => "failed-transaction",
-        Error::UncommittedRead(_) => "uncommitted-read",
         Error::BadCopy(_) => "bad-copy-format",
         Error::Row { cause, .. } => slug(cause),
         Error::CopyFailed(_) => "copy-failed",
         Error::Forbidden(_) => "forbidden",
         Error::DuplicateRole(_) => "duplicate-role",
         Error::InUse(_) => "in-use",
-        Error::LockTimeout => "lock-timeout",
         Error::File(_) => "file-unusable",
+        Error::ReadOnlyTransaction(_) => "read-only-transaction",
+        Error::NoTransaction(_) => "no-transaction",
+        Error::ActiveTransaction(_) => "active-transaction",
+        Error::UndefinedSavepoint(_) => "undefined-savepoint",
+        Error::UndefinedCursor(_) => "undefined-cursor",
+        Error::DuplicateCursor(_) => "duplicate-cursor",
+        Error::ForwardOnly => "forward-only",
+        Error::Dependents(..) => "dependent-objects",
+        Error::WrongKind(_) => "wrong-kind",
+        Error::Serialization(_) => "serialization-failure",
+        Error::Deadlock(_) => "deadlock",
+        Error::LockTimeout(_) => "lock-timeout",
         Error::Cancelled => "query-cancelled",
         Error::Timeout => "statement-timeout",
         Error::OutOfMemory(_) => "out-of-memory",

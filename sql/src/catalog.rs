@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 use juno_engine::Db;
 
 use crate::table::Table;
+use crate::view::{View, Views};
 
 /// The name of the one database.
 pub(crate) const DATABASE: &str = "juno";
@@ -31,6 +32,8 @@ pub(crate) struct PublicSchema {
     /// A state without tables, for planning DEFAULT expressions.
     defaults: SessionState,
     views: RwLock<BTreeMap<String, Arc<dyn TableProvider>>>,
+    /// Of those, the ones that users made.
+    user_views: RwLock<Views>,
 }
 
 impl std::fmt::Debug for PublicSchema {
@@ -41,7 +44,7 @@ impl std::fmt::Debug for PublicSchema {
 
 impl PublicSchema {
     pub(crate) fn new(db: Db, defaults: SessionState) -> Self {
-        PublicSchema { db, defaults, views: RwLock::default() }
+        PublicSchema { db, defaults, views: RwLock::default(), user_views: RwLock::default() }
     }
 
     /// The engine that the tables come from.
@@ -57,6 +60,24 @@ impl PublicSchema {
     /// The views by name.
     pub(crate) fn views(&self) -> Vec<(String, Arc<dyn TableProvider>)> {
         self.views.read().iter().map(|(name, view)| (name.clone(), Arc::clone(view))).collect()
+    }
+
+    /// Adds a view that a user made, or replaces it.
+    pub(crate) fn add_user_view(&self, name: &str, table: Arc<dyn TableProvider>, view: View) {
+        self.user_views.write().insert(name.to_owned(), view);
+        self.add_view(name, table);
+    }
+
+    /// Forgets a view that a user made.
+    pub(crate) fn remove_user_view(&self, name: &str) {
+        if self.user_views.write().remove(name).is_some() {
+            self.views.write().remove(name);
+        }
+    }
+
+    /// The views that users made.
+    pub(crate) fn user_views(&self) -> Views {
+        self.user_views.read().clone()
     }
 
     /// Whether a view has this name.

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, FieldRef, Schema};
 use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{
@@ -19,7 +19,7 @@ use juno_engine::{Column, TableKind, TableSchema};
 
 use crate::catalog::SCHEMA;
 use crate::types::{self, DEFAULT_KEY, HIDDEN_PREFIX};
-use crate::{Error, Result};
+use crate::{Error, Result, alter};
 
 /// The hidden key of a table that declares none.
 const ROW_ID: &str = "_juno_row_id";
@@ -51,12 +51,10 @@ pub(crate) fn folded(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 
-/// The table that a CREATE TABLE declares; `planner` checks its DEFAULT expressions.
-pub(crate) fn define(create: &CreateTable, planner: &SessionState) -> Result<Definition> {
-    if create.query.is_some() || create.like.is_some() {
-        return Err(Error::Unsupported(
-            "CREATE TABLE AS and LIKE are not supported: create the table, then INSERT … SELECT".into(),
-        ));
+/// The table that a CREATE TABLE declares, or that the columns of its query make; `planner` checks its DEFAULT expressions.
+pub(crate) fn define(create: &CreateTable, given: Option<Vec<Column>>, planner: &SessionState) -> Result<Definition> {
+    if create.like.is_some() {
+        return Err(Error::Unsupported("CREATE TABLE LIKE is not supported: write CREATE TABLE … AS SELECT".into()));
     }
     if create.temporary {
         return Err(Error::Unsupported("temporary tables are not supported".into()));
@@ -64,7 +62,9 @@ pub(crate) fn define(create: &CreateTable, planner: &SessionState) -> Result<Def
     let name = table_name(&create.name)?;
     let mut columns = Vec::with_capacity(create.columns.len() + 1);
     let mut key_names = Vec::new();
-    for definition in &create.columns {
+    let declared: &[ColumnDef] = if given.is_some() { &[] } else { &create.columns };
+    columns.extend(given.unwrap_or_default());
+    for definition in declared {
         let (column, is_key) = column(definition, planner)?;
         if is_key {
             key_names.push(column.name.clone());
@@ -79,7 +79,11 @@ pub(crate) fn define(create: &CreateTable, planner: &SessionState) -> Result<Def
         return keyed(name, columns, &key_names);
     }
     match time_column(&columns, options.time.as_deref())? {
-        Some(time) => telemetry(name, columns, time, options.tags),
+        Some(time) => {
+            let mut defined = telemetry(name, columns, time, options.tags)?;
+            defined.table.retention = options.retention;
+            Ok(defined)
+        }
         None => {
             options.refuse_for_keyed()?;
             let row_id =
@@ -90,7 +94,31 @@ pub(crate) fn define(create: &CreateTable, planner: &SessionState) -> Result<Def
     }
 }
 
-fn column(definition: &ColumnDef, planner: &SessionState) -> Result<(Column, bool)> {
+/// The columns of CREATE TABLE AS: the query's.
+pub(crate) fn columns_of(schema: &Schema, create: &CreateTable) -> Result<Vec<Column>> {
+    if !create.columns.is_empty() {
+        let text = "CREATE TABLE AS takes its columns from the query: write SELECT … AS name";
+        return Err(Error::Unsupported(text.into()));
+    }
+    let column = |field: &FieldRef| {
+        let name = field.name().clone();
+        let metadata = field.metadata().get(types::TYPE_KEY).map(|kind| (types::TYPE_KEY.to_owned(), kind.clone()));
+        let data_type = types::stored(field.data_type()).ok_or_else(|| {
+            let given = field.data_type();
+            Error::UndefinedType(format!("column \"{name}\" would have type {given}, which no column takes: cast it"))
+        })?;
+        Ok(Column { name, data_type, nullable: true, metadata: metadata.into_iter().collect() })
+    };
+    schema.fields().iter().map(column).collect()
+}
+
+/// Whether a relation may have this name.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    check_names(name, &[])
+}
+
+/// A declared column, and whether it is the PRIMARY KEY.
+pub(crate) fn column(definition: &ColumnDef, planner: &SessionState) -> Result<(Column, bool)> {
     let name = folded(&definition.name);
     let declared = types::column_type(&definition.data_type)?;
     let mut column = Column { name, metadata: declared.metadata(), data_type: declared.arrow, nullable: true };
@@ -165,6 +193,7 @@ fn check_names(table: &str, columns: &[Column]) -> Result<()> {
 struct Options {
     time: Option<String>,
     tags: Option<Vec<String>>,
+    retention: Option<i64>,
 }
 
 impl Options {
@@ -187,8 +216,10 @@ impl Options {
                     let tags = text.split(',').map(|tag| tag.trim().to_owned()).filter(|tag| !tag.is_empty());
                     parsed.tags = Some(tags.collect());
                 }
+                "retention" => parsed.retention = alter::retention(text)?,
                 other => {
-                    let text = format!("unrecognized table option \"{other}\": juno knows time_column and tags");
+                    let text =
+                        format!("unrecognized table option \"{other}\": juno knows time_column, tags and retention");
                     return Err(Error::InvalidDefinition(text));
                 }
             }
@@ -197,9 +228,9 @@ impl Options {
     }
 
     fn refuse_for_keyed(&self) -> Result<()> {
-        if self.time.is_some() || self.tags.is_some() {
-            let text =
-                "time_column and tags are options of telemetry tables: they need a timestamp column and no PRIMARY KEY";
+        if self.time.is_some() || self.tags.is_some() || self.retention.is_some() {
+            let text = "time_column, tags and retention are options of telemetry tables: they need a timestamp column \
+                        and no PRIMARY KEY";
             return Err(Error::InvalidDefinition(text.into()));
         }
         Ok(())

@@ -106,9 +106,6 @@ pub enum Error {
     /// A statement after an error inside a transaction block.
     #[error("current transaction is aborted, commands ignored until end of transaction block")]
     FailedTransaction,
-    /// A read of rows written earlier in the same transaction.
-    #[error("table \"{0}\" was written in this transaction and cannot be read or changed again before COMMIT")]
-    UncommittedRead(String),
     /// Input of a COPY that is not in its format.
     #[error("{0}")]
     BadCopy(String),
@@ -126,9 +123,6 @@ pub enum Error {
     /// The client ended a COPY with an error of its own.
     #[error("COPY from stdin failed: {0}")]
     CopyFailed(String),
-    /// A table was being changed by another for longer than `lock_timeout`.
-    #[error("canceling statement due to lock timeout")]
-    LockTimeout,
     /// The user's role does not allow it.
     #[error("{0}")]
     Forbidden(String),
@@ -138,6 +132,42 @@ pub enum Error {
     /// Something that must stay as it is.
     #[error("{0}")]
     InUse(String),
+    /// A write in a transaction that only reads.
+    #[error("cannot execute {0} in a read-only transaction")]
+    ReadOnlyTransaction(String),
+    /// What only a transaction block has.
+    #[error("{0}")]
+    NoTransaction(String),
+    /// What a transaction block cannot do, or not any more.
+    #[error("{0}")]
+    ActiveTransaction(String),
+    /// A savepoint that does not exist.
+    #[error("{0}")]
+    UndefinedSavepoint(String),
+    /// A cursor that does not exist.
+    #[error("cursor \"{0}\" does not exist")]
+    UndefinedCursor(String),
+    /// A cursor of this name exists already.
+    #[error("cursor \"{0}\" already exists")]
+    DuplicateCursor(String),
+    /// A cursor that is to go back.
+    #[error("cursor can only scan forward: declare another one to begin anew")]
+    ForwardOnly,
+    /// A view where a table is meant, or the other way round.
+    #[error("{0}")]
+    WrongKind(String),
+    /// What others depend on cannot be dropped without them.
+    #[error("cannot drop {0} because other objects depend on it: view {1}; drop them first, or use CASCADE")]
+    Dependents(String, String),
+    /// Another transaction changed the same rows first.
+    #[error("could not serialize access due to concurrent update of table \"{0}\"")]
+    Serialization(String),
+    /// Transactions that wait for each other.
+    #[error("deadlock detected: another transaction holds table \"{0}\" and waits for this one")]
+    Deadlock(String),
+    /// A table's lock was not to be had within `lock_timeout`.
+    #[error("canceling statement due to lock timeout on table \"{0}\"")]
+    LockTimeout(String),
     /// The statement was cancelled by its client.
     #[error("canceling statement due to user request")]
     Cancelled,
@@ -181,6 +211,7 @@ impl From<juno_engine::Error> for Error {
             Engine::ColumnType { .. } => Error::TypeMismatch(text),
             Engine::NotNull { table, column } => Error::NotNullViolation { table, column },
             Engine::Duplicate { table, key } => Error::UniqueViolation { table, key },
+            Engine::Stale { table } => Error::Serialization(table),
             Engine::InvalidRow { .. } => Error::InvalidText(text),
             Engine::InvalidSchema { .. } => Error::InvalidDefinition(text),
             Engine::ReadOnly { reason } => Error::ReadOnly(reason),

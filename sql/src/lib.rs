@@ -3,12 +3,14 @@
 //! **Invariant:** no sockets, no HTTP, no PostgreSQL messages; bytes become values in `server`.
 
 mod aggregate;
+mod alter;
 mod apart;
 mod cast;
 mod catalog;
 mod change;
 mod column;
 mod copy;
+mod cursor;
 mod default;
 mod definition;
 mod error;
@@ -18,6 +20,7 @@ mod interrupt;
 mod jsonb;
 mod latest;
 mod lean;
+mod lock;
 mod memory;
 mod migrate;
 mod multiply;
@@ -41,6 +44,7 @@ mod text;
 mod transaction;
 mod types;
 mod verifier;
+mod view;
 mod yielding;
 
 pub use copy::{CopyColumns, CopyFormat, CopyHeader, CopyOptions, CopyPlace, CopyRows};

@@ -28,6 +28,7 @@ const SYSTEM_TABLES: &[&str] = &[
     "healing_incidents",
     "juno_migrations",
     "juno_users",
+    "juno_views",
     "optimization_history",
     "scaling_events",
     "threat_events",

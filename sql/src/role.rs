@@ -168,10 +168,20 @@ pub(crate) fn permit(user: &User, kind: &Kind) -> Result<()> {
         Kind::Call(_) => (Role::Operator, "procedures"),
         Kind::Role(statement) if statement.is_own_password(user) => return Ok(()),
         Kind::Role(_) => (Role::Admin, "users and roles"),
-        Kind::CreateTable(_) | Kind::DropTable { .. } => (Role::Admin, "tables' definitions"),
-        Kind::Begin
-        | Kind::Commit
-        | Kind::Rollback
+        Kind::Truncate { names, .. } => {
+            names.iter().try_for_each(|name| own_table(user, &name.to_string()))?;
+            (Role::Operator, "changes")
+        }
+        Kind::CreateTable(_) | Kind::AlterTable(_) | Kind::DropTable { .. } => (Role::Admin, "tables' definitions"),
+        Kind::CreateView(_) | Kind::DropView { .. } => (Role::Admin, "views' definitions"),
+        Kind::Declare(..) | Kind::Fetch(..) => (Role::Viewer, "queries"),
+        Kind::Begin(_)
+        | Kind::Commit { .. }
+        | Kind::Rollback { .. }
+        | Kind::Savepoint(_)
+        | Kind::RollbackTo(_)
+        | Kind::Release(_)
+        | Kind::Close(_)
         | Kind::Set(_)
         | Kind::Show(_)
         | Kind::Reset(_)

@@ -4,17 +4,19 @@
 
 mod changing;
 mod copy;
+mod defining;
 mod user;
 mod utility;
 
 pub use copy::CopyIn;
 pub use user::{Account, Accounts};
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::ParamValues;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -25,21 +27,26 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use futures::TryStreamExt;
-use juno_engine::{Db, Snapshot, Write};
+use juno_engine::{Db, Snapshot};
 use juno_kernels::Device;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::sync::watch;
 
 use crate::catalog::{PublicSchema, WHOLE_PREFIX};
+use crate::cursor::Cursors;
 use crate::interrupt::Interrupt;
+use crate::lock::{Held, Locks};
 use crate::memory::{self, Memory};
 use crate::procedure::{Call, Procedure};
 use crate::role::{self, Role, User};
 use crate::setting::Settings;
 use crate::statement::{Kind, Outcome, Prepared, Statement, Work};
 use crate::table::StatementSnapshot;
-use crate::transaction::{Transaction, TransactionStatus};
-use crate::{Error, Incoming, Result, apart, change, ingest, lean, migrate, ops, output, parameter, state, statement};
+use crate::transaction::{Ended, Modes, Transaction, TransactionStatus, View};
+use crate::{
+    Error, Incoming, Result, apart, change, ingest, lean, migrate, ops, output, parameter, state, statement,
+    transaction, view,
+};
 
 /// What all sessions of a database share.
 struct Shared {
@@ -56,16 +63,19 @@ struct Shared {
     compatibility: PostgresCompatibilityParser,
     /// The users, as their table has them.
     accounts: RwLock<Arc<Accounts>>,
-    /// One lock per table: UPDATE and DELETE read before they write.
-    changing: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    locks: Arc<Locks>,
+    /// Sessions so far: each has a number, by which it holds locks.
+    sessions: AtomicU64,
 }
 
 /// One client's view of the database.
 pub struct Session {
     shared: Arc<Shared>,
     user: User,
+    number: u64,
     settings: Mutex<Settings>,
     transaction: Mutex<Transaction>,
+    cursors: Mutex<Cursors>,
     cancels: watch::Sender<u64>,
 }
 
@@ -104,18 +114,28 @@ impl Session {
             public,
             compatibility,
             accounts: RwLock::default(),
-            changing: Mutex::default(),
+            locks: Arc::default(),
+            sessions: AtomicU64::new(0),
         };
         let session = Session::over(Arc::new(shared));
         migrate::migrate(&session).await?;
         session.load_accounts().await?;
         ops::register_views(&session.shared.state, &session.shared.public).await?;
+        view::load(&session).await?;
         Ok(session)
     }
 
     fn over(shared: Arc<Shared>) -> Session {
-        let (settings, transaction) = (Mutex::default(), Mutex::default());
-        Session { shared, user: User::trusted("juno"), settings, transaction, cancels: watch::Sender::new(0) }
+        let number = shared.sessions.fetch_add(1, Ordering::Relaxed);
+        Session {
+            shared,
+            number,
+            user: User::trusted("juno"),
+            settings: Mutex::default(),
+            transaction: Mutex::default(),
+            cursors: Mutex::default(),
+            cancels: watch::Sender::new(0),
+        }
     }
 
     /// Another session over the same database, with settings and a transaction of its own.
@@ -164,6 +184,20 @@ impl Session {
                 let schema = change.returning.as_ref().map(|returning| Arc::clone(&returning.schema));
                 Ok(Prepared { parameters, wanted, schema, work: Work::Change(Box::new(change)) })
             }
+            Kind::Declare(name, hold, parsed) => {
+                let names = output::names(&parsed);
+                let ((plan, parameters, wanted), shown) = apart::plan(state, *parsed, types).await?;
+                let names = shown.names(plan.schema().as_arrow(), names);
+                refuse_effects(&plan)?;
+                let work = Work::Declare(name, hold, Box::new(plan), names);
+                Ok(Prepared { parameters, wanted, schema: None, work })
+            }
+            Kind::Fetch(fetch, moves) => {
+                let schema = self.cursors.lock().schema(&fetch.cursor)?;
+                let schema = (!moves).then_some(schema);
+                let work = Work::Other(Box::new(Kind::Fetch(fetch, moves)));
+                Ok(Prepared { parameters: Vec::new(), wanted: Vec::new(), schema, work })
+            }
             Kind::Call(function) => {
                 let call = Call::resolve(&function)?;
                 let schema = Some(call.procedure.schema());
@@ -202,9 +236,17 @@ impl Session {
                 "the statement has {wanted} parameters and was given {given}"
             )));
         }
-        let ends = matches!(&prepared.work, Work::Other(kind) if matches!(**kind, Kind::Commit | Kind::Rollback));
+        let ends = matches!(&prepared.work, Work::Other(kind) if kind.ends_transaction());
         if self.transaction_status() == TransactionStatus::Failed && !ends {
             return Err(Error::FailedTransaction);
+        }
+        let immediate = match &prepared.work {
+            Work::Call { .. } => true,
+            Work::Other(kind) => kind.is_immediate(),
+            Work::Query(..) | Work::Change(_) | Work::Declare(..) | Work::CopyIn(_) | Work::CopyOut { .. } => false,
+        };
+        if immediate {
+            self.end_implicit().await?;
         }
         let timeout = self.settings.lock().duration("statement_timeout");
         let mut interrupt = Interrupt::new(self.cancels.subscribe(), timeout);
@@ -219,6 +261,16 @@ impl Session {
                 Outcome::Rows { tag, stream } => Ok(Outcome::Rows { tag, stream: interrupt.guard_stream(stream) }),
                 done => Ok(done),
             },
+            Work::Declare(name, hold, plan, names) => {
+                if !hold && !self.transaction.lock().holds() {
+                    let text = "DECLARE CURSOR can only be used in transaction blocks, or WITH HOLD";
+                    return Err(Error::NoTransaction(text.into()));
+                }
+                let stream = interrupt.guard(self.rows(bound(plan, &values)?)).await?;
+                let stream = output::renamed_stream(stream, names.as_deref());
+                self.cursors.lock().declare(name.clone(), *hold, stream)?;
+                Ok(Outcome::done("DECLARE CURSOR"))
+            }
             Work::Call { procedure, places, arguments } => {
                 let plan = bound(arguments, &values)?;
                 interrupt.guard(self.call(procedure, places, plan)).await
@@ -235,24 +287,67 @@ impl Session {
                     stream,
                 })
             }
-            Work::Other(kind) => interrupt.guard(self.other(kind)).await,
+            Work::Other(kind) => match interrupt.guard(self.other(kind)).await? {
+                Outcome::Rows { tag, stream } => Ok(Outcome::Rows { tag, stream: interrupt.guard_stream(stream) }),
+                done => Ok(done),
+            },
         }
     }
 
     /// Runs every statement of a text, one after the other; the outcome of the last. Rows of the others are read and dropped.
+    /// Several statements are one transaction unless they open a block themselves.
     ///
     /// # Errors
-    /// The first error; statements after it are not run.
+    /// The first error; statements after it are not run, and those before it are undone.
     pub async fn query(&self, sql: &str) -> Result<Outcome> {
+        let statements = self.parse(sql)?;
+        let ran = self.one_by_one(statements).await;
+        if ran.is_err() && self.transaction.lock().is_implicit() {
+            self.fail_transaction();
+        }
+        ran
+    }
+
+    async fn one_by_one(&self, statements: Vec<Statement>) -> Result<Outcome> {
         let mut last = Outcome::Empty;
-        for statement in self.parse(sql)? {
+        let several = statements.len() > 1;
+        for statement in statements {
             if let Outcome::Rows { stream, .. } = last {
                 drain(stream).await?;
+            }
+            if several {
+                self.begin_implicit();
             }
             let prepared = self.prepare(statement, &[]).await?;
             last = self.execute(&prepared, Vec::new()).await?;
         }
+        self.end_implicit().await?;
         Ok(last)
+    }
+
+    /// Begins the transaction that the statements of one message form, unless there is one.
+    pub fn begin_implicit(&self) {
+        let modes = self.settings.lock().modes();
+        self.transaction.lock().begin_implicit(modes);
+    }
+
+    /// Commits the transaction that the statements of one message formed, if there is one. An error in it has ended it.
+    ///
+    /// # Errors
+    /// As COMMIT.
+    pub async fn end_implicit(&self) -> Result<()> {
+        let ended = {
+            let mut transaction = self.transaction.lock();
+            if transaction.is_implicit() { transaction.end() } else { None }
+        };
+        match ended {
+            Some(ended) => {
+                let committed = self.commit_ended(ended).await;
+                self.cursors.lock().end(committed.is_ok());
+                committed
+            }
+            None => Ok(()),
+        }
     }
 
     /// The rows of a text's last statement, all in memory; none where it returns none.
@@ -310,7 +405,20 @@ impl Session {
 
     /// Marks an open transaction as failed: the protocol saw an error.
     pub fn fail_transaction(&self) {
-        self.transaction.lock().fail();
+        let implicit = {
+            let mut transaction = self.transaction.lock();
+            let implicit = transaction.is_implicit();
+            transaction.fail();
+            implicit
+        };
+        if implicit {
+            self.cursors.lock().end(false);
+        }
+    }
+
+    /// The columns of an open cursor: protocols know cursors as portals.
+    pub fn cursor(&self, name: &str) -> Option<SchemaRef> {
+        self.cursors.lock().schema(name).ok()
     }
 
     /// The value of a setting.
@@ -319,7 +427,7 @@ impl Session {
             let admin = self.user.role == Some(Role::Admin);
             return Some(if admin { "on" } else { "off" }.to_owned());
         }
-        self.settings.lock().get(name).ok()
+        self.value_of(name).ok()
     }
 
     /// Changes a setting.
@@ -327,7 +435,22 @@ impl Session {
     /// # Errors
     /// [`Error::InvalidArgument`] for what is not known, [`Error::Unsupported`] for a value that would not be true.
     pub fn set(&self, name: &str, value: &str) -> Result<()> {
-        self.settings.lock().set(name, value)
+        let value = value.trim().trim_matches('\'');
+        let now = self.transaction.lock().modes();
+        match name.to_lowercase().as_str() {
+            "transaction_isolation" => {
+                let repeatable = transaction::repeatable(value)?;
+                now.map_or(Ok(false), |now| self.transaction.lock().set_modes(Modes { repeatable, ..now })).map(drop)
+            }
+            "transaction_read_only" => {
+                let read_only = ["on", "true", "yes", "1"].contains(&value.to_lowercase().as_str());
+                now.map_or(Ok(false), |now| self.transaction.lock().set_modes(Modes { read_only, ..now })).map(drop)
+            }
+            "default_transaction_isolation" if value.eq_ignore_ascii_case("serializable") => {
+                transaction::repeatable(value).map(drop)
+            }
+            _ => self.settings.lock().set(name, value),
+        }
     }
 
     /// Stops whatever the session runs at the moment it is called; callable from anywhere.
@@ -346,38 +469,65 @@ impl Session {
         state
     }
 
-    /// Refuses a plan that reads what the session may not, or cannot, read.
+    /// Refuses a plan that reads what the session may not read.
     fn permit_reading(&self, plan: &LogicalPlan) -> Result<()> {
         let tables = tables_of(plan)?;
-        role::permit_reading(&self.user, &tables)?;
-        self.transaction.lock().check_read(&tables)
+        role::permit_reading(&self.user, &tables)
     }
 
     async fn rows(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
         self.permit_reading(&plan)?;
-        run(self.statement_state(self.shared.db.snapshot(), &plan), self.shared.memory, &plan).await
+        let view = self.view();
+        run(self.statement_state(view.whole, &plan), self.shared.memory, &plan).await
     }
 
-    async fn lock(&self, table: &str) -> Result<OwnedMutexGuard<()>> {
-        let lock = Arc::clone(self.shared.changing.lock().entry(table.to_owned()).or_default());
-        let limit = self.settings.lock().duration("lock_timeout");
-        match limit {
-            Some(limit) => tokio::time::timeout(limit, lock.lock_owned()).await.map_err(|_| Error::LockTimeout),
-            None => Ok(lock.lock_owned().await),
+    /// What the statement that begins now reads.
+    fn view(&self) -> View {
+        self.transaction.lock().view(&self.shared.db)
+    }
+
+    /// Takes the lock of a table, for the statement or to the end of its transaction.
+    async fn lock(&self, table: &str) -> Result<Option<Held>> {
+        if self.transaction.lock().has_lock(table) {
+            return Ok(None);
         }
+        let timeout = self.settings.lock().duration("lock_timeout");
+        let taking = self.shared.locks.take(self.number, table);
+        let held = match timeout {
+            Some(timeout) => {
+                tokio::time::timeout(timeout, taking).await.map_err(|_| Error::LockTimeout(table.to_owned()))??
+            }
+            None => taking.await?,
+        };
+        Ok(self.transaction.lock().keep_lock(table, held))
     }
 
-    async fn commit(&self, writes: Vec<Write>) -> Result<()> {
-        if writes.is_empty() {
+    async fn commit_ended(&self, ended: Ended) -> Result<()> {
+        let Ended { pending: Some(pending), .. } = &ended else { return Ok(()) };
+        if pending.is_empty() {
             return Ok(());
         }
         let db = self.shared.db.clone();
-        blocking(move || Ok(db.commit(writes)?)).await.map(|_| ())
+        let committed = blocking(move || {
+            // The locks go with the rest of it, after the commit.
+            let mut ended = ended;
+            let pending = ended.pending.take().unwrap_or_default();
+            Ok(db.commit_pending(pending)?)
+        });
+        committed.await.map(drop)
+    }
+
+    /// Refuses a statement that writes where the transaction only reads.
+    fn check_writable(&self, command: &str) -> Result<()> {
+        let modes = self.transaction.lock().modes();
+        let modes = modes.unwrap_or_else(|| self.settings.lock().modes());
+        if modes.read_only { Err(Error::ReadOnlyTransaction(command.to_owned())) } else { Ok(()) }
     }
 
     async fn call(&self, procedure: &'static Procedure, places: &[usize], arguments: LogicalPlan) -> Result<Outcome> {
         if self.transaction_status() == TransactionStatus::Open {
-            return Err(Error::Unsupported(format!("CALL {} cannot run inside a transaction block", procedure.name)));
+            let text = format!("CALL {} cannot run inside a transaction block", procedure.name);
+            return Err(Error::ActiveTransaction(text));
         }
         let mut values = vec![None; procedure.parameters.len()];
         let rows: Vec<RecordBatch> = self.rows(arguments).await?.try_collect().await?;

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::transaction::Modes;
 use crate::{Error, Result};
 
 /// What a setting takes.
@@ -14,13 +15,17 @@ enum Takes {
     Text,
     /// Milliseconds, or a number with a unit; 0 is off.
     Duration,
-    /// One of these words.
+    /// One of these words, kept as it was given.
+    Word(&'static [&'static str]),
+    /// One of these words, which all mean the default.
     OneOf(&'static [&'static str]),
     /// On or off.
     Switch,
     /// Never changes.
     Fixed,
 }
+
+const LEVEL: Takes = Takes::Word(&["read committed", "read uncommitted", "repeatable read"]);
 
 const ON: Takes = Takes::OneOf(&["on", "true", "yes", "1"]);
 
@@ -35,8 +40,8 @@ const KNOWN: &[(&str, &str, Takes)] = &[
         "ISO, MDY",
         Takes::OneOf(&["iso", "iso, mdy", "iso, dmy", "iso, ymd", "iso,mdy", "iso,dmy", "iso,ymd"]),
     ),
-    ("default_transaction_isolation", "read committed", Takes::OneOf(&["read committed"])),
-    ("default_transaction_read_only", "off", Takes::OneOf(&["off", "false"])),
+    ("default_transaction_isolation", "read committed", LEVEL),
+    ("default_transaction_read_only", "off", Takes::Word(&["off", "on"])),
     ("extra_float_digits", "1", Takes::Text),
     ("idle_in_transaction_session_timeout", "0", Takes::Duration),
     ("integer_datetimes", "on", Takes::Fixed),
@@ -55,8 +60,6 @@ const KNOWN: &[(&str, &str, Takes)] = &[
     ("statement_timeout", "0", Takes::Duration),
     ("synchronous_commit", "on", ON),
     ("TimeZone", "UTC", Takes::OneOf(&["utc", "gmt", "etc/utc", "zulu", "+00:00", "+00", "0"])),
-    ("transaction_isolation", "read committed", Takes::OneOf(&["read committed"])),
-    ("transaction_read_only", "off", Takes::OneOf(&["off", "false"])),
 ];
 
 /// The settings of one session.
@@ -94,6 +97,7 @@ impl Settings {
             Takes::Text => value.to_owned(),
             Takes::Duration => milliseconds(name, value)?.to_string(),
             Takes::Switch => switch(name, value)?.to_owned(),
+            Takes::Word(words) => word(name, words, value)?.to_owned(),
             Takes::OneOf(words) if words.iter().any(|word| word.eq_ignore_ascii_case(value)) => (*default).to_owned(),
             Takes::OneOf(_) => {
                 return Err(Error::Unsupported(format!(
@@ -132,6 +136,28 @@ impl Settings {
         let ms = self.changed.get(name)?.parse().ok().filter(|ms| *ms > 0)?;
         Some(Duration::from_millis(ms))
     }
+
+    /// What a transaction is where BEGIN does not say.
+    pub(crate) fn modes(&self) -> Modes {
+        let is = |name: &str, value: &str| self.changed.get(name).is_some_and(|now| now == value);
+        Modes {
+            repeatable: is("default_transaction_isolation", "repeatable read"),
+            read_only: is("default_transaction_read_only", "on"),
+        }
+    }
+}
+
+/// Which of its words a value is; `true`, `yes` and `1` are `on`.
+fn word(name: &str, words: &[&'static str], value: &str) -> Result<&'static str> {
+    let value = value.to_lowercase();
+    let value = match value.as_str() {
+        "true" | "yes" | "1" => "on",
+        "false" | "no" | "0" => "off",
+        other => other,
+    };
+    words.iter().find(|word| **word == value).copied().ok_or_else(|| {
+        Error::Unsupported(format!("\"{name}\" cannot be \"{value}\" in juno: it takes {}", words.join(", ")))
+    })
 }
 
 fn switch(name: &str, value: &str) -> Result<&'static str> {

@@ -12,6 +12,8 @@ use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 
 use crate::change::Change;
 use crate::copy::{self, Copy, CopyOptions, CopyPlace};
+use crate::cursor::{self, Fetch};
+use crate::definition::folded;
 use crate::procedure::Procedure;
 use crate::role::{self, RoleStatement};
 use crate::session::CopyIn;
@@ -37,26 +39,73 @@ pub(crate) enum Kind {
     DropTable {
         names: Vec<ast::ObjectName>,
         if_exists: bool,
+        cascade: bool,
     },
+    AlterTable(Box<ast::AlterTable>),
+    Truncate {
+        names: Vec<ast::ObjectName>,
+        if_exists: bool,
+    },
+    CreateView(Box<ast::CreateView>),
+    DropView {
+        names: Vec<ast::ObjectName>,
+        if_exists: bool,
+        cascade: bool,
+    },
+    /// The cursor's name, whether WITH HOLD, and its query.
+    Declare(String, bool, Box<Parsed>),
+    /// The flag says MOVE.
+    Fetch(Fetch, bool),
+    /// None closes all.
+    Close(Option<String>),
     Call(Box<ast::Function>),
     Copy(Box<Copy>),
     Role(Box<RoleStatement>),
-    Begin,
-    Commit,
-    Rollback,
+    Begin(Vec<ast::TransactionMode>),
+    /// With `AND CHAIN`, another block follows at once.
+    Commit {
+        chain: bool,
+    },
+    Rollback {
+        chain: bool,
+    },
+    Savepoint(String),
+    RollbackTo(String),
+    Release(String),
     Set(Box<ast::Set>),
     Show(String),
     Reset(Option<String>),
     /// DISCARD ALL: settings go back to their defaults.
     Discard,
-    /// DEALLOCATE ALL, CLOSE ALL and UNLISTEN: there is nothing to forget.
+    /// DEALLOCATE ALL and UNLISTEN: there is nothing to forget.
     Forget(&'static str),
 }
 
 impl Statement {
-    /// Whether the statement ends a transaction block: it runs in a failed one too.
+    /// Whether the statement ends a transaction block, or goes back to a savepoint: it runs in a failed block too.
     pub fn ends_transaction(&self) -> bool {
-        matches!(self.kind, Kind::Commit | Kind::Rollback)
+        self.kind.ends_transaction()
+    }
+}
+
+impl Kind {
+    pub(crate) fn ends_transaction(&self) -> bool {
+        matches!(self, Kind::Commit { .. } | Kind::Rollback { .. } | Kind::RollbackTo(_))
+    }
+
+    /// Whether the statement takes effect at once, whatever transaction it stands in.
+    pub(crate) fn is_immediate(&self) -> bool {
+        matches!(
+            self,
+            Kind::CreateTable(_)
+                | Kind::AlterTable(_)
+                | Kind::Truncate { .. }
+                | Kind::DropTable { .. }
+                | Kind::CreateView(_)
+                | Kind::DropView { .. }
+                | Kind::Role(_)
+                | Kind::Call(_)
+        )
     }
 }
 
@@ -78,6 +127,8 @@ pub(crate) enum Work {
     /// The command tag, the plan, and the names that clients see.
     Query(&'static str, Box<LogicalPlan>, Option<Vec<Option<String>>>),
     Change(Box<Change>),
+    /// DECLARE: the cursor's name, whether WITH HOLD, the plan, and the names that clients see.
+    Declare(String, bool, Box<LogicalPlan>, Option<Vec<Option<String>>>),
     Call {
         procedure: &'static Procedure,
         /// Which parameter each column of the arguments' row is for.
@@ -149,6 +200,9 @@ pub(crate) fn parse(sql: &str, compatibility: &PostgresCompatibilityParser, user
     if copy::is_copy(sql) {
         return Ok(vec![Statement { kind: Kind::Copy(Box::new(copy::parse(sql)?)) }]);
     }
+    if let Some((fetch, moves)) = cursor::parse(sql) {
+        return Ok(vec![Statement { kind: Kind::Fetch(fetch, moves) }]);
+    }
     if let Some(statements) = role::parse(sql)? {
         let kind = |statement| Statement { kind: Kind::Role(Box::new(statement)) };
         return Ok(statements.into_iter().map(kind).collect());
@@ -217,14 +271,40 @@ fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
         }
         Sql::Insert(_) | Sql::Update(_) | Sql::Delete(_) => Kind::Change(parsed(statement)),
         Sql::CreateTable(create) => Kind::CreateTable(Box::new(create)),
-        Sql::Drop { object_type: ast::ObjectType::Table, names, if_exists, .. } => Kind::DropTable { names, if_exists },
-        Sql::Call(function) => Kind::Call(Box::new(function)),
-        Sql::StartTransaction { .. } => Kind::Begin,
-        Sql::Commit { .. } => Kind::Commit,
-        Sql::Rollback { savepoint: None, .. } => Kind::Rollback,
-        Sql::Rollback { .. } | Sql::Savepoint { .. } | Sql::ReleaseSavepoint { .. } => {
-            return Err(unsupported("SAVEPOINT"));
+        Sql::Drop { object_type: ast::ObjectType::Table, names, if_exists, cascade, .. } => {
+            Kind::DropTable { names, if_exists, cascade }
         }
+        Sql::AlterTable(alter) => Kind::AlterTable(Box::new(alter)),
+        Sql::Truncate(truncate) => Kind::Truncate {
+            names: truncate.table_names.into_iter().map(|target| target.name).collect(),
+            if_exists: truncate.if_exists,
+        },
+        Sql::CreateView(view) => Kind::CreateView(Box::new(view)),
+        Sql::Drop { object_type: ast::ObjectType::View, names, if_exists, cascade, .. } => {
+            Kind::DropView { names, if_exists, cascade }
+        }
+        Sql::Declare { mut stmts } if stmts.len() == 1 => {
+            let declared = stmts.remove(0);
+            match (declared.names.first(), declared.for_query) {
+                (Some(name), Some(query)) if declared.scroll != Some(true) => {
+                    Kind::Declare(folded(name), declared.hold == Some(true), parsed(Sql::Query(query)))
+                }
+                (_, Some(_)) => return Err(Error::ForwardOnly),
+                _ => return Err(unsupported("DECLARE without CURSOR FOR")),
+            }
+        }
+        Sql::Fetch { name, direction, into: None, .. } => {
+            Kind::Fetch(Fetch { cursor: folded(&name), count: cursor::count(&direction)? }, false)
+        }
+        Sql::Close { cursor: ast::CloseCursor::Specific { name } } => Kind::Close(Some(folded(&name))),
+        Sql::Close { cursor: ast::CloseCursor::All } => Kind::Close(None),
+        Sql::Call(function) => Kind::Call(Box::new(function)),
+        Sql::StartTransaction { modes, .. } => Kind::Begin(modes),
+        Sql::Commit { chain, .. } => Kind::Commit { chain },
+        Sql::Rollback { savepoint: None, chain } => Kind::Rollback { chain },
+        Sql::Rollback { savepoint: Some(name), .. } => Kind::RollbackTo(folded(&name)),
+        Sql::Savepoint { name } => Kind::Savepoint(folded(&name)),
+        Sql::ReleaseSavepoint { name } => Kind::Release(folded(&name)),
         Sql::Set(set) => Kind::Set(Box::new(set)),
         Sql::ShowVariable { variable } => {
             Kind::Show(variable.iter().map(|part| part.value.clone()).collect::<Vec<_>>().join("."))
@@ -235,7 +315,6 @@ fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
         },
         Sql::Deallocate { name, .. } if name.value.eq_ignore_ascii_case("all") => Kind::Forget("DEALLOCATE ALL"),
         Sql::Discard { .. } => Kind::Discard,
-        Sql::Close { cursor: ast::CloseCursor::All } => Kind::Forget("CLOSE CURSOR ALL"),
         Sql::UNLISTEN { .. } => Kind::Forget("UNLISTEN"),
         other => {
             let text = other.to_string();

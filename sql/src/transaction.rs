@@ -1,16 +1,22 @@
-//! A session's transaction: writes wait here until COMMIT makes them durable together.
+//! A session's transaction: writes wait here until COMMIT makes them durable together, and its own statements see them.
 //!
-//! **Invariant:** holds writes, never makes them; a table written here is not read before COMMIT, since a read would not see the
-//! writes.
+//! Statements of one message form a transaction of their own, an implicit one, unless the client opened a block.
+//!
+//! **Invariant:** holds writes, never makes them. Under READ COMMITTED each statement reads the newest commits, under REPEATABLE
+//! READ all read those of the first; both see the transaction's own writes over them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use juno_engine::Write;
+use datafusion::sql::sqlparser::ast::{TransactionAccessMode, TransactionMode};
+use juno_engine::{Db, Mark, Pending, PreparedWrites, Snapshot};
 
+use crate::lock::Held;
 use crate::{Error, Result};
 
 /// The most that one transaction may hold before COMMIT, in bytes.
 const TRANSACTION_BYTES_MAX: usize = 256 << 20;
+/// The most savepoints that a transaction may have.
+const SAVEPOINTS_MAX: usize = 10_000;
 
 /// Where a session stands in its transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,76 +29,260 @@ pub enum TransactionStatus {
     Failed,
 }
 
+/// What a transaction may do and what it sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Modes {
+    pub(crate) repeatable: bool,
+    pub(crate) read_only: bool,
+}
+
+impl Modes {
+    /// With what a statement names changed.
+    pub(crate) fn with(mut self, named: &[TransactionMode]) -> Result<Self> {
+        for mode in named {
+            match mode {
+                TransactionMode::AccessMode(mode) => self.read_only = *mode == TransactionAccessMode::ReadOnly,
+                TransactionMode::IsolationLevel(level) => self.repeatable = repeatable(&level.to_string())?,
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// Whether an isolation level of this name keeps one snapshot. READ UNCOMMITTED is READ COMMITTED, as in PostgreSQL.
+pub(crate) fn repeatable(level: &str) -> Result<bool> {
+    match level.to_lowercase().as_str() {
+        "read committed" | "read uncommitted" => Ok(false),
+        "repeatable read" => Ok(true),
+        other => Err(Error::Unsupported(format!(
+            "isolation level {other} is not supported: READ COMMITTED and REPEATABLE READ are"
+        ))),
+    }
+}
+
 /// The transaction of one session.
-#[derive(Debug, Default)]
-pub(crate) enum Transaction {
-    #[default]
-    Idle,
-    Open {
-        writes: Vec<Write>,
-        bytes: usize,
-    },
-    Failed,
+#[derive(Default)]
+pub(crate) struct Transaction {
+    block: Option<Block>,
+}
+
+/// A transaction under way.
+struct Block {
+    implicit: bool,
+    failed: bool,
+    modes: Modes,
+    pending: Pending,
+    /// The oldest first.
+    savepoints: Vec<(String, Mark)>,
+    /// What REPEATABLE READ sees, from the first statement on.
+    base: Option<Snapshot>,
+    /// Whether a statement has read or written.
+    used: bool,
+    locks: BTreeMap<String, Held>,
+}
+
+/// What a statement reads.
+pub(crate) struct View {
+    /// The commits that it sees.
+    pub(crate) base: Snapshot,
+    /// The same with the transaction's own writes.
+    pub(crate) whole: Snapshot,
+    /// Whether rows that others changed after `base` must not be changed.
+    pub(crate) repeatable: bool,
+}
+
+/// A transaction that was ended: what waited, where it did not fail, and the locks to be held until that is committed.
+pub(crate) struct Ended {
+    pub(crate) pending: Option<Pending>,
+    pub(crate) modes: Modes,
+    pub(crate) implicit: bool,
+    #[expect(dead_code, reason = "held until the writes are durable, then dropped")]
+    locks: BTreeMap<String, Held>,
 }
 
 impl Transaction {
     pub(crate) fn status(&self) -> TransactionStatus {
-        match self {
-            Transaction::Idle => TransactionStatus::Idle,
-            Transaction::Open { .. } => TransactionStatus::Open,
-            Transaction::Failed => TransactionStatus::Failed,
+        match &self.block {
+            None => TransactionStatus::Idle,
+            Some(block) if block.failed => TransactionStatus::Failed,
+            Some(block) if block.implicit => TransactionStatus::Idle,
+            Some(_) => TransactionStatus::Open,
         }
     }
 
-    /// Starts a block; whether there was none.
-    pub(crate) fn begin(&mut self) -> bool {
-        let idle = matches!(self, Transaction::Idle);
-        if idle {
-            *self = Transaction::Open { writes: Vec::new(), bytes: 0 };
-        }
-        idle
+    /// Whether the statements of one message form a transaction just now.
+    pub(crate) fn is_implicit(&self) -> bool {
+        self.block.as_ref().is_some_and(|block| block.implicit)
     }
 
-    /// An error ends an open block's hopes; what waited is forgotten.
+    /// Starts a block; whether there was none. An implicit transaction becomes the block.
+    pub(crate) fn begin(&mut self, modes: Modes) -> bool {
+        match &mut self.block {
+            Some(block) if block.implicit => {
+                block.implicit = false;
+                block.modes = modes;
+                true
+            }
+            Some(_) => false,
+            None => {
+                self.open(modes, false);
+                true
+            }
+        }
+    }
+
+    /// Starts an implicit transaction where there is none at all.
+    pub(crate) fn begin_implicit(&mut self, modes: Modes) {
+        if self.block.is_none() {
+            self.open(modes, true);
+        }
+    }
+
+    fn open(&mut self, modes: Modes, implicit: bool) {
+        self.block = Some(Block {
+            implicit,
+            failed: false,
+            modes,
+            pending: Pending::default(),
+            savepoints: Vec::new(),
+            base: None,
+            used: false,
+            locks: BTreeMap::new(),
+        });
+    }
+
+    /// An error ends an open block's hopes, but for its savepoints; an implicit transaction is over.
     pub(crate) fn fail(&mut self) {
-        if matches!(self, Transaction::Open { .. }) {
-            *self = Transaction::Failed;
+        match &mut self.block {
+            Some(block) if block.implicit => self.block = None,
+            Some(block) => block.failed = true,
+            None => {}
         }
     }
 
-    /// Ends the block and gives what waited, or none where the block had failed or there was none.
-    pub(crate) fn end(&mut self) -> Option<Vec<Write>> {
-        match std::mem::take(self) {
-            Transaction::Open { writes, .. } => Some(writes),
-            Transaction::Idle | Transaction::Failed => None,
-        }
+    /// Ends the transaction, if there is one.
+    pub(crate) fn end(&mut self) -> Option<Ended> {
+        let block = self.block.take()?;
+        let pending = (!block.failed).then_some(block.pending);
+        Some(Ended { pending, modes: block.modes, implicit: block.implicit, locks: block.locks })
     }
 
-    /// Takes writes to wait for COMMIT; gives them back where there is no block.
-    pub(crate) fn hold(&mut self, more: Vec<Write>) -> Result<Option<Vec<Write>>> {
-        let Transaction::Open { writes, bytes } = self else { return Ok(Some(more)) };
-        let added: usize = more
-            .iter()
-            .flat_map(|write| write.rows.iter().chain(&write.deletes))
-            .map(|rows| rows.get_array_memory_size())
-            .sum();
-        if *bytes + added > TRANSACTION_BYTES_MAX {
+    /// The modes of the transaction under way.
+    pub(crate) fn modes(&self) -> Option<Modes> {
+        self.block.as_ref().map(|block| block.modes)
+    }
+
+    /// SET TRANSACTION; whether there is a block that it counts for.
+    pub(crate) fn set_modes(&mut self, modes: Modes) -> Result<bool> {
+        let Some(block) = self.block.as_mut().filter(|block| !block.implicit) else { return Ok(false) };
+        if block.used && modes.repeatable != block.modes.repeatable {
+            let text = "SET TRANSACTION ISOLATION LEVEL must be called before any query";
+            return Err(Error::ActiveTransaction(text.into()));
+        }
+        if block.used && block.modes.read_only && !modes.read_only {
+            let text = "transaction read-write mode must be set before any query";
+            return Err(Error::ActiveTransaction(text.into()));
+        }
+        block.modes = modes;
+        Ok(true)
+    }
+
+    /// What the next statement reads.
+    pub(crate) fn view(&mut self, db: &Db) -> View {
+        let Some(block) = &mut self.block else {
+            let base = db.snapshot();
+            return View { whole: base.clone(), base, repeatable: false };
+        };
+        block.used = true;
+        let base = match block.modes.repeatable {
+            true => block.base.get_or_insert_with(|| db.snapshot()).clone(),
+            false => db.snapshot(),
+        };
+        View { whole: block.pending.over(&base), base, repeatable: block.modes.repeatable }
+    }
+
+    /// Whether writes wait for COMMIT rather than being committed at once.
+    pub(crate) fn holds(&self) -> bool {
+        self.block.is_some()
+    }
+
+    /// Takes writes to wait for COMMIT.
+    pub(crate) fn hold(&mut self, prepared: PreparedWrites) -> Result<()> {
+        let Some(block) = &mut self.block else {
+            return Err(Error::Internal("writes wait only in a transaction".into()));
+        };
+        let mark = block.pending.mark();
+        block.pending.push(prepared)?;
+        if block.pending.bytes() > TRANSACTION_BYTES_MAX {
+            block.pending.undo_to(&mark);
             let most = TRANSACTION_BYTES_MAX >> 20;
             return Err(Error::OutOfMemory(format!(
                 "a transaction may hold {most} MiB of changes: commit in smaller steps"
             )));
         }
-        *bytes += added;
-        writes.extend(more);
-        Ok(None)
+        Ok(())
     }
 
-    /// Refuses a read of what this transaction wrote.
-    pub(crate) fn check_read(&self, tables: &BTreeSet<String>) -> Result<()> {
-        let Transaction::Open { writes, .. } = self else { return Ok(()) };
-        match writes.iter().find(|write| tables.contains(&write.table)) {
-            Some(write) => Err(Error::UncommittedRead(write.table.clone())),
-            None => Ok(()),
+    /// Whether the transaction holds the lock of a table.
+    pub(crate) fn has_lock(&self, table: &str) -> bool {
+        self.block.as_ref().is_some_and(|block| block.locks.contains_key(table))
+    }
+
+    /// Keeps a lock to the end of the transaction; gives it back where there is none.
+    pub(crate) fn keep_lock(&mut self, table: &str, held: Held) -> Option<Held> {
+        match &mut self.block {
+            Some(block) => {
+                block.locks.insert(table.to_owned(), held);
+                None
+            }
+            None => Some(held),
         }
     }
+
+    fn block(&mut self, command: &str) -> Result<&mut Block> {
+        let none = || Error::NoTransaction(format!("{command} can only be used in transaction blocks"));
+        self.block.as_mut().filter(|block| !block.implicit).ok_or_else(none)
+    }
+
+    /// SAVEPOINT.
+    pub(crate) fn savepoint(&mut self, name: String) -> Result<()> {
+        let block = self.block("SAVEPOINT")?;
+        if block.savepoints.len() == SAVEPOINTS_MAX {
+            return Err(Error::OutOfMemory(format!(
+                "a transaction may have {SAVEPOINTS_MAX} savepoints: release some"
+            )));
+        }
+        let mark = block.pending.mark();
+        block.savepoints.push((name, mark));
+        Ok(())
+    }
+
+    /// ROLLBACK TO SAVEPOINT: the savepoint stays, and a failed transaction goes on.
+    pub(crate) fn rollback_to(&mut self, name: &str) -> Result<()> {
+        let block = self.block("ROLLBACK TO SAVEPOINT")?;
+        let place = place_of(&block.savepoints, name)?;
+        block.savepoints.truncate(place + 1);
+        block.pending.undo_to(&block.savepoints[place].1);
+        block.failed = false;
+        Ok(())
+    }
+
+    /// RELEASE SAVEPOINT: it and all later ones are forgotten, what was written since stays.
+    pub(crate) fn release(&mut self, name: &str) -> Result<()> {
+        let block = self.block("RELEASE SAVEPOINT")?;
+        let place = place_of(&block.savepoints, name)?;
+        block.savepoints.truncate(place);
+        Ok(())
+    }
+}
+
+/// The newest savepoint of this name.
+fn place_of(savepoints: &[(String, Mark)], name: &str) -> Result<usize> {
+    let missing = || Error::UndefinedSavepoint(format!("savepoint \"{name}\" does not exist"));
+    savepoints.iter().rposition(|(known, _)| known == name).ok_or_else(missing)
+}
+
+/// The name of an isolation level, as SHOW gives it.
+pub(crate) fn level_name(modes: Modes) -> &'static str {
+    if modes.repeatable { "repeatable read" } else { "read committed" }
 }

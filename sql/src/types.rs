@@ -97,6 +97,33 @@ pub(crate) fn column_type(sql: &SqlType) -> Result<ColumnType> {
     })
 }
 
+/// The type in which a column keeps computed values; none where no column does.
+pub(crate) fn stored(computed: &DataType) -> Option<DataType> {
+    Some(match computed {
+        DataType::Boolean
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::UInt64
+        | DataType::Float32
+        | DataType::Float64
+        | DataType::Date32
+        | DataType::Decimal128(..)
+        | DataType::Utf8
+        | DataType::Binary => computed.clone(),
+        DataType::Int8 | DataType::UInt8 => DataType::Int16,
+        DataType::UInt16 => DataType::Int32,
+        DataType::UInt32 => DataType::Int64,
+        DataType::Float16 => DataType::Float32,
+        DataType::Timestamp(_, None) => DataType::Timestamp(TimeUnit::Microsecond, None),
+        DataType::Timestamp(_, Some(_)) => timestamptz(),
+        DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
+        DataType::Null | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+        DataType::Dictionary(_, values) => stored(values)?,
+        _ => return None,
+    })
+}
+
 const KNOWN: &str = "BOOLEAN, SMALLINT, INTEGER, BIGINT, REAL, DOUBLE PRECISION, DECIMAL(p,s), TEXT, VARCHAR(n), UUID, \
                      JSON, JSONB, BYTEA, DATE, TIMESTAMP and TIMESTAMPTZ";
 

@@ -129,6 +129,41 @@ with connection.cursor() as cursor:
     except psycopg.errors.UndefinedTable:
         connection.rollback()
     assert cursor.execute("SELECT 1").fetchone() == (1,)
+    connection.rollback()
+with connection.transaction():
+    for binary in (False, True):
+        with connection.cursor(f"server side {binary}", binary=binary) as cursor:
+            cursor.itersize = 7
+            cursor.execute("SELECT n, id FROM p WHERE n < %s ORDER BY n", (50,))
+            assert [column.name for column in cursor.description] == ["n", "id"]
+            assert cursor.fetchone()[0] == 0
+            assert [row[0] for row in cursor.fetchmany(3)] == [1, 2, 3]
+            assert [row[0] for row in cursor] == list(range(4, 50))
+with connection.transaction():
+    connection.execute("INSERT INTO p (id, n) VALUES (%s, 1000)", (uuid.uuid4(),))
+    try:
+        with connection.transaction():
+            assert connection.execute("UPDATE p SET n = 1001 WHERE n = 1000 RETURNING n").fetchall() == [(1001,)]
+            connection.execute("SELECT 1 / 0")
+    except psycopg.errors.DivisionByZero:
+        pass
+    assert connection.execute("SELECT count(*) FROM p WHERE n = 1000").fetchone() == (1,)
+connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+other = psycopg.connect(host="127.0.0.1", port=int(sys.argv[1]), user="anyone", dbname="juno", autocommit=True)
+assert connection.execute("SELECT count(*) FROM p WHERE n = 1000").fetchone() == (1,)
+other.execute("UPDATE p SET n = 2000 WHERE n = 1000")
+assert connection.execute("SELECT count(*) FROM p WHERE n = 1000").fetchone() == (1,)
+try:
+    connection.execute("UPDATE p SET n = 3000 WHERE n = 1000")
+    sys.exit("a row was changed twice")
+except psycopg.errors.SerializationFailure:
+    connection.rollback()
+connection.read_only = True
+try:
+    connection.execute("DELETE FROM p")
+    sys.exit("a read-only transaction wrote")
+except psycopg.errors.ReadOnlySqlTransaction:
+    connection.rollback()
 print("fine")
 "#;
 

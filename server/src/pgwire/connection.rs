@@ -200,16 +200,22 @@ impl Connection {
         if statements.is_empty() {
             self.socket.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
         }
-        for statement in statements {
+        let several = statements.len() > 1;
+        let mut statements = statements.into_iter().peekable();
+        while let Some(statement) = statements.next() {
             let started = Instant::now();
-            let ran = self.run(statement, &sql).await;
+            if several {
+                self.session.begin_implicit();
+            }
+            let ran = self.run(statement, &sql, several && statements.peek().is_none()).await;
             self.doors.counters.statement(Door::Pgwire, started.elapsed());
             ran?;
         }
         Ok(())
     }
 
-    async fn run(&mut self, statement: Statement, sql: &str) -> Result<(), Trouble> {
+    /// Runs a statement of a message. What the last one answers is complete when their transaction is committed.
+    async fn run(&mut self, statement: Statement, sql: &str, last: bool) -> Result<(), Trouble> {
         self.refuse_in_failed_transaction(&statement)?;
         let session = Arc::clone(&self.session);
         let ran = self.on_query_runtime(async move {
@@ -227,11 +233,23 @@ impl Connection {
                 self.socket.put(PgWireBackendMessage::RowDescription(describe(&columns)));
                 let mut rows = Rows::start(&self.doors.query, stream, Encoder::new(columns, self.zone()));
                 let (count, _) = self.send(&mut rows, 0).await?;
+                self.end_message(last).await?;
                 self.complete(counted(tag, count));
             }
-            (_, outcome) => self.finish(outcome).await?,
+            (_, outcome) => {
+                self.end_message(last).await?;
+                self.finish(outcome).await?;
+            }
         }
         Ok(())
+    }
+
+    async fn end_message(&mut self, last: bool) -> Result<(), Trouble> {
+        if !last {
+            return Ok(());
+        }
+        let session = Arc::clone(&self.session);
+        Ok(self.on_query_runtime(async move { session.end_implicit().await }).await??)
     }
 
     /// In a failed transaction only its end is let through, as in PostgreSQL.

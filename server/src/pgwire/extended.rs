@@ -224,8 +224,12 @@ impl Connection {
                 rows
             }
             TARGET_TYPE_BYTE_PORTAL => {
-                let portal = self.named.portal(name)?;
-                returns_rows(&portal.statement).then(|| portal.columns.to_vec())
+                // A cursor of DECLARE is a portal too.
+                match (self.named.portal(name), self.session.cursor(name)) {
+                    (Ok(portal), _) => returns_rows(&portal.statement).then(|| portal.columns.to_vec()),
+                    (Err(_), Some(schema)) => Some(Column::all(&schema, &[])?),
+                    (Err(missing), None) => return Err(missing.into()),
+                }
             }
             _ => return Err(Report::error("08P01", "describe takes a statement or a portal").into()),
         };

@@ -17,6 +17,7 @@ use super::{Session, blocking, bound, run};
 use crate::change::{self, Change, Changed, Conflict, Op, Returning, StatementRows};
 use crate::statement::Outcome;
 use crate::table::shown;
+use crate::transaction::View;
 use crate::{Error, Result};
 
 /// How often an INSERT … ON CONFLICT is begun anew because another session wrote one of its keys meanwhile.
@@ -24,8 +25,9 @@ const ATTEMPTS_MAX: usize = 100;
 
 impl Session {
     pub(super) async fn change(&self, change: &Change, values: &ParamValues) -> Result<Outcome> {
+        self.check_writable(change.word())?;
         let _held = match change.reads_itself() {
-            true => Some(self.lock(&change.table.name).await?),
+            true => self.lock(&change.table.name).await?,
             false => None,
         };
         let upsert = matches!(change.op, Op::Insert(Some(_)));
@@ -39,16 +41,13 @@ impl Session {
     }
 
     async fn attempt(&self, change: &Change, values: &ParamValues) -> Result<Outcome> {
-        let snapshot = self.shared.db.snapshot();
-        let changed = self.changed(change, &snapshot, values).await?;
+        let view = self.view();
+        let changed = self.changed(change, &view.whole, values).await?;
         let returned = match &change.returning {
-            Some(returning) => Some(self.returned(returning, &changed, snapshot, values).await?),
+            Some(returning) => Some(self.returned(returning, &changed, view.whole.clone(), values).await?),
             None => None,
         };
-        let waiting = self.transaction.lock().hold(changed.writes)?;
-        if let Some(writes) = waiting {
-            self.commit(writes).await?;
-        }
+        self.settle(changed.writes, view).await?;
         match (returned, &change.returning) {
             (Some(batches), Some(returning)) => {
                 let batches = futures::stream::iter(batches.into_iter().map(Ok));
@@ -57,6 +56,26 @@ impl Session {
             }
             _ => Ok(Outcome::done(change.tag(changed.count))),
         }
+    }
+
+    /// Commits writes, or has them wait for COMMIT.
+    pub(super) async fn settle(&self, writes: Vec<Write>, view: View) -> Result<()> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let db = self.shared.db.clone();
+        if !self.transaction.lock().holds() {
+            return blocking(move || Ok(db.commit(writes)?)).await.map(drop);
+        }
+        let prepared = blocking(move || {
+            if view.repeatable {
+                let now = db.snapshot();
+                writes.iter().try_for_each(|write| unchanged(write, &view.base, &now))?;
+            }
+            Ok(view.whole.prepare(&writes)?)
+        });
+        let prepared = prepared.await?;
+        self.transaction.lock().hold(prepared)
     }
 
     /// The writes of a change, and the rows that it changes.
@@ -161,6 +180,23 @@ impl Session {
         }
         Ok(run(state, self.shared.memory, &plan).await?.try_collect().await?)
     }
+}
+
+/// Under REPEATABLE READ a row that others changed since must not be changed again.
+fn unchanged(write: &Write, base: &Snapshot, now: &Snapshot) -> Result<()> {
+    let gone = || Error::Serialization(write.table.clone());
+    let (base, now) = (base.table(&write.table).ok_or_else(gone)?, now.table(&write.table).ok_or_else(gone)?);
+    let key: Vec<&str> = base.schema().key.iter().map(|&i| base.schema().columns[i].name.as_str()).collect();
+    let replaced = write.rows.as_ref().filter(|_| write.on_conflict == OnConflict::Replace);
+    let keyed = matches!(base.schema().kind, TableKind::Keyed);
+    for rows in write.deletes.iter().chain(replaced.filter(|_| keyed)) {
+        let places = key.iter().map(|name| rows.schema().index_of(name)).collect::<Result<Vec<_>, _>>()?;
+        let keys = rows.project(&places)?;
+        if base.find(&keys)? != now.find(&keys)? {
+            return Err(gone());
+        }
+    }
+    Ok(())
 }
 
 fn plainly_inserted(table: &TableSchema, rows: RecordBatch) -> Changed {

@@ -109,6 +109,7 @@ impl Session {
     }
 
     async fn store(&self, copy: &CopyIn, rows: impl Stream<Item = Result<CopyRows>> + Send) -> Result<Outcome> {
+        self.check_writable("COPY FROM")?;
         let missing = self.missing(copy)?;
         let (mut writes, mut count, mut bytes) = (Vec::new(), 0, 0);
         let mut rows = std::pin::pin!(rows);
@@ -125,10 +126,8 @@ impl Session {
             let write = insertion(&copy.table, &self.shared.db, rows.clone());
             writes.push(write.map_err(|error| self.located(copy, &rows, &lines, error))?);
         }
-        let waiting = self.transaction.lock().hold(writes)?;
-        if let Some(writes) = waiting {
-            self.commit(writes).await?;
-        }
+        let view = self.view();
+        self.settle(writes, view).await?;
         Ok(Outcome::done(format!("COPY {count}")))
     }
 

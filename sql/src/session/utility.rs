@@ -1,4 +1,4 @@
-//! Statements that need no plan: transactions, CREATE and DROP TABLE, SET, SHOW, RESET.
+//! Statements that need no plan: transactions, cursors, SET, SHOW, RESET.
 //!
 //! **Invariant:** reads and writes no rows; COMMIT hands what waited to the session's own commit.
 
@@ -7,26 +7,64 @@ use std::sync::Arc;
 use arrow::array::StringArray;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
-use datafusion::sql::sqlparser::ast::{CreateTable, ObjectName, Set};
+use datafusion::sql::sqlparser::ast::Set;
+use futures::TryStreamExt;
 
-use super::{Session, blocking, one_batch};
+use super::{Session, one_batch};
 use crate::statement::{Kind, Outcome};
-use crate::transaction::TransactionStatus;
-use crate::{Error, Result, definition, ops};
+use crate::transaction::{TransactionStatus, level_name};
+use crate::{Error, Result};
 
 impl Session {
     pub(super) async fn other(&self, kind: &Kind) -> Result<Outcome> {
         match kind {
-            Kind::Begin => {
-                let fresh = self.transaction.lock().begin();
+            Kind::Begin(named) => {
+                let modes = self.settings.lock().modes().with(named)?;
+                let fresh = self.transaction.lock().begin(modes);
                 let notices =
                     if fresh { Vec::new() } else { vec!["there is already a transaction in progress".into()] };
                 Ok(Outcome::Done { tag: "BEGIN".into(), notices })
             }
-            Kind::Commit => self.end(true).await,
-            Kind::Rollback => self.end(false).await,
+            Kind::Commit { chain } => self.end(true, *chain).await,
+            Kind::Rollback { chain } => self.end(false, *chain).await,
+            Kind::Savepoint(name) => {
+                self.transaction.lock().savepoint(name.clone())?;
+                Ok(Outcome::done("SAVEPOINT"))
+            }
+            Kind::RollbackTo(name) => {
+                self.transaction.lock().rollback_to(name)?;
+                Ok(Outcome::done("ROLLBACK"))
+            }
+            Kind::Release(name) => {
+                self.transaction.lock().release(name)?;
+                Ok(Outcome::done("RELEASE"))
+            }
             Kind::CreateTable(create) => self.create_table(create).await,
-            Kind::DropTable { names, if_exists } => self.drop_tables(names, *if_exists).await,
+            Kind::DropTable { names, if_exists, cascade } => self.drop_tables(names, *if_exists, *cascade).await,
+            Kind::AlterTable(alter) => self.alter_table(alter).await,
+            Kind::Truncate { names, if_exists } => self.truncate(names, *if_exists).await,
+            Kind::CreateView(view) => self.create_view(view).await,
+            Kind::DropView { names, if_exists, cascade } => self.drop_views(names, *if_exists, *cascade).await,
+            Kind::Fetch(fetch, false) => {
+                let stream = self.cursors.lock().fetch(fetch)?;
+                Ok(Outcome::Rows { tag: "FETCH", stream })
+            }
+            Kind::Fetch(fetch, true) => {
+                let mut stream = self.cursors.lock().fetch(fetch)?;
+                let mut passed = 0;
+                while let Some(batch) = stream.try_next().await? {
+                    passed += batch.num_rows();
+                }
+                Ok(Outcome::done(format!("MOVE {passed}")))
+            }
+            Kind::Close(Some(name)) => {
+                self.cursors.lock().close(name)?;
+                Ok(Outcome::done("CLOSE CURSOR"))
+            }
+            Kind::Close(None) => {
+                self.cursors.lock().close_all();
+                Ok(Outcome::done("CLOSE CURSOR ALL"))
+            }
             Kind::Set(set) => self.set_statement(set),
             Kind::Show(name) => Ok(Outcome::Rows { tag: "SHOW", stream: one_batch(self.shown(name)?) }),
             Kind::Reset(name) => {
@@ -34,7 +72,12 @@ impl Session {
                 Ok(Outcome::done("RESET"))
             }
             Kind::Discard => {
+                if self.transaction_status() != TransactionStatus::Idle {
+                    let text = "DISCARD ALL cannot run inside a transaction block";
+                    return Err(Error::ActiveTransaction(text.into()));
+                }
                 self.settings.lock().reset(None)?;
+                self.cursors.lock().close_all();
                 Ok(Outcome::done("DISCARD ALL"))
             }
             Kind::Forget(tag) => Ok(Outcome::done(*tag)),
@@ -43,73 +86,36 @@ impl Session {
                 self.warn_of_transaction(&mut notices, statement.tag());
                 Ok(Outcome::Done { tag: statement.tag().to_owned(), notices })
             }
-            Kind::Query(..) | Kind::Change(_) | Kind::Call(_) | Kind::Copy(_) => {
+            Kind::Query(..) | Kind::Change(_) | Kind::Declare(..) | Kind::Call(_) | Kind::Copy(_) => {
                 Err(Error::Internal("the statement was not planned".into()))
             }
         }
     }
 
-    async fn end(&self, commit: bool) -> Result<Outcome> {
-        let status = self.transaction_status();
-        let writes = self.transaction.lock().end();
-        if status == TransactionStatus::Idle {
-            let tag = if commit { "COMMIT" } else { "ROLLBACK" };
-            return Ok(Outcome::Done { tag: tag.into(), notices: vec!["there is no transaction in progress".into()] });
-        }
-        match writes.filter(|_| commit) {
-            Some(writes) => {
-                self.commit(writes).await?;
-                Ok(Outcome::done("COMMIT"))
+    /// COMMIT or ROLLBACK. A failed block is rolled back by both.
+    async fn end(&self, commit: bool, chain: bool) -> Result<Outcome> {
+        let ended = self.transaction.lock().end();
+        let block = ended.as_ref().filter(|ended| !ended.implicit).map(|ended| ended.modes);
+        let commits = commit && ended.as_ref().is_none_or(|ended| ended.pending.is_some());
+        let committed = match ended.filter(|_| commits) {
+            Some(ended) => self.commit_ended(ended).await,
+            None => Ok(()),
+        };
+        self.cursors.lock().end(commits && committed.is_ok());
+        committed?;
+        let tag = if commits { "COMMIT" } else { "ROLLBACK" };
+        match block {
+            Some(modes) if chain => drop(self.transaction.lock().begin(modes)),
+            Some(_) => {}
+            None if chain => {
+                return Err(Error::NoTransaction(format!("{tag} AND CHAIN can only be used in transaction blocks")));
             }
-            None => Ok(Outcome::done("ROLLBACK")),
-        }
-    }
-
-    async fn create_table(&self, create: &CreateTable) -> Result<Outcome> {
-        let mut defined = definition::define(create, &self.shared.bare)?;
-        let name = defined.table.name.clone();
-        if self.shared.public.has_view(&name) {
-            return Err(Error::DuplicateTable(name));
-        }
-        let db = self.shared.db.clone();
-        match blocking(move || Ok(db.create_table(defined.table)?)).await {
-            Ok(()) => {}
-            Err(Error::DuplicateTable(_)) if create.if_not_exists => {
-                defined.notices = vec![format!("relation \"{name}\" already exists, skipping")];
-            }
-            Err(error) => return Err(error),
-        }
-        self.warn_of_transaction(&mut defined.notices, "CREATE TABLE");
-        Ok(Outcome::Done { tag: "CREATE TABLE".into(), notices: defined.notices })
-    }
-
-    async fn drop_tables(&self, names: &[ObjectName], if_exists: bool) -> Result<Outcome> {
-        let mut notices = Vec::new();
-        for name in names {
-            let name = definition::table_name(name)?;
-            if self.shared.public.has_view(&name) || ops::is_system_table(&name) {
-                return Err(Error::InvalidDefinition(format!("\"{name}\" belongs to juno and cannot be dropped")));
-            }
-            let (db, dropped) = (self.shared.db.clone(), name.clone());
-            match blocking(move || Ok(db.drop_table(&dropped)?)).await {
-                Ok(()) => {}
-                Err(Error::UndefinedTable(_)) if if_exists => {
-                    notices.push(format!("table \"{name}\" does not exist, skipping"))
-                }
-                Err(Error::UndefinedTable(_)) => {
-                    return Err(Error::UndefinedTable(format!("table \"{name}\" does not exist")));
-                }
-                Err(error) => return Err(error),
+            None => {
+                let notices = vec!["there is no transaction in progress".into()];
+                return Ok(Outcome::Done { tag: tag.into(), notices });
             }
         }
-        self.warn_of_transaction(&mut notices, "DROP TABLE");
-        Ok(Outcome::Done { tag: "DROP TABLE".into(), notices })
-    }
-
-    fn warn_of_transaction(&self, notices: &mut Vec<String>, command: &str) {
-        if self.transaction_status() == TransactionStatus::Open {
-            notices.push(format!("{command} takes effect at once and is not undone by ROLLBACK"));
-        }
+        Ok(Outcome::done(tag))
     }
 
     fn set_statement(&self, set: &Set) -> Result<Outcome> {
@@ -120,16 +126,46 @@ impl Session {
             }
             Set::SetTimeZone { value, .. } => self.set("TimeZone", &value.to_string())?,
             Set::SetNames { charset_name, .. } => self.set("client_encoding", &charset_name.value)?,
-            Set::SetTransaction { .. } => {}
+            Set::SetTransaction { snapshot: Some(_), .. } => {
+                return Err(Error::Unsupported("SET TRANSACTION SNAPSHOT is not supported".into()));
+            }
+            Set::SetTransaction { modes, session: true, .. } => {
+                let modes = self.settings.lock().modes().with(modes)?;
+                let mut settings = self.settings.lock();
+                settings.set("default_transaction_isolation", level_name(modes))?;
+                settings.set("default_transaction_read_only", if modes.read_only { "on" } else { "off" })?;
+            }
+            Set::SetTransaction { modes, .. } => {
+                let now = self.transaction.lock().modes().unwrap_or_default().with(modes)?;
+                if !self.transaction.lock().set_modes(now)? {
+                    let notices = vec!["SET TRANSACTION can only be used in transaction blocks".into()];
+                    return Ok(Outcome::Done { tag: "SET".into(), notices });
+                }
+            }
             other => return Err(Error::Unsupported(format!("{other} is not supported"))),
         }
         Ok(Outcome::done("SET"))
     }
 
+    /// The value of a setting; two tell of the transaction.
+    pub(super) fn value_of(&self, name: &str) -> Result<String> {
+        let modes = || {
+            let of_block = self.transaction.lock().modes();
+            of_block.unwrap_or_else(|| self.settings.lock().modes())
+        };
+        match name.to_lowercase().as_str() {
+            "transaction_isolation" => Ok(level_name(modes()).to_owned()),
+            "transaction_read_only" => Ok(if modes().read_only { "on" } else { "off" }.to_owned()),
+            name => self.settings.lock().get(name),
+        }
+    }
+
     pub(super) fn shown(&self, name: &str) -> Result<RecordBatch> {
-        let settings = self.settings.lock();
         if name.eq_ignore_ascii_case("all") {
-            let all = settings.all();
+            let mut all = self.settings.lock().all();
+            for name in ["transaction_isolation", "transaction_read_only"] {
+                all.push((name, self.value_of(name)?));
+            }
             let names: StringArray = all.iter().map(|(name, _)| Some(*name)).collect();
             let values: StringArray = all.iter().map(|(_, value)| Some(value.as_str())).collect();
             return Ok(RecordBatch::try_from_iter([
@@ -143,7 +179,7 @@ impl Session {
             other => other.to_owned(),
         };
         let schema = Schema::new(vec![Field::new(&name, DataType::Utf8, true)]);
-        let value = settings.get(&name)?;
+        let value = self.value_of(&name)?;
         Ok(RecordBatch::try_new(Arc::new(schema), vec![Arc::new(StringArray::from(vec![value]))])?)
     }
 }
