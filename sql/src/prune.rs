@@ -4,7 +4,6 @@
 
 use arrow::array::Scalar;
 use arrow::datatypes::{DataType, TimeUnit};
-use datafusion::common::Column;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use datafusion::scalar::ScalarValue;
