@@ -48,10 +48,13 @@ impl PhysicalOptimizerRule for Latest {
     }
 }
 
-fn swapped(
-    node: Arc<dyn ExecutionPlan>,
-    swap: fn(&Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>>,
-) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+/// Gives a plan in the place of another, where there is one.
+type Swap = fn(&Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>>;
+
+/// Expressions that must be equal in a join.
+type On<'a> = [(&'a Arc<dyn PhysicalExpr>, &'a Arc<dyn PhysicalExpr>)];
+
+fn swapped(node: Arc<dyn ExecutionPlan>, swap: Swap) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
     Ok(match swap(&node)? {
         Some(swapped) => Transformed::yes(swapped),
         None => Transformed::no(node),
@@ -166,7 +169,7 @@ fn joins_its_latest(
     source: &Source<'_>,
     selection: &Selection,
     inner: &Arc<dyn ExecutionPlan>,
-    on: &[(&Arc<dyn PhysicalExpr>, &Arc<dyn PhysicalExpr>)],
+    on: &On<'_>,
 ) -> Result<bool> {
     let Some((last, columns)) = aggregate_below(inner) else { return Ok(false) };
     let first = last.input().downcast_ref::<AggregateExec>().unwrap_or(last);
@@ -176,7 +179,7 @@ fn joins_its_latest(
     let Some(theirs) = Source::of(first.input()) else { return Ok(false) };
     let Some(same) = self::selection(&theirs) else { return Ok(false) };
     let text = |selection: &Selection| {
-        let mut tags: Vec<_> = selection.tags.iter().map(|filter| names_only(filter)).collect();
+        let mut tags: Vec<_> = selection.tags.iter().map(names_only).collect();
         tags.sort();
         tags
     };

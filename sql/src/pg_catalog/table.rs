@@ -216,38 +216,8 @@ pub(super) fn texts(names: &[&str]) -> SchemaRef {
 pub(super) fn information(relations: &Relations, name: &str) -> Option<(SchemaRef, Vec<Row>)> {
     let shown = || relations.all().into_iter().filter(|relation| relation.kind != Kind::Index);
     Some(match name {
-        "tables" => {
-            let of = |relation: Relation| {
-                let view = relation.kind == Kind::View;
-                row([
-                    ("table_catalog", text(DATABASE)),
-                    ("table_schema", text(SCHEMA)),
-                    ("table_name", text(relation.name)),
-                    ("table_type", text(if view { "VIEW" } else { "BASE TABLE" })),
-                    ("is_insertable_into", text(if view { "NO" } else { "YES" })),
-                    ("is_typed", text("NO")),
-                ])
-            };
-            let names = ["table_catalog", "table_schema", "table_name", "table_type", "is_insertable_into", "is_typed"];
-            (texts(&names), shown().map(of).collect())
-        }
-        "views" => {
-            let views = shown().filter(|relation| relation.kind == Kind::View);
-            let of = |relation: Relation| {
-                row([
-                    ("table_catalog", text(DATABASE)),
-                    ("table_schema", text(SCHEMA)),
-                    ("table_name", text(relation.name)),
-                    ("view_definition", optional(relation.definition)),
-                    ("check_option", text("NONE")),
-                    ("is_updatable", text("NO")),
-                    ("is_insertable_into", text("NO")),
-                ])
-            };
-            let names = ["table_catalog", "table_schema", "table_name", "view_definition", "check_option"];
-            let names = [&names[..], &["is_updatable", "is_insertable_into"]].concat();
-            (texts(&names), views.map(of).collect())
-        }
+        "tables" => tables(shown()),
+        "views" => views(shown()),
         "columns" => (column_fields(), shown().flat_map(|relation| column_rows(relations, &relation)).collect()),
         "table_constraints" => {
             let rows = keyed(relations, |relation, _| {
@@ -297,6 +267,40 @@ pub(super) fn information(relations: &Relations, name: &str) -> Option<(SchemaRe
         }
         _ => return None,
     })
+}
+
+fn tables(shown: impl Iterator<Item = Relation>) -> (SchemaRef, Vec<Row>) {
+    let of = |relation: Relation| {
+        let view = relation.kind == Kind::View;
+        row([
+            ("table_catalog", text(DATABASE)),
+            ("table_schema", text(SCHEMA)),
+            ("table_name", text(relation.name)),
+            ("table_type", text(if view { "VIEW" } else { "BASE TABLE" })),
+            ("is_insertable_into", text(if view { "NO" } else { "YES" })),
+            ("is_typed", text("NO")),
+        ])
+    };
+    let names = ["table_catalog", "table_schema", "table_name", "table_type", "is_insertable_into", "is_typed"];
+    (texts(&names), shown.map(of).collect())
+}
+
+fn views(shown: impl Iterator<Item = Relation>) -> (SchemaRef, Vec<Row>) {
+    let views = shown.filter(|relation| relation.kind == Kind::View);
+    let of = |relation: Relation| {
+        row([
+            ("table_catalog", text(DATABASE)),
+            ("table_schema", text(SCHEMA)),
+            ("table_name", text(relation.name)),
+            ("view_definition", optional(relation.definition)),
+            ("check_option", text("NONE")),
+            ("is_updatable", text("NO")),
+            ("is_insertable_into", text("NO")),
+        ])
+    };
+    let names = ["table_catalog", "table_schema", "table_name", "view_definition", "check_option"];
+    let names = [&names[..], &["is_updatable", "is_insertable_into"]].concat();
+    (texts(&names), views.map(of).collect())
 }
 
 const CONSTRAINT: [&str; 3] = ["constraint_catalog", "constraint_schema", "constraint_name"];

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::StringArray;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::sql::sqlparser::ast::Set;
 use futures::TryStreamExt;
 
@@ -20,10 +21,9 @@ impl Session {
         match kind {
             Kind::Begin(named) => {
                 let modes = self.settings.lock().modes().with(named)?;
-                let fresh = self.transaction.lock().begin(modes);
-                let notices =
-                    if fresh { Vec::new() } else { vec!["there is already a transaction in progress".into()] };
-                Ok(Outcome::Done { tag: "BEGIN".into(), notices })
+                let again = !self.transaction.lock().begin(modes);
+                let notices = again.then(|| "there is already a transaction in progress".into());
+                Ok(Outcome::Done { tag: "BEGIN".into(), notices: notices.into_iter().collect() })
             }
             Kind::Commit { chain } => self.end(true, *chain).await,
             Kind::Rollback { chain } => self.end(false, *chain).await,
@@ -50,12 +50,8 @@ impl Session {
                 Ok(Outcome::Rows { tag: "FETCH", stream })
             }
             Kind::Fetch(fetch, true) => {
-                let mut stream = self.cursors.lock().fetch(fetch)?;
-                let mut passed = 0;
-                while let Some(batch) = stream.try_next().await? {
-                    passed += batch.num_rows();
-                }
-                Ok(Outcome::done(format!("MOVE {passed}")))
+                let stream = self.cursors.lock().fetch(fetch)?;
+                Ok(Outcome::done(format!("MOVE {}", count(stream).await?)))
             }
             Kind::Close(Some(name)) => {
                 self.cursors.lock().close(name)?;
@@ -182,4 +178,13 @@ impl Session {
         let value = self.value_of(&name)?;
         Ok(RecordBatch::try_new(Arc::new(schema), vec![Arc::new(StringArray::from(vec![value]))])?)
     }
+}
+
+/// Reads rows to the end and tells how many there were.
+async fn count(mut rows: SendableRecordBatchStream) -> Result<usize> {
+    let mut passed = 0;
+    while let Some(batch) = rows.try_next().await? {
+        passed += batch.num_rows();
+    }
+    Ok(passed)
 }
