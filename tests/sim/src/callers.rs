@@ -1,0 +1,208 @@
+//! Those who use the database at once: writers, readers, and one who defines tables and flushes.
+//!
+//! **Invariant:** each takes down what it asked and what it was told, and stops when nobody can tell it any more.
+
+use std::sync::{Arc, Mutex};
+
+use juno_engine::{Db, Error};
+
+use crate::dice::Dice;
+use crate::history::{History, Observation, Outcome};
+use crate::model::{Change, Fields, Key, Kind, Refusal, Write};
+use crate::table::{self, Wanted};
+
+/// Tables that are there from the start, and those that come and go.
+pub(crate) const TABLES: [(&str, Kind); 4] =
+    [("cpu", Kind::Telemetry), ("users", Kind::Keyed), ("disk", Kind::Telemetry), ("jobs", Kind::Keyed)];
+
+/// How many of [`TABLES`] are never dropped.
+pub(crate) const STAYING: usize = 2;
+
+/// Columns that are added now and then.
+const FIELDS: [&str; 5] = ["i1", "s2", "f3", "i4", "s5"];
+
+/// One who uses the database.
+pub(crate) struct Caller {
+    /// The database.
+    pub(crate) db: Db,
+    /// Its chance.
+    pub(crate) dice: Dice,
+    /// Where it takes down what happens.
+    pub(crate) history: Arc<Mutex<History>>,
+    /// Whether the disk may refuse.
+    pub(crate) faults: bool,
+}
+
+impl Caller {
+    /// Commits so many times.
+    pub(crate) fn write(mut self, times: u64) {
+        for _ in 0..times {
+            let change = self.commit();
+            let Change::Commit(writes) = &change else { unreachable!("a commit was made") };
+            let ready = writes.iter().map(|write| table::write(write, kind_of(&write.table))).collect();
+            let from = self.db.snapshot().sequence();
+            let result = self.db.commit(ready);
+            let to = self.db.snapshot().sequence();
+            let outcome = match result {
+                Ok(sequence) => Outcome::Committed(sequence),
+                Err(Error::UnknownTable { .. }) => Outcome::Refused(Refusal::Table, from, to),
+                Err(Error::UnknownColumn { .. }) => Outcome::Refused(Refusal::Column, from, to),
+                Err(Error::Duplicate { .. }) => Outcome::Refused(Refusal::Duplicate, from, to),
+                Err(Error::ReadOnly { .. }) if self.faults => Outcome::Unknown,
+                // Such a commit certainly does not count.
+                Err(error) if self.fault(&error) => continue,
+                Err(error) => panic!("{}: {change:?}", error.chain()),
+            };
+            let last = outcome == Outcome::Unknown;
+            self.record(change, outcome);
+            if last {
+                return;
+            }
+        }
+    }
+
+    /// Reads so many times, each snapshot twice.
+    pub(crate) fn read(mut self, times: u64) {
+        for _ in 0..times {
+            let snapshot = self.db.snapshot();
+            for _ in 0..2 {
+                let name = self.dice.pick(&TABLES).0;
+                let wanted = self.wanted();
+                let found = snapshot.table(name).map(|table| table::read(table, &wanted)).transpose();
+                match found {
+                    Ok(found) => {
+                        let seen = Observation { sequence: snapshot.sequence(), name: name.into(), wanted, found };
+                        self.history.lock().expect("no panic under it").observations.push(seen);
+                    }
+                    Err(error) if self.fault(&error) => return,
+                    Err(error) => panic!("a read failed: {}", error.chain()),
+                }
+                (0..self.dice.below(20)).for_each(|_| shuttle::thread::yield_now());
+            }
+        }
+    }
+
+    /// Defines, drops and flushes so many times.
+    pub(crate) fn operate(mut self, times: u64) {
+        for _ in 0..times {
+            let (name, _) = self.dice.pick(&TABLES);
+            let coming = self.dice.pick(&TABLES[STAYING..]);
+            let there = self.db.catalog().table(coming.0).is_some();
+            let done = match self.dice.below(10) {
+                0..=2 => self.db.flush(None).map(drop),
+                3..=4 if self.db.catalog().table(name).is_some() => self.db.flush(Some(name)).map(drop),
+                5..=6 if there => self.define(Change::Drop(coming.0.into()), |db| db.drop_table(coming.0)),
+                5..=7 if !there => {
+                    let schema = table::schema(coming.0, coming.1);
+                    self.define(Change::Create(coming.0.into(), coming.1), |db| db.create_table(schema))
+                }
+                8 => self.widen(name),
+                _ => {
+                    assert!(self.faults || self.db.status().read_only.is_none(), "{:?}", self.db.status());
+                    Ok(())
+                }
+            };
+            match done {
+                Ok(()) => {}
+                Err(Error::ReadOnly { .. }) if self.faults => return,
+                Err(error) if self.fault(&error) => {}
+                Err(error) => panic!("{}", error.chain()),
+            }
+        }
+    }
+
+    fn widen(&mut self, name: &str) -> Result<(), Error> {
+        let field = self.dice.pick(&FIELDS);
+        let catalog = self.db.catalog();
+        match catalog.table(name) {
+            Some(table) if table.column(field).is_none() => self
+                .define(Change::Widen(name.into(), field.into()), |db| db.add_columns(name, vec![table::field(field)])),
+            _ => Ok(()),
+        }
+    }
+
+    /// Changes a definition. This caller alone does, so the catalog tells whether it was done.
+    fn define(&mut self, change: Change, act: impl FnOnce(&Db) -> Result<(), Error>) -> Result<(), Error> {
+        let before = self.db.catalog();
+        let result = act(&self.db);
+        match &result {
+            _ if self.db.catalog() != before => self.record(change, Outcome::Defined),
+            Err(Error::ReadOnly { .. }) => self.record(change, Outcome::Unknown),
+            Err(_) => {}
+            Ok(()) => panic!("done, and nothing changed: {change:?}"),
+        }
+        result
+    }
+
+    fn record(&self, change: Change, outcome: Outcome) {
+        self.history.lock().expect("no panic under it").changes.push((change, outcome));
+    }
+
+    /// Whether an error is the disk's, where the disk may refuse.
+    fn fault(&self, error: &Error) -> bool {
+        self.faults
+            && matches!(error, Error::Io { .. } | Error::DiskFull { .. } | Error::Corrupt { .. } | Error::Parquet(_))
+    }
+
+    fn commit(&mut self) -> Change {
+        let count = 1 + self.dice.below(2) + self.dice.below(2) * self.dice.below(2);
+        Change::Commit((0..count).map(|_| self.one_write()).collect())
+    }
+
+    fn one_write(&mut self) -> Write {
+        let (name, kind) =
+            if self.dice.percent(70) { self.dice.pick(&TABLES[..STAYING]) } else { self.dice.pick(&TABLES) };
+        let most = if self.dice.percent(5) { 200 } else { 5 };
+        let what = self.dice.below(10);
+        let deletes = if what >= 8 { self.keys(kind, 4) } else { Vec::new() };
+        let keys = if what == 9 { Vec::new() } else { self.keys(kind, most) };
+        let catalog = self.db.catalog();
+        let columns: Vec<String> = catalog.table(name).map_or_else(Vec::new, |table| {
+            let fields = (0..table.columns.len()).filter(|index| !table.key.contains(index));
+            fields.map(|index| table.columns[index].name.clone()).collect()
+        });
+        let columns: Vec<String> = columns.into_iter().filter(|_| self.dice.percent(70)).collect();
+        let rows = keys.into_iter().map(|key| (key, self.fields(&columns))).collect::<Vec<_>>();
+        let must_be_absent = !rows.is_empty() && self.dice.percent(if kind == Kind::Keyed { 40 } else { 10 });
+        Write { table: name.into(), deletes, rows, must_be_absent }
+    }
+
+    fn fields(&mut self, columns: &[String]) -> Fields {
+        let values = columns.iter().filter_map(|name| {
+            let value = i64::try_from(self.dice.below(1000)).expect("it is small");
+            self.dice.percent(80).then(|| (name.clone(), value))
+        });
+        values.collect()
+    }
+
+    /// A few keys; the same come again and again.
+    fn keys(&mut self, kind: Kind, most: u64) -> Vec<Key> {
+        let spread = if most > 10 { 400 } else { 6 };
+        let key = |dice: &mut Dice| match kind {
+            Kind::Keyed => Key { tag: None, at: i64::try_from(dice.below(spread * 3)).expect("it is small") },
+            Kind::Telemetry => {
+                let tag = dice.below(4);
+                let at = dice.below(4) * WINDOW_US + dice.below(spread) * 1000;
+                Key { tag: u8::try_from(tag).ok().filter(|&tag| tag > 0), at: i64::try_from(at).expect("it is small") }
+            }
+        };
+        (0..1 + self.dice.below(most)).map(|_| key(&mut self.dice)).collect()
+    }
+
+    fn wanted(&mut self) -> Wanted {
+        let edge =
+            |dice: &mut Dice| i64::try_from(dice.below(5) * WINDOW_US + dice.below(6) * 1000).expect("it is small");
+        let (a, b) = (edge(&mut self.dice), edge(&mut self.dice));
+        let time = self.dice.percent(40).then(|| (a.min(b), a.max(b)));
+        let tags =
+            self.dice.percent(30).then(|| (0..self.dice.below(3)).map(|_| self.dice.pick(&[1, 2, 3, 9])).collect());
+        Wanted { time, tags }
+    }
+}
+
+/// Times lie in a few heaps so far apart, which is more than two months.
+const WINDOW_US: u64 = 6_000_000_000_000;
+
+fn kind_of(table: &str) -> Kind {
+    TABLES.iter().find(|(name, _)| *name == table).expect("one of the tables").1
+}
