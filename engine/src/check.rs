@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** changes nothing; goes on after damage, so that all of it is known at the end.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,28 +16,49 @@ use crate::part::{FooterCache, Part, PartReader};
 use crate::system::{Disk, System};
 use crate::{Error, Result, ScanRequest, TableSchema};
 
-/// What a check found.
+/// What a check read and found.
 #[derive(Debug, Default)]
 pub struct CheckReport {
-    /// Parts that were read.
-    pub parts: u64,
-    /// Rows in them, versions of one key counted apart.
-    pub rows: u64,
-    /// Bytes that were read, those of manifest and log among them.
-    pub bytes: u64,
+    /// Bytes of the manifest.
+    pub manifest_bytes: u64,
+    /// Bytes of the log.
+    pub log_bytes: u64,
+    /// The tables that the manifest names, each with what its parts hold.
+    pub tables: Vec<CheckedTable>,
     /// What is damaged; each names its file.
     pub damages: Vec<Damage>,
+}
+
+/// What was read of a table.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct CheckedTable {
+    /// Its name.
+    pub name: String,
+    /// Parts that were read.
+    pub parts: u64,
+    /// Rows in those that are whole, versions of one key counted apart.
+    pub rows: u64,
+    /// Bytes of all of them.
+    pub bytes: u64,
 }
 
 /// A file that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
+    /// The table whose part it is; none for the manifest and the log.
+    pub table: Option<String>,
     /// The file.
     pub file: PathBuf,
     /// Where the damage begins, in bytes from the start of the file; 0 where that is not known.
     pub offset: u64,
     /// What is wrong there.
     pub reason: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: at byte {}: {}", self.file.display(), self.offset, self.reason)
+    }
 }
 
 /// Checks the database in a directory that no process has open: its manifest, its log and its parts. The end of a file that
@@ -61,58 +83,77 @@ pub fn check(root: impl AsRef<Path>, system: &System) -> Result<CheckReport> {
 /// Checks the files of a database that nobody changes.
 pub(crate) fn check_files(disk: &Arc<dyn Disk>, root: &Path) -> Result<CheckReport> {
     let mut report = CheckReport::default();
-    let contents = match Manifest::read(disk.as_ref(), root) {
-        Ok((contents, bytes)) => {
-            report.bytes += bytes;
-            contents
-        }
-        // What the parts and the log must be only the manifest knows.
-        Err(error) => {
-            report.damage(error)?;
-            return Ok(report);
-        }
-    };
-    match verify(disk.as_ref(), &root.join("log"), contents.saved()) {
-        Ok(bytes) => report.bytes += bytes,
-        Err(error) => report.damage(error)?,
+    // What the parts and the log must be only the manifest knows.
+    if let Some(contents) = report.manifest_and_log(disk.as_ref(), root)? {
+        report.parts(disk, root, &contents)?;
     }
-    check_parts(disk, root, &contents, &mut report)?;
     Ok(report)
 }
 
-fn check_parts(disk: &Arc<dyn Disk>, root: &Path, contents: &Contents, report: &mut CheckReport) -> Result<()> {
-    let footers = Arc::new(FooterCache::new(0, 0, 0));
-    for table in &contents.tables {
-        let Some(definition) = table.record.definition() else {
-            let reason = format!("table \"{}\" was defined by a newer juno", table.record.name);
-            report.damages.push(Damage { file: root.join("manifest"), offset: 0, reason });
-            continue;
-        };
-        for record in &table.parts {
-            let part = Part::new(Arc::clone(disk), &root.join("parts"), record.clone(), Arc::clone(&footers));
-            report.part(&definition.stored, &Arc::new(part))?;
-        }
-    }
-    Ok(())
-}
-
 impl CheckReport {
-    /// Checks a part and takes down what is wrong with it.
-    pub(crate) fn part(&mut self, schema: &TableSchema, part: &Arc<Part>) -> Result<()> {
-        self.parts += 1;
-        self.bytes += part.record.bytes;
-        match check_part(schema, part) {
-            Ok(rows) => self.rows += rows,
-            Err(error) => self.damage(error)?,
+    /// Reads the manifest and the log while neither changes; answers what the manifest says where it can be read.
+    pub(crate) fn manifest_and_log(&mut self, disk: &dyn Disk, root: &Path) -> Result<Option<Contents>> {
+        let contents = match Manifest::read(disk, root) {
+            Ok((contents, bytes)) => {
+                self.manifest_bytes = bytes;
+                contents
+            }
+            Err(error) => {
+                self.damage(None, error)?;
+                return Ok(None);
+            }
+        };
+        match verify(disk, &root.join("log"), contents.saved()) {
+            Ok(bytes) => self.log_bytes = bytes,
+            Err(error) => self.damage(None, error)?,
+        }
+        Ok(Some(contents))
+    }
+
+    fn parts(&mut self, disk: &Arc<dyn Disk>, root: &Path, contents: &Contents) -> Result<()> {
+        let footers = Arc::new(FooterCache::new(0, 0, 0));
+        for table in &contents.tables {
+            let name = &table.record.name;
+            let Some(definition) = table.record.definition() else {
+                let reason = format!("table \"{name}\" was defined by a newer juno");
+                self.damages.push(Damage { table: None, file: root.join("manifest"), offset: 0, reason });
+                continue;
+            };
+            let part = |record: &_| {
+                let part = Part::new(Arc::clone(disk), &root.join("parts"), Clone::clone(record), Arc::clone(&footers));
+                Arc::new(part)
+            };
+            self.table(name, &definition.stored, table.parts.iter().map(part))?;
         }
         Ok(())
     }
 
-    fn damage(&mut self, error: Error) -> Result<()> {
+    /// Checks the parts of a table and takes down what is wrong with them.
+    pub(crate) fn table(
+        &mut self,
+        name: &str,
+        stored: &TableSchema,
+        parts: impl IntoIterator<Item = Arc<Part>>,
+    ) -> Result<()> {
+        let mut checked = CheckedTable { name: name.into(), ..CheckedTable::default() };
+        for part in parts {
+            checked.parts += 1;
+            checked.bytes += part.record.bytes;
+            match check_part(stored, &part) {
+                Ok(rows) => checked.rows += rows,
+                Err(error) => self.damage(Some(name), error)?,
+            }
+        }
+        self.tables.push(checked);
+        Ok(())
+    }
+
+    fn damage(&mut self, table: Option<&str>, error: Error) -> Result<()> {
+        let table = table.map(str::to_owned);
         let damage = match error {
-            Error::Corrupt { file, offset, reason } => Damage { file, offset, reason },
+            Error::Corrupt { file, offset, reason } => Damage { table, file, offset, reason },
             Error::Io { verb, path, source } => {
-                Damage { file: path, offset: 0, reason: format!("could not {verb} it: {source}") }
+                Damage { table, file: path, offset: 0, reason: format!("could not {verb} it: {source}") }
             }
             other => return Err(other),
         };

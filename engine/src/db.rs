@@ -253,18 +253,20 @@ impl Db {
         backup::backup(self.inner.store.disk(), &state, to.as_ref())
     }
 
-    /// Reads all parts against their checksums and all their rows; reads and writes go on. [`crate::check`] checks the log
-    /// and the manifest, too.
+    /// Reads manifest and log against their checksums, and all rows of all parts. Reads and writes go on, but that commits
+    /// wait while the log is read.
     ///
     /// # Errors
-    /// What is no damage: [`Error::Arrow`] and the like.
+    /// What is no damage: [`Error::Closed`], [`Error::Arrow`] and the like.
     pub fn check(&self) -> Result<CheckReport> {
-        let state = self.inner.store.state();
-        let mut report = CheckReport::default();
+        let (store, root) = (Arc::clone(&self.inner.store), self.inner.root.clone());
+        let (mut report, state) = self.inner.alone(move || {
+            let mut report = CheckReport::default();
+            store.undisturbed(|| report.manifest_and_log(store.disk().as_ref(), &root))?;
+            Ok((report, store.state()))
+        })?;
         for table in state.tables.values() {
-            for part in &table.parts {
-                report.part(&table.schema, part)?;
-            }
+            report.table(&table.definition.table.name, &table.schema, table.parts.iter().cloned())?;
         }
         Ok(report)
     }
@@ -332,7 +334,7 @@ impl Inner {
     }
 
     /// Does something between commits, on the log's thread.
-    fn alone(&self, work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    fn alone<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         // Nobody listens any more where the caller's thread died.
         self.ask(|reply| Task::Alone(Box::new(move || drop(reply.send(work())))))
     }

@@ -45,7 +45,7 @@ mod write;
 
 pub use self::backup::{BackupReport, restore};
 pub use self::catalog::Catalog;
-pub use self::check::{CheckReport, Damage, check};
+pub use self::check::{CheckReport, CheckedTable, Damage, check};
 pub use self::db::Db;
 pub use self::definition::Alteration;
 pub use self::error::{Error, Result};

@@ -251,6 +251,13 @@ impl Store {
         };
         trim(self.disk().as_ref(), &self.log_dir, &self.segments, needed_from).map_err(|failure| self.settle(failure))
     }
+
+    /// Does something while no edit of the manifest is written and no log segment removed.
+    pub(crate) fn undisturbed<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _no_segment_goes = self.trimming.lock();
+        let _no_edit = self.manifest.lock();
+        work()
+    }
 }
 
 /// Held by a thread of the engine: where it panics, the database becomes read-only rather than waiting for it for ever.

@@ -28,7 +28,7 @@ use self::cache::Cache;
 mod cache;
 
 /// The directory whose files are objects, in the data directory.
-const PARTS_DIR: &str = "parts";
+pub(crate) const PARTS_DIR: &str = "parts";
 /// The file of a data directory that names its bucket.
 const MARKER: &str = "BUCKET";
 /// The object that names the database a prefix belongs to.
@@ -146,6 +146,16 @@ impl Remote {
         Ok(names.filter(|name| *name != OWNER).map(PathBuf::from).collect())
     }
 
+    /// The id in the owner's object; none where the prefix is nobody's.
+    fn owner(&self) -> io::Result<Option<String>> {
+        let (store, key) = (Arc::clone(&self.store), self.key(OWNER));
+        match self.wait(async move { store.get(&key).await?.bytes().await }) {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes an id into the owner's object unless there is one; the id that stands there.
     fn own(&self, id: &str) -> io::Result<String> {
         let (store, key, id) = (Arc::clone(&self.store), self.key(OWNER), id.to_owned());
@@ -189,12 +199,12 @@ impl BucketDisk {
         let parts = data.join(PARTS_DIR);
         local.create_dir(&parts)?;
         let known = marker(data)?;
-        if let Some((_, url)) = known.as_ref().filter(|(_, url)| *url != bucket.url.as_str()) {
-            return Err(io::Error::other(format!("the parts of this database are in {url}, not in {}", bucket.url)));
+        if let Some((_, url)) = &known {
+            same_bucket(url, bucket)?;
         }
         let id = known.as_ref().map_or_else(|| System::real().uuid_v7().to_string(), |(id, _)| id.clone());
         if remote.own(&id)? != id {
-            return Err(io::Error::other(format!("{} belongs to another database; choose another prefix", bucket.url)));
+            return Err(another_database(bucket));
         }
         let names = local.list(&parts)?;
         if known.is_none() {
@@ -211,6 +221,26 @@ impl BucketDisk {
         Ok(Self { local, parts, remote: Arc::new(remote), cache: Arc::new(cache) })
     }
 
+    /// The disk for a look at a database that has its parts in this bucket: all of them are read from there, not from local copies,
+    /// and nothing is changed.
+    ///
+    /// # Errors
+    /// Where the bucket does not answer or belongs to another database, and where the database has its parts elsewhere.
+    pub(crate) fn look(data: &Path, bucket: &Bucket) -> io::Result<Self> {
+        let Some((id, url)) = marker(data)? else {
+            let text = format!("the parts of this database are in its data directory, not in {}", bucket.url);
+            return Err(io::Error::other(text));
+        };
+        same_bucket(&url, bucket)?;
+        let remote = Remote::new(bucket)?;
+        if remote.owner()? != Some(id) {
+            return Err(another_database(bucket));
+        }
+        let parts = data.join(PARTS_DIR);
+        let cache = Cache::new(parts.clone(), bucket.cache_bytes_max);
+        Ok(Self { local: RealDisk, parts, remote: Arc::new(remote), cache: Arc::new(cache) })
+    }
+
     /// The name of the object behind a path; none for what stays local.
     fn object(&self, path: &Path) -> io::Result<Option<String>> {
         if path.parent() != Some(&self.parts) || !is_part(path) {
@@ -218,6 +248,17 @@ impl BucketDisk {
         }
         path.file_name().map(|name| text(Path::new(name))).transpose()
     }
+}
+
+fn same_bucket(url: &str, bucket: &Bucket) -> io::Result<()> {
+    if url == bucket.url.as_str() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("the parts of this database are in {url}, not in {}", bucket.url)))
+}
+
+fn another_database(bucket: &Bucket) -> io::Error {
+    io::Error::other(format!("{} belongs to another database; choose another prefix", bucket.url))
 }
 
 /// Refuses a data directory whose parts are in a bucket that was not named.

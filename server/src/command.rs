@@ -13,7 +13,7 @@ use crate::config::{
     ADMIN_PASSWORD, Cli, Command, ImportArgs, ServeArgs, SqlArgs, UserCommand, report, unknown_variables,
 };
 use crate::serve::{Config, Server, embedded};
-use crate::{console, demo, import, serve, telemetry};
+use crate::{console, demo, import, serve, stopped, telemetry};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,8 @@ enum Error {
     Sql(#[from] console::Error),
     #[error(transparent)]
     Import(#[from] import::Error),
+    #[error(transparent)]
+    Stopped(#[from] stopped::Error),
     #[error("--log (JUNO_LOG): {0}")]
     Log(String),
     #[error("cannot read statements from the standard input: {0}")]
@@ -64,14 +66,20 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Error> {
         Command::Sql(args) => &args.machine.log,
         Command::Import(args) => &args.machine.log,
         Command::User(args) => &args.command.user().machine.log,
+        Command::Check(args) => &args.log,
+        Command::Backup(args) => &args.log,
+        Command::Restore(args) => &args.log,
     };
-    telemetry::log_to_stderr(log, std::io::stderr().is_terminal()).map_err(Error::Log)?;
+    telemetry::log_to_stderr(&log.filter, std::io::stderr().is_terminal()).map_err(Error::Log)?;
     match cli.command {
         Command::Serve(args) => run_server(args),
         Command::Demo(args) => Ok(demo::run(args)?),
         Command::Sql(args) => run_sql(args),
         Command::Import(args) => run_import(&args),
         Command::User(args) => run_user(&args.command),
+        Command::Check(args) => Ok(stopped::check(&args)?),
+        Command::Backup(args) => Ok(stopped::backup(&args)?),
+        Command::Restore(args) => Ok(stopped::restore(&args)?),
         Command::Config(_) => {
             let settings = matches.subcommand().map_or(matches, |(_, settings)| settings);
             print!("{}", report(settings));

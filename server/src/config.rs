@@ -44,6 +44,12 @@ pub enum Command {
     Import(ImportArgs),
     /// Add a user or change a password, without a server; the password is read from the standard input
     User(UserArgs),
+    /// Read a database's files against their checksums, without a server
+    Check(CheckArgs),
+    /// Copy a database to a new directory, without a server; a running one does it by CALL backup('DIR')
+    Backup(BackupArgs),
+    /// Make a data directory of a backup
+    Restore(RestoreArgs),
     /// Show the effective settings and where each comes from
     Config(ServeArgs),
 }
@@ -171,6 +177,45 @@ pub struct ImportArgs {
     pub machine: MachineArgs,
 }
 
+/// `juno check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// `juno backup`.
+#[derive(Debug, Clone, Args)]
+pub struct BackupArgs {
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// New directory for the backup
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// `juno restore`.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    /// Directory that holds the backup
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+    /// New data directory
+    #[arg(long, env = "JUNO_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
 /// Where the data is.
 #[derive(Debug, Clone, Args)]
 pub struct DataArgs {
@@ -231,9 +276,17 @@ pub struct MachineArgs {
     /// Memory that all queries together may hold
     #[arg(long, env = "JUNO_QUERIES_MEMORY", value_name = "SIZE", default_value = "4GiB", value_parser = bytes)]
     pub queries_memory: usize,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What is logged.
+#[derive(Debug, Clone, Args)]
+pub struct LogArgs {
     /// Log filter: error, warn, info, debug, or per module as in juno_server=debug
-    #[arg(long, env = "JUNO_LOG", value_name = "FILTER", default_value = "info")]
-    pub log: String,
+    #[arg(id = "log", long = "log", env = "JUNO_LOG", value_name = "FILTER", default_value = "info")]
+    pub filter: String,
 }
 
 /// How `juno sql` prints rows.

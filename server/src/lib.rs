@@ -16,6 +16,7 @@ mod ingest;
 mod json;
 pub mod pgwire;
 pub mod serve;
+mod stopped;
 pub mod telemetry;
 mod tls;
 pub mod v4;

@@ -9,16 +9,20 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments};
-use juno_engine::Db;
+use juno_engine::{Damage, Db};
 
+use crate::place::place;
+use crate::role::{Role, User};
 use crate::{Error, Result};
 
 /// A procedure that CALL can name.
 #[derive(Debug)]
 pub(crate) struct Procedure {
     pub(crate) name: &'static str,
-    /// Parameter names in order; all are optional.
+    /// Parameter names in order; those that are not optional the procedure asks for.
     pub(crate) parameters: &'static [&'static str],
+    /// The role that may call it.
+    role: Role,
     columns: &'static [(&'static str, DataType)],
     run: Run,
 }
@@ -31,6 +35,7 @@ const PROCEDURES: &[Procedure] = &[
     Procedure {
         name: "flush",
         parameters: &["table"],
+        role: Role::Operator,
         columns: &[
             ("table", DataType::Utf8),
             ("rows", DataType::Int64),
@@ -42,6 +47,7 @@ const PROCEDURES: &[Procedure] = &[
     Procedure {
         name: "compact",
         parameters: &["table"],
+        role: Role::Operator,
         columns: &[
             ("table", DataType::Utf8),
             ("merged", DataType::Int64),
@@ -51,7 +57,36 @@ const PROCEDURES: &[Procedure] = &[
         ],
         run: compact,
     },
+    Procedure {
+        name: "check",
+        parameters: &[],
+        role: Role::Admin,
+        columns: &[
+            ("object", DataType::Utf8),
+            ("parts", DataType::Int64),
+            ("rows", DataType::Int64),
+            ("bytes", DataType::Int64),
+            ("damage", DataType::Utf8),
+        ],
+        run: check,
+    },
+    Procedure {
+        name: "backup",
+        parameters: &["path"],
+        role: Role::Admin,
+        columns: &[
+            ("path", DataType::Utf8),
+            ("tables", DataType::Int64),
+            ("parts", DataType::Int64),
+            ("bytes", DataType::Int64),
+            ("commit", DataType::Int64),
+        ],
+        run: backup,
+    },
 ];
+
+/// The folder of the data directory that relative paths of backups are in.
+const BACKUPS: &str = "backup";
 
 /// `CALL flush(table => 'cpu')`: writes what is in memory to parts, of one table or of all, and says what was written.
 fn flush(db: &Db, arguments: &[Option<ScalarValue>]) -> Result<Vec<ArrayRef>> {
@@ -77,6 +112,57 @@ fn compact(db: &Db, arguments: &[Option<ScalarValue>]) -> Result<Vec<ArrayRef>> 
     Ok(vec![Arc::new(tables), merged, parts, count(|r| r.rows), count(|r| r.bytes)])
 }
 
+/// `CALL check()`: reads the manifest, the log and all parts against their checksums; a row for each of them, with what is
+/// damaged.
+fn check(db: &Db, _: &[Option<ScalarValue>]) -> Result<Vec<ArrayRef>> {
+    let report = db.check()?;
+    let damages = |wanted: &dyn Fn(&Damage) -> bool| {
+        let named = report.damages.iter().filter(|damage| wanted(damage)).map(ToString::to_string);
+        let named: Vec<String> = named.collect();
+        (!named.is_empty()).then(|| named.join("\n"))
+    };
+    let log = db.path().join("log");
+    let in_log = |damage: &Damage| damage.table.is_none() && damage.file.starts_with(&log);
+    let mut checked = vec![
+        (
+            "manifest".to_owned(),
+            None,
+            report.manifest_bytes,
+            damages(&|damage| damage.table.is_none() && !in_log(damage)),
+        ),
+        ("log".to_owned(), None, report.log_bytes, damages(&in_log)),
+    ];
+    checked.extend(report.tables.iter().map(|table| {
+        let damage = damages(&|damage| damage.table.as_ref() == Some(&table.name));
+        (format!("table {}", table.name), Some((table.parts, table.rows)), table.bytes, damage)
+    }));
+    let integer = |count: u64| i64::try_from(count).ok();
+    let objects: StringArray = checked.iter().map(|(object, ..)| Some(object.as_str())).collect();
+    let parts: Int64Array = checked.iter().map(|(_, counts, ..)| integer(counts.as_ref()?.0)).collect();
+    let rows: Int64Array = checked.iter().map(|(_, counts, ..)| integer(counts.as_ref()?.1)).collect();
+    let bytes: Int64Array = checked.iter().map(|(_, _, bytes, _)| integer(*bytes)).collect();
+    let damage: StringArray = checked.iter().map(|(.., damage)| damage.as_deref()).collect();
+    Ok(vec![Arc::new(objects), Arc::new(parts), Arc::new(rows), Arc::new(bytes), Arc::new(damage)])
+}
+
+/// `CALL backup('/mnt/backup/monday')`: writes all that is committed to a new directory while reads and writes go on.
+fn backup(db: &Db, arguments: &[Option<ScalarValue>]) -> Result<Vec<ArrayRef>> {
+    let path = text(arguments, 0, "path")?.ok_or_else(|| {
+        Error::InvalidArgument(
+            "backup needs a new directory on the server's machine: CALL backup('/mnt/monday')".into(),
+        )
+    })?;
+    let place = place(db.path(), BACKUPS, &path)?;
+    let report = db.backup(&place).map_err(|error| match Error::from(error) {
+        // It is about the directory that the statement names.
+        Error::Disk(text) => Error::File(text),
+        other => other,
+    })?;
+    let shown: StringArray = [Some(place.display().to_string())].into_iter().collect();
+    let count = |count: u64| -> ArrayRef { Arc::new(Int64Array::from(vec![i64::try_from(count).ok()])) };
+    Ok(vec![Arc::new(shown), count(report.tables), count(report.parts), count(report.bytes), count(report.sequence)])
+}
+
 fn text(arguments: &[Option<ScalarValue>], index: usize, name: &str) -> Result<Option<String>> {
     match arguments.get(index).and_then(Option::as_ref) {
         None => Ok(None),
@@ -86,6 +172,24 @@ fn text(arguments: &[Option<ScalarValue>], index: usize, name: &str) -> Result<O
             None => Err(Error::InvalidArgument(format!("argument \"{name}\" must be text, not {value}"))),
         },
     }
+}
+
+/// The procedure that a CALL names.
+fn named(function: &Function) -> Result<&'static Procedure> {
+    let name = function.name.to_string().to_lowercase();
+    let name = name.trim_start_matches("public.");
+    PROCEDURES.iter().find(|procedure| procedure.name == name).ok_or_else(|| {
+        let known: Vec<&str> = PROCEDURES.iter().map(|procedure| procedure.name).collect();
+        Error::UndefinedFunction(format!("procedure {name} does not exist; there is {}", known.join(", ")))
+    })
+}
+
+/// Refuses a CALL that the user's role does not allow.
+pub(crate) fn permit(user: &User, function: &Function) -> Result<()> {
+    // Who may call something may be told that this does not exist.
+    user.needs(Role::Operator, "procedures")?;
+    let procedure = named(function)?;
+    user.needs(procedure.role, &format!("procedure {}", procedure.name))
 }
 
 /// A call with each argument's place found.
@@ -100,12 +204,7 @@ pub(crate) struct Call {
 impl Call {
     /// The procedure that a CALL names, with its arguments matched.
     pub(crate) fn resolve(function: &Function) -> Result<Self> {
-        let name = function.name.to_string().to_lowercase();
-        let name = name.trim_start_matches("public.");
-        let procedure = PROCEDURES.iter().find(|procedure| procedure.name == name).ok_or_else(|| {
-            let known: Vec<&str> = PROCEDURES.iter().map(|procedure| procedure.name).collect();
-            Error::UndefinedFunction(format!("procedure {name} does not exist; there is {}", known.join(", ")))
-        })?;
+        let procedure = named(function)?;
         let mut call = Call { procedure, places: Vec::new(), arguments: Vec::new() };
         let given: &[FunctionArg] = match &function.args {
             FunctionArguments::List(list) => &list.args,
@@ -131,7 +230,10 @@ impl Call {
             return Err(Error::InvalidArgument(format!("\"{value}\" is no argument of {}", self.procedure.name)));
         };
         if place >= parameters.len() || self.places.contains(&place) {
-            let text = format!("procedure {} takes {} once each", self.procedure.name, parameters.join(", "));
+            let text = match parameters {
+                [] => format!("procedure {} takes no arguments", self.procedure.name),
+                _ => format!("procedure {} takes {} once each", self.procedure.name, parameters.join(", ")),
+            };
             return Err(Error::UndefinedFunction(text));
         }
         self.places.push(place);

@@ -8,7 +8,7 @@
 //! | operator | write rows: INSERT, UPDATE, DELETE, COPY … FROM STDIN, ingest, CALL |
 //! | responder | what acts on other systems |
 //! | approver | approve what others asked for |
-//! | admin | define: CREATE, ALTER, DROP, users, COPY of files on the server, juno's own tables |
+//! | admin | define: CREATE, ALTER, DROP, users, files on the server (COPY, backup, check), juno's own tables |
 //!
 //! **Invariant:** decides from a statement's kind and its tables; knows no connection and no password.
 
@@ -28,7 +28,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use crate::copy::{CopyPlace, Subject};
 use crate::definition::folded;
 use crate::statement::Kind;
-use crate::{Error, Result};
+use crate::{Error, Result, procedure};
 
 /// The table that holds users; only the statements here change it.
 pub(crate) const USERS: &str = "juno_users";
@@ -165,7 +165,7 @@ pub(crate) fn permit(user: &User, kind: &Kind) -> Result<()> {
             }
         },
         Kind::Change(_) => (Role::Operator, "changes"),
-        Kind::Call(_) => (Role::Operator, "procedures"),
+        Kind::Call(function) => return procedure::permit(user, function),
         Kind::Role(statement) if statement.is_own_password(user) => return Ok(()),
         Kind::Role(_) => (Role::Admin, "users and roles"),
         Kind::Truncate { names, .. } => {

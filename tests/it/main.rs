@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** tests run in any order, none sleeps, and each has a server or directory of its own.
 
+mod backup;
 mod bucket;
 mod catalog;
 mod client;

@@ -81,6 +81,8 @@ fn only_those_who_know_a_password_are_let_in_and_each_may_do_what_the_role_says(
         (&eve, "CALL flush()"),
         (&eve, "COPY t TO 'x.csv'"),
         (&ada, "COPY t TO 'x.csv'"),
+        (&ada, "CALL check()"),
+        (&ada, "CALL backup('x')"),
         (&ada, "CREATE TABLE u (id INTEGER PRIMARY KEY)"),
         (&ada, "DROP TABLE t"),
         (&ada, "CREATE USER mallory PASSWORD 'x' IN ROLE admin"),

@@ -1,13 +1,12 @@
 //! COPY from and to files on the server's machine.
 //!
-//! A relative path is one in the folder `import` of the data directory; an absolute one is taken as it is, but not inside the
-//! data directory, whose files are juno's own.
+//! A relative path is one in the folder `import` of the data directory.
 //!
 //! **Invariant:** a file that is written appears under its name when it is whole and synced, or not at all.
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use datafusion::execution::SendableRecordBatchStream;
@@ -26,24 +25,7 @@ const BLOCK_BYTES: usize = 1 << 20;
 
 /// The place that a COPY names.
 fn resolve(session: &Session, path: &str) -> Result<PathBuf> {
-    let data = session.db().path();
-    let named = Path::new(path);
-    let plain = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_) | Component::RootDir));
-    if path.is_empty() || !plain(named) {
-        return Err(Error::InvalidArgument(format!("\"{path}\" is no plain path: write it without . and ..")));
-    }
-    if named.is_relative() {
-        return Ok(data.join(FOLDER).join(named));
-    }
-    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let folder = named.parent().map(whole).unwrap_or_default();
-    let (data, import) = (whole(data), whole(&data.join(FOLDER)));
-    if folder.starts_with(&data) && !folder.starts_with(&import) {
-        return Err(Error::InvalidArgument(format!(
-            "\"{path}\" is inside the data directory, whose files are juno's own"
-        )));
-    }
-    Ok(named.to_owned())
+    juno_sql::place(session.db().path(), FOLDER, path)
 }
 
 fn failed(doing: &str, path: &str, error: &std::io::Error) -> Error {
