@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::check::check_files;
+use crate::check::verify_files;
 use crate::log::record::Kind;
 use crate::log::writer::{EntryRef, LogWriter};
 use crate::log::{entry, segment_number};
@@ -66,9 +66,7 @@ pub fn restore(from: impl AsRef<Path>, to: impl AsRef<Path>, system: &System) ->
     if held.as_ref().is_some_and(Option::is_none) {
         return Err(Error::Locked { path: from.into() });
     }
-    if let Some(damage) = check_files(disk, from)?.damages.into_iter().next() {
-        return Err(Error::Corrupt { file: damage.file, offset: damage.offset, reason: damage.reason });
-    }
+    verify_files(disk, from)?;
     let (contents, _) = Manifest::read(disk.as_ref(), from)?;
     prepare(disk.as_ref(), to)?;
     let mut report = BackupReport { sequence: contents.saved(), ..BackupReport::default() };
@@ -130,9 +128,7 @@ fn write_log(disk: &Arc<dyn Disk>, state: &State, to: &Path) -> Result<u64> {
     let entries: Vec<_> = bodies.iter().map(|(table, body)| entry((*table, body.as_slice()))).collect();
     let segments = Arc::default();
     let mut log = LogWriter::new(Arc::clone(disk), to.join("log"), Arc::clone(&segments), 1, u64::MAX);
-    log.append(&entries).map_err(|failure| match failure {
-        Failure::Undone(error) | Failure::Unknown(error) => error,
-    })?;
+    log.append(&entries).map_err(Failure::into_error)?;
     Ok(segments.lock().iter().map(|segment| segment.bytes).sum())
 }
 

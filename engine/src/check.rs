@@ -27,6 +27,8 @@ pub struct CheckReport {
     pub tables: Vec<CheckedTable>,
     /// What is damaged; each names its file.
     pub damages: Vec<Damage>,
+    /// Whether the first damage ends it.
+    strict: bool,
 }
 
 /// What was read of a table.
@@ -77,12 +79,15 @@ pub fn check(root: impl AsRef<Path>, system: &System) -> Result<CheckReport> {
     }
     let lock = disk.lock(&root.join("LOCK")).map_err(Error::io("lock", root))?;
     let _held = lock.ok_or_else(|| Error::Locked { path: root.into() })?;
-    check_files(disk, root)
+    check_with(CheckReport::default(), disk, root)
 }
 
-/// Checks the files of a database that nobody changes.
-pub(crate) fn check_files(disk: &Arc<dyn Disk>, root: &Path) -> Result<CheckReport> {
-    let mut report = CheckReport::default();
+/// Fails with the first damage of a database that nobody changes.
+pub(crate) fn verify_files(disk: &Arc<dyn Disk>, root: &Path) -> Result<()> {
+    check_with(CheckReport { strict: true, ..CheckReport::default() }, disk, root).map(drop)
+}
+
+fn check_with(mut report: CheckReport, disk: &Arc<dyn Disk>, root: &Path) -> Result<CheckReport> {
     // What the parts and the log must be only the manifest knows.
     if let Some(contents) = report.manifest_and_log(disk.as_ref(), root)? {
         report.parts(disk, root, &contents)?;
@@ -151,6 +156,7 @@ impl CheckReport {
     fn damage(&mut self, table: Option<&str>, error: Error) -> Result<()> {
         let table = table.map(str::to_owned);
         let damage = match error {
+            error if self.strict => return Err(error),
             Error::Corrupt { file, offset, reason } => Damage { table, file, offset, reason },
             Error::Io { verb, path, source } => {
                 Damage { table, file: path, offset: 0, reason: format!("could not {verb} it: {source}") }

@@ -43,9 +43,19 @@ const EDIT_LEN: usize = 16;
 
 /// The manifest that is appended to.
 pub(crate) struct Manifest {
-    tail: Tail,
+    disk: Arc<dyn Disk>,
+    root: PathBuf,
+    end: End,
     /// Definitions up to this commit are in it.
     pub(crate) catalog_saved: u64,
+}
+
+/// Where the next edit goes.
+enum End {
+    /// Behind the others of a file that this process wrote and synced.
+    Tail(Tail),
+    /// Into a new file, with all these before it: the disk was too full for one when the directory was opened.
+    Fresh { number: u64, contents: Contents },
 }
 
 /// What a manifest says.
@@ -67,49 +77,47 @@ pub(crate) struct TableContents {
 }
 
 impl Manifest {
-    /// Reads the manifest of a directory, or begins one where there is none, and opens it for appending. One that was
-    /// appended to is written anew: its end may be in the system's cache alone, since the last process was stopped before
-    /// its fsync, or after one that failed and whose pages the system takes for written.
+    /// Reads the manifest of a directory, or begins one where there is none, and writes it anew: the end of what an earlier
+    /// process wrote may be in the system's cache alone, since it was stopped before its fsync, or after one that failed and
+    /// whose pages the system takes for written. On a full disk the first edit does that.
     pub(crate) fn open(disk: &Arc<dyn Disk>, root: &Path) -> Result<(Self, Contents)> {
         let dir = root.join("manifest");
         disk.create_dir(&dir).map_err(Error::io("create", &dir))?;
         let names = disk.list(&dir).map_err(Error::io("list", &dir))?;
         let numbers: Vec<u64> = names.iter().filter_map(|name| name.file_stem()?.to_str()?.parse().ok()).collect();
         let current = read_current(disk.as_ref(), root)?;
-        let (contents, torn) = match current {
-            None => (Contents::default(), true),
+        let contents = match current {
+            None => Contents::default(),
             Some(number) => load(disk.as_ref(), &manifest_path(&dir, number))?,
         };
-        let next = numbers.iter().max().map_or(1, |last| last + 1);
-        let go_on =
-            |number| Self::go_on(disk, manifest_path(&dir, number), &contents).map(|manifest| (number, manifest));
-        let (number, manifest) = match current {
-            Some(number) if !torn && contents.edits == contents.edits().len() => go_on(number)?,
-            _ => match (Self::rewrite(disk, root, next, &contents), current) {
-                (Ok(manifest), _) => (next, manifest),
-                // A full disk must not keep what is there from being read.
-                (Err(Error::DiskFull { .. }), Some(number)) if !torn => go_on(number)?,
-                (Err(error), _) => return Err(error),
-            },
-        };
-        let others: Vec<u64> = numbers.into_iter().filter(|&other| other != number).collect();
-        if !others.is_empty() {
-            // CURRENT must not fall back on one that is gone.
-            disk.sync_dir(root).map_err(Error::io("sync", root))?;
+        let number = numbers.iter().max().map_or(1, |last| last + 1);
+        let fresh =
+            |end| Self { disk: Arc::clone(disk), root: root.into(), end, catalog_saved: contents.catalog_sequence };
+        match (rewrite(disk, root, number, &contents), current) {
+            (Ok(tail), _) => {
+                for other in numbers {
+                    let path = manifest_path(&dir, other);
+                    disk.remove(&path).map_err(Error::io("remove", &path))?;
+                }
+                Ok((fresh(End::Tail(tail)), contents))
+            }
+            // A full disk must not keep what is there from being read.
+            (Err(Failure::Undone(error @ Error::DiskFull { .. })), Some(old)) => {
+                tracing::warn!(
+                    error = error.chain(),
+                    "could not write the manifest anew; the first change will try again"
+                );
+                let path = manifest_path(&dir, old);
+                disk.append(&path).and_then(|mut file| file.sync()).map_err(Error::io("sync", &path))?;
+                Ok((fresh(End::Fresh { number, contents: contents.clone() }), contents))
+            }
+            (Err(Failure::Undone(error) | Failure::Unknown(error)), _) => Err(error),
         }
-        for other in others {
-            let path = manifest_path(&dir, other);
-            disk.remove(&path).map_err(Error::io("remove", &path))?;
-        }
-        Ok((manifest, contents))
     }
 
-    fn go_on(disk: &Arc<dyn Disk>, path: PathBuf, contents: &Contents) -> Result<Self> {
-        let mut file = disk.append(&path).map_err(Error::io("open", &path))?;
-        file.sync().map_err(Error::io("sync", &path))?;
-        let bytes = disk.open(&path).and_then(|file| file.size()).map_err(Error::io("read", &path))?;
-        let tail = Tail::new(Arc::clone(disk), path, file, bytes);
-        Ok(Self { tail, catalog_saved: contents.catalog_sequence })
+    /// Whether what [`Self::open`] read is durable for certain. Until then nothing may be removed for its sake.
+    pub(crate) fn settled(&self) -> bool {
+        matches!(self.end, End::Tail(_))
     }
 
     /// Reads the manifest of a directory and changes nothing; answers its bytes, too.
@@ -117,7 +125,7 @@ impl Manifest {
         let missing = || Error::Corrupt { file: root.join("CURRENT"), offset: 0, reason: "the file is missing".into() };
         let number = read_current(disk, root)?.ok_or_else(missing)?;
         let path = manifest_path(&root.join("manifest"), number);
-        let (contents, _torn) = load(disk, &path)?;
+        let contents = load(disk, &path)?;
         let size = disk.open(&path).and_then(|file| file.size()).map_err(Error::io("read", &path))?;
         Ok((contents, size))
     }
@@ -126,31 +134,47 @@ impl Manifest {
     pub(crate) fn write(disk: &Arc<dyn Disk>, root: &Path, contents: &Contents) -> Result<()> {
         let dir = root.join("manifest");
         disk.create_dir(&dir).map_err(Error::io("create", &dir))?;
-        Self::rewrite(disk, root, 1, contents).map(drop)
+        rewrite(disk, root, 1, contents).map(drop).map_err(Failure::into_error)
     }
 
     /// Appends an edit durably. After a failure that leaves this open the manifest must not be written again.
     pub(crate) fn append(&mut self, edit: &Edit) -> Result<(), Failure> {
-        self.tail.append(&[&frame(edit)])?;
+        match &mut self.end {
+            End::Tail(tail) => tail.append(&[&frame(edit)])?,
+            End::Fresh { number, contents } => {
+                let mut contents = contents.clone();
+                let corrupt = |reason| Error::Corrupt { file: self.root.join("manifest"), offset: 0, reason };
+                contents.apply(edit.clone()).map_err(|reason| Failure::Undone(corrupt(reason)))?;
+                self.end = End::Tail(rewrite(&self.disk, &self.root, *number, &contents)?);
+            }
+        }
         if let Edit::Catalog { sequence, .. } = edit {
             self.catalog_saved = *sequence;
         }
         Ok(())
     }
+}
 
-    fn rewrite(disk: &Arc<dyn Disk>, root: &Path, number: u64, contents: &Contents) -> Result<Self> {
-        let dir = root.join("manifest");
-        let path = manifest_path(&dir, number);
+/// Writes a manifest and puts it in force. What a failed try left of one, the next one begins anew.
+fn rewrite(disk: &Arc<dyn Disk>, root: &Path, number: u64, contents: &Contents) -> Result<Tail, Failure> {
+    let dir = root.join("manifest");
+    let path = manifest_path(&dir, number);
+    let mut bytes = header().to_vec();
+    contents.edits().iter().for_each(|edit| bytes.extend(frame(edit)));
+    let write = || {
         let mut file = disk.create(&path).map_err(Error::io("create", &path))?;
-        let mut bytes = header().to_vec();
-        contents.edits().iter().for_each(|edit| bytes.extend(frame(edit)));
         file.append(&[&bytes]).map_err(Error::io("write", &path))?;
         file.sync().map_err(Error::io("sync", &path))?;
         disk.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
-        write_current(disk.as_ref(), root, number)?;
-        let tail = Tail::new(Arc::clone(disk), path, file, bytes.len() as u64);
-        Ok(Self { tail, catalog_saved: contents.catalog_sequence })
-    }
+        Ok(file)
+    };
+    let file = write().map_err(|error| {
+        // So that starts on a full disk do not fill it further; where this fails too, the next one takes it away.
+        let _ = disk.remove(&path);
+        Failure::Undone(error)
+    })?;
+    write_current(disk.as_ref(), root, number)?;
+    Ok(Tail::new(Arc::clone(disk), path, file, bytes.len() as u64))
 }
 
 impl Contents {
@@ -245,8 +269,8 @@ fn frame(edit: &Edit) -> Vec<u8> {
     bytes
 }
 
-/// Reads a manifest; also tells whether its end was torn.
-fn load(disk: &dyn Disk, path: &Path) -> Result<(Contents, bool)> {
+/// Reads a manifest.
+fn load(disk: &dyn Disk, path: &Path) -> Result<Contents> {
     let corrupt = |offset: usize, reason: String| Error::Corrupt { file: path.into(), offset: offset as u64, reason };
     let bytes = read_all(disk, path).map_err(Error::io("read", path))?;
     if bytes.len() < HEADER_LEN || bytes[..HEADER_LEN] != header() {
@@ -262,7 +286,7 @@ fn load(disk: &dyn Disk, path: &Path) -> Result<(Contents, bool)> {
                 return Err(corrupt(offset, "the edit does not match its checksum".into()));
             }
             tracing::warn!(file = %path.display(), offset, "dropped the torn end of the manifest");
-            return Ok((contents, true));
+            return Ok(contents);
         };
         let edit = serde_json::from_slice(payload).map_err(|error| corrupt(offset, error.to_string()))?;
         contents.apply(edit).map_err(|reason| corrupt(offset, reason))?;
@@ -271,7 +295,7 @@ fn load(disk: &dyn Disk, path: &Path) -> Result<(Contents, bool)> {
     if contents.edits == 0 {
         return Err(corrupt(offset, "the manifest has no edit".into()));
     }
-    Ok((contents, false))
+    Ok(contents)
 }
 
 /// The payload of the edit at `offset`, where it is whole.
@@ -293,9 +317,15 @@ fn read_current(disk: &dyn Disk, root: &Path) -> Result<Option<u64>> {
     let bytes = match read_all(disk, &path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let left =
-                ["log", "parts"].iter().any(|dir| disk.list(&root.join(dir)).is_ok_and(|names| !names.is_empty()));
-            return if left { Err(corrupt("the file is missing, though there are parts or a log")) } else { Ok(None) };
+            for dir in ["log", "parts"].map(|dir| root.join(dir)) {
+                match disk.list(&dir) {
+                    Ok(names) if names.is_empty() => {}
+                    Ok(_) => return Err(corrupt("the file is missing, though there are parts or a log")),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(Error::io("list", &dir)(error)),
+                }
+            }
+            return Ok(None);
         }
         Err(error) => return Err(Error::io("read", &path)(error)),
     };
@@ -304,13 +334,18 @@ fn read_current(disk: &dyn Disk, root: &Path) -> Result<Option<u64>> {
     number.map(Some).ok_or_else(|| corrupt("the line does not match its checksum"))
 }
 
-fn write_current(disk: &dyn Disk, root: &Path, number: u64) -> Result<()> {
+/// Puts a manifest in force, durably.
+fn write_current(disk: &dyn Disk, root: &Path, number: u64) -> Result<(), Failure> {
     let (path, fresh) = (root.join("CURRENT"), root.join("CURRENT.tmp"));
-    let mut file = disk.create(&fresh).map_err(Error::io("create", &fresh))?;
-    file.append(&[current_line(&format!("{number:010}")).as_bytes()]).map_err(Error::io("write", &fresh))?;
-    file.sync().map_err(Error::io("sync", &fresh))?;
-    disk.rename(&fresh, &path).map_err(Error::io("rename", &fresh))?;
-    disk.sync_dir(root).map_err(Error::io("sync", root))
+    let write = || {
+        let mut file = disk.create(&fresh).map_err(Error::io("create", &fresh))?;
+        file.append(&[current_line(&format!("{number:010}")).as_bytes()]).map_err(Error::io("write", &fresh))?;
+        file.sync().map_err(Error::io("sync", &fresh))
+    };
+    write().map_err(Failure::Undone)?;
+    let renamed = disk.rename(&fresh, &path).map_err(Error::io("rename", &fresh));
+    let synced = renamed.and_then(|()| disk.sync_dir(root).map_err(Error::io("sync", root)));
+    synced.map_err(Failure::Unknown)
 }
 
 fn current_line(digits: &str) -> String {

@@ -43,10 +43,11 @@ pub(crate) fn open(root: &Path, options: Options, wake: (Sender<()>, Sender<()>)
             Err(Failure::Unknown(error)) => return Err(error),
         }
     }
-    let next_part = clear_parts(disk.as_ref(), &parts_dir, &state)?;
+    let next_part = clear_parts(disk.as_ref(), &parts_dir, &state, manifest.settled())?;
     let segments = Arc::new(Mutex::new(replayed.segments));
     let bytes_max = options.log_segment_bytes_max;
     let log = LogWriter::new(disk, log_dir, Arc::clone(&segments), replayed.next_number, bytes_max);
+    let log = log.settling(replayed.unsettled);
     Ok((Store::new(options, root, (manifest, state, segments, next_part), footers, wake), log))
 }
 
@@ -134,17 +135,18 @@ fn merge_small_runs(state: &mut State, id: u64) -> Result<()> {
     Ok(())
 }
 
-/// Removes files that no table names and fails where one that is named is missing; answers the next part's number.
-fn clear_parts(disk: &dyn Disk, dir: &Path, state: &State) -> Result<u64> {
+/// Removes files that no table names, unless the manifest that does not name them may be undone by a crash, and fails where
+/// one that is named is missing; answers the next part's number.
+fn clear_parts(disk: &dyn Disk, dir: &Path, state: &State, settled: bool) -> Result<u64> {
     let parts = state.tables.values().flat_map(|table| &table.parts);
     let named: BTreeSet<u64> = parts.map(|part| part.record.number).collect();
     let mut found = BTreeSet::new();
     for name in disk.list(dir).map_err(Error::io("list", dir))? {
-        match part_number(&name).filter(|number| named.contains(number)) {
-            Some(number) => {
+        match part_number(&name) {
+            Some(number) if named.contains(&number) || !settled => {
                 found.insert(number);
             }
-            None => {
+            _ => {
                 let path = dir.join(name);
                 disk.remove(&path).map_err(Error::io("remove", &path))?;
             }
@@ -154,5 +156,5 @@ fn clear_parts(disk: &dyn Disk, dir: &Path, state: &State) -> Result<u64> {
         let reason = "the manifest names this part, and it is missing".into();
         return Err(Error::Corrupt { file: part_path(dir, missing), offset: 0, reason });
     }
-    Ok(named.last().map_or(1, |last| last + 1))
+    Ok(found.last().map_or(1, |last| last + 1))
 }

@@ -33,12 +33,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 
-use self::block::PartFile;
+use self::block::{PartFile, Refused};
 pub(crate) use self::footer::FooterCache;
 pub(crate) use self::prune::ReadPlan;
 pub(crate) use self::reader::PartReader;
 pub(crate) use self::rows::PartRows;
 pub(crate) use self::stored::Profile;
+use crate::error::copied;
 use crate::manifest::PartRecord;
 use crate::system::Disk;
 use crate::{Error, Result};
@@ -93,15 +94,25 @@ impl Part {
     pub(crate) fn read_blocks(&self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let file = self.file()?;
         for piece in file.blocks() {
-            take(&piece.map_err(|error| self.damaged(&error))?)?;
+            take(&piece.map_err(|error| self.unread(&file.refused, &error))?)?;
         }
         Ok(())
     }
 
     /// The footer with the page index, from memory where it is there.
     pub(crate) fn footer(&self) -> Result<ArrowReaderMetadata> {
-        self.footers
-            .get(self.record.number, || reader::load_footer(&self.file()?).map_err(|error| self.damaged(&error)))
+        self.footers.get(self.record.number, || {
+            let file = self.file()?;
+            reader::load_footer(&file).map_err(|error| self.unread(&file.refused, &error))
+        })
+    }
+
+    /// The error for a part of which something could not be read: the disk's own where it refused, else damage.
+    fn unread(&self, refused: &Refused, error: &dyn std::error::Error) -> Error {
+        match refused.get() {
+            Some(refused) => Error::io("read", &self.path)(copied(refused)),
+            None => self.damaged(error),
+        }
     }
 
     /// The error for a part that cannot be read as what the manifest says it is.
@@ -121,7 +132,7 @@ impl Part {
             return Err(Error::Corrupt { file: self.path.clone(), offset: size.min(self.record.bytes), reason });
         }
         let (checksums, damaged_at) = (Arc::clone(&self.checksums), Arc::clone(&self.damaged_at));
-        Ok(PartFile { file, len: size, checksums, damaged_at })
+        Ok(PartFile { file, len: size, checksums, damaged_at, refused: Refused::default() })
     }
 }
 

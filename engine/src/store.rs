@@ -247,6 +247,9 @@ impl Store {
         let _one_at_a_time = self.trimming.lock();
         let needed_from = {
             let manifest = self.manifest.lock();
+            if !manifest.settled() {
+                return Ok(());
+            }
             self.state().log_needed_from(manifest.catalog_saved)
         };
         trim(self.disk().as_ref(), &self.log_dir, &self.segments, needed_from).map_err(|failure| self.settle(failure))

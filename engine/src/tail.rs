@@ -26,6 +26,15 @@ pub(crate) enum Failure {
     Unknown(Error),
 }
 
+impl Failure {
+    /// What went wrong, for one who gives up either way.
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::Undone(error) | Self::Unknown(error) => error,
+        }
+    }
+}
+
 impl Tail {
     /// The end of a file of `bytes` bytes, all of them durable.
     pub(crate) fn new(disk: Arc<dyn Disk>, path: PathBuf, file: Box<dyn DiskWrite>, bytes: u64) -> Self {

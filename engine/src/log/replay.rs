@@ -22,6 +22,8 @@ pub(crate) struct Replayed {
     pub(crate) next_number: u64,
     /// The newest commit; 0 where there is none.
     pub(crate) last_sequence: u64,
+    /// The number of the last segment, where a full disk kept it from being written anew.
+    pub(crate) unsettled: Option<u64>,
 }
 
 /// Calls `apply` for each entry, in order, and cuts off a torn end. Commits up to `saved` may be missing: the manifest
@@ -56,10 +58,11 @@ pub(crate) fn replay(
         if whole < bytes.len() {
             tracing::warn!(file = %file.display(), offset = whole, bytes = bytes.len() - whole, "cut the torn end of the log");
         }
-        if last {
-            settle(disk, dir, &file, &bytes[..whole], whole < bytes.len())?;
+        if last && !settle_or_cut(disk, dir, &file, &bytes[..whole], whole < bytes.len())? {
+            replayed.unsettled = Some(number);
         }
-        replayed.segments.push(Segment { number, bytes: whole as u64, last_sequence: reader.sequence, open: false });
+        let open = replayed.unsettled == Some(number);
+        replayed.segments.push(Segment { number, bytes: whole as u64, last_sequence: reader.sequence, open });
     }
     Ok(replayed)
 }
@@ -95,29 +98,36 @@ fn segment(disk: &dyn Disk, dir: &Path, numbers: &[u64], index: usize) -> Result
     Ok((file, bytes))
 }
 
-/// Makes the last segment durable as it was read, in a fresh file. Its end may be in the system's cache alone, since the last
+/// Writes the last segment anew, durably, with what is whole in it. Its end may be in the system's cache alone, since the last
 /// process was stopped before its fsync, or after one that failed and whose pages the system takes for written; later
 /// commits must not stand on that.
-fn settle(disk: &dyn Disk, dir: &Path, file: &PathBuf, whole: &[u8], torn: bool) -> Result<()> {
+pub(super) fn settle(disk: &dyn Disk, dir: &Path, file: &Path, whole: &[u8]) -> Result<()> {
     let fresh = file.with_extension(TEMPORARY);
     let write = || {
         let mut copy = disk.create(&fresh)?;
         copy.append(&[whole])?;
         copy.sync()
     };
-    match write().map_err(Error::io("write", &fresh)) {
-        Ok(()) => disk.rename(&fresh, file).map_err(Error::io("rename", &fresh))?,
-        // A full disk must not keep what is there from being read.
-        Err(Error::DiskFull { .. }) => {
-            disk.remove(&fresh).map_err(Error::io("remove", &fresh))?;
-            if torn {
-                disk.truncate(file, whole.len() as u64).map_err(Error::io("truncate", file))?;
-            }
-            disk.append(file).and_then(|mut file| file.sync()).map_err(Error::io("sync", file))?;
-        }
-        Err(error) => return Err(error),
-    }
+    write().map_err(Error::io("write", &fresh))?;
+    disk.rename(&fresh, file).map_err(Error::io("rename", &fresh))?;
     disk.sync_dir(dir).map_err(Error::io("sync", dir))
+}
+
+/// As [`settle`], but a full disk does not keep what is there from being read: then the torn end is cut off in place.
+/// Answers false in that case.
+fn settle_or_cut(disk: &dyn Disk, dir: &Path, file: &Path, whole: &[u8], torn: bool) -> Result<bool> {
+    match settle(disk, dir, file, whole) {
+        Err(Error::DiskFull { .. }) => {}
+        settled => return settled.map(|()| true),
+    }
+    let fresh = file.with_extension(TEMPORARY);
+    disk.remove(&fresh).map_err(Error::io("remove", &fresh))?;
+    if torn {
+        disk.truncate(file, whole.len() as u64).map_err(Error::io("truncate", file))?;
+    }
+    disk.append(file).and_then(|mut file| file.sync()).map_err(Error::io("sync", file))?;
+    disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
+    Ok(false)
 }
 
 fn remove(disk: &dyn Disk, dir: &Path, file: &PathBuf) -> Result<()> {

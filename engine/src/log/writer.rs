@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::record::{self, HEADER_LEN, Kind};
-use super::segment_path;
+use super::{replay, segment_path};
 use crate::Error;
-use crate::system::Disk;
 use crate::system::sync::Mutex;
+use crate::system::{Disk, read_all};
 use crate::tail::{Failure, Tail};
 
 /// What one entry of a group holds; the caller keeps the body.
@@ -43,12 +43,20 @@ pub(crate) struct LogWriter {
     next_number: u64,
     segment_bytes_max: u64,
     open: Option<Tail>,
+    /// The last segment of an earlier process, where it must be written anew before another follows it.
+    unsettled: Option<u64>,
 }
 
 impl LogWriter {
     /// A writer that begins a new segment behind those that are there.
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, segments: Segments, next_number: u64, bytes_max: u64) -> Self {
-        Self { disk, dir, segments, next_number, segment_bytes_max: bytes_max, open: None }
+        Self { disk, dir, segments, next_number, segment_bytes_max: bytes_max, open: None, unsettled: None }
+    }
+
+    /// The same writer, which first writes the segment with this number anew.
+    pub(crate) fn settling(mut self, unsettled: Option<u64>) -> Self {
+        self.unsettled = unsettled;
+        self
     }
 
     /// Writes one record durably.
@@ -82,14 +90,36 @@ impl LogWriter {
 
     /// Ends the segment, so that it can be removed once it is not needed. One without a record goes on.
     pub(crate) fn rotate(&mut self) {
-        if let Some(last) = self.segments.lock().last_mut().filter(|last| last.last_sequence > 0) {
+        if let Some(last) = self.segments.lock().last_mut().filter(|last| last.last_sequence > 0)
+            && self.open.take().is_some()
+        {
             last.open = false;
-            self.open = None;
         }
+    }
+
+    /// Writes the last segment of an earlier process anew, where its start had no room for that.
+    fn settle(&mut self) -> Result<(), Failure> {
+        let Some(number) = self.unsettled else { return Ok(()) };
+        let find = |segment: &&Segment| segment.number == number;
+        let bytes = self.segments.lock().iter().find(find).expect("an open one is not removed").bytes;
+        let path = segment_path(&self.dir, number);
+        let whole = read_all(self.disk.as_ref(), &path).map_err(Error::io("read", &path));
+        let whole = whole.map_err(Failure::Undone)?;
+        let whole = &whole[..usize::try_from(bytes).expect("it is in memory")];
+        // Neither the old file nor the new one has more in it than the other.
+        replay::settle(self.disk.as_ref(), &self.dir, &path, whole).map_err(Failure::Undone)?;
+        self.segments
+            .lock()
+            .iter_mut()
+            .filter(|segment| segment.number == number)
+            .for_each(|segment| segment.open = false);
+        self.unsettled = None;
+        Ok(())
     }
 
     /// A new segment with its header. What a failed try left of one, the next try or the next start takes away.
     fn begin_segment(&mut self, first_sequence: u64) -> Result<Tail, Failure> {
+        self.settle()?;
         let number = self.next_number;
         let path = segment_path(&self.dir, number);
         let undone = |verb: &'static str| {

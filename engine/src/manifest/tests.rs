@@ -110,3 +110,53 @@ fn a_missing_current_beside_a_log_is_damage() {
     disk.create(Path::new("db/log/0000000001.log")).unwrap();
     assert!(matches!(open(&disk), Err(Error::Corrupt { .. })));
 }
+
+/// A manifest whose last edit was written and not made durable, though a later sync of the file claims so.
+fn with_a_lost_edit(edit: &Edit) -> MemoryDisk {
+    let disk = MemoryDisk::default();
+    let (mut manifest, _) = open(&disk).unwrap();
+    manifest.append(&Edit::Catalog { sequence: 1, tables: vec![table(1)] }).unwrap();
+    disk.fail_once_at(disk.operations() + 2);
+    assert!(matches!(manifest.append(edit), Err(Failure::Unknown(_))));
+    disk.after_kill()
+}
+
+#[test]
+fn nothing_is_appended_behind_an_edit_whose_sync_failed() {
+    let expire = Edit::Expire { table: 1, before: 7, removed: vec![] };
+    let flush = Edit::Flush { table: 1, sequence: 2, parts: vec![] };
+    let catalog = Edit::Catalog { sequence: 2, tables: vec![table(1)] };
+    for lost in [expire, flush, catalog] {
+        for seed in 0..20 {
+            let disk = with_a_lost_edit(&lost);
+            let (mut manifest, _) = open(&disk).unwrap();
+            manifest.append(&Edit::Flush { table: 1, sequence: 3, parts: vec![part(1)] }).unwrap();
+            let (_, contents) = open(&disk.after_crash(seed)).unwrap();
+            assert_eq!(contents.tables[0].parts, [part(1)], "after {lost:?}");
+        }
+    }
+}
+
+#[test]
+fn on_a_full_disk_a_manifest_is_read_and_the_first_edit_that_finds_room_writes_it_anew() {
+    let lost = Edit::Flush { table: 1, sequence: 2, parts: vec![part(1)] };
+    for seed in 0..20 {
+        let disk = with_a_lost_edit(&lost);
+        for _ in 0..3 {
+            disk.set_capacity(Some(disk.used() + seed * 10));
+            let (mut manifest, contents) = open(&disk).unwrap();
+            assert_eq!(contents.tables[0].parts, [part(1)]);
+            assert!(!manifest.settled());
+            let more = Edit::Flush { table: 1, sequence: 3, parts: vec![part(2)] };
+            assert!(matches!(manifest.append(&more), Err(Failure::Undone(Error::DiskFull { .. }))));
+            assert_eq!(disk.list(Path::new("db/manifest")).unwrap().len(), 1, "no try is left over");
+        }
+        let (mut manifest, _) = open(&disk).unwrap();
+        disk.set_capacity(None);
+        manifest.append(&Edit::Flush { table: 1, sequence: 3, parts: vec![part(2)] }).unwrap();
+        assert!(manifest.settled());
+        manifest.append(&Edit::Flush { table: 1, sequence: 4, parts: vec![part(3)] }).unwrap();
+        let (_, contents) = open(&disk.after_crash(seed)).unwrap();
+        assert_eq!(contents.tables[0].parts, [part(1), part(2), part(3)]);
+    }
+}

@@ -202,8 +202,9 @@ impl Part {
         let entry = entries.and_then(|entries| entries.iter().find(|entry| entry.key == ENTRY));
         let Some(place) = entry.and_then(|entry| Place::parse(entry.value.as_deref()?)) else { return Ok(None) };
         let load = || {
-            let file = self.file()?.get_bytes(place.offset, place.len).map_err(|error| self.damaged(&error))?;
-            Ok(Arc::new(Blocks::read(place.width_us, file).map_err(|error| self.damaged(&error))?))
+            let file = self.file()?;
+            let bytes = file.get_bytes(place.offset, place.len).map_err(|error| self.unread(&file.refused, &error))?;
+            Ok(Arc::new(Blocks::read(place.width_us, bytes).map_err(|error| self.damaged(&error))?))
         };
         Ok(Some(self.footers.blocks(self.record.number, load)?))
     }

@@ -3,13 +3,14 @@
 //! **Invariant:** every byte handed out lay in a block that matched its checksum.
 
 use std::io::{self, Read};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
+use crate::error::copied;
 use crate::system::DiskRead;
 
 /// Bytes in a block; the last one of a file may be shorter.
@@ -50,6 +51,9 @@ impl Checksums {
     }
 }
 
+/// Why the disk refused to read a file, where it did; Parquet's errors do not tell that from damage.
+pub(super) type Refused = Arc<OnceLock<io::Error>>;
+
 /// A part's file as Parquet wants it.
 #[derive(Clone)]
 pub(super) struct PartFile {
@@ -58,6 +62,7 @@ pub(super) struct PartFile {
     pub(super) checksums: Arc<[u32]>,
     /// Where the first damaged block begins; `u64::MAX` while none was met.
     pub(super) damaged_at: Arc<AtomicU64>,
+    pub(super) refused: Refused,
 }
 
 impl PartFile {
@@ -73,7 +78,12 @@ impl PartFile {
         let first = start / BLOCK_LEN * BLOCK_LEN;
         let last = end.next_multiple_of(BLOCK_LEN).min(self.len);
         let mut bytes = vec![0; usize::try_from(last - first).map_err(io::Error::other)?];
-        self.file.read_at(&mut bytes, first)?;
+        self.file.read_at(&mut bytes, first).inspect_err(|error| {
+            // A file that ends early is damaged.
+            if error.kind() != io::ErrorKind::UnexpectedEof {
+                self.refused.get_or_init(|| copied(error));
+            }
+        })?;
         let block_len = usize::try_from(BLOCK_LEN).map_err(io::Error::other)?;
         for (number, block) in (first / BLOCK_LEN..).zip(bytes.chunks(block_len)) {
             let expected = usize::try_from(number).ok().and_then(|number| self.checksums.get(number));
@@ -149,6 +159,7 @@ mod tests {
             len: 200_000,
             checksums: checksums.finish().into(),
             damaged_at: Arc::new(AtomicU64::new(u64::MAX)),
+            refused: Refused::default(),
         };
         for (start, len) in [(0, 200_000), (1, 10), (65_535, 2), (65_536, 65_536), (199_999, 1), (200_000, 0)] {
             assert_eq!(part.read(start as u64, len as u64).unwrap(), written[start..start + len]);

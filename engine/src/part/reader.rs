@@ -12,7 +12,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 
-use super::block::PartFile;
+use super::block::{PartFile, Refused};
 use super::{Part, ReadPlan, stored};
 use crate::{BATCH_ROWS_MAX, Result};
 
@@ -29,6 +29,7 @@ pub(super) fn load_footer(file: &PartFile) -> Result<ArrowReaderMetadata, Parque
 /// Batches of some columns of a part; columns that it lacks are absent.
 pub(crate) struct PartReader {
     part: Arc<Part>,
+    refused: Refused,
     reader: ParquetRecordBatchReader,
 }
 
@@ -39,14 +40,17 @@ impl PartReader {
         let schema = footer.schema();
         let roots: Vec<_> = names.into_iter().filter_map(|name| schema.index_of(name).ok()).collect();
         let mask = ProjectionMask::roots(footer.parquet_schema(), roots);
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(part.file()?, footer)
+        let file = part.file()?;
+        let refused = Arc::clone(&file.refused);
+        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer)
             .with_projection(mask)
             .with_batch_size(BATCH_ROWS_MAX)
             .with_row_groups(plan.row_groups.clone());
         if let Some(selection) = &plan.selection {
             builder = builder.with_row_selection(selection.clone());
         }
-        Ok(Self { part: Arc::clone(part), reader: builder.build()? })
+        let reader = builder.build().map_err(|error| part.unread(&refused, &error))?;
+        Ok(Self { part: Arc::clone(part), refused, reader })
     }
 }
 
@@ -54,6 +58,7 @@ impl Iterator for PartReader {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.reader.next()?.and_then(stored::restore).map_err(|error| self.part.damaged(&error)))
+        let batch = self.reader.next()?.and_then(stored::restore);
+        Some(batch.map_err(|error| self.part.unread(&self.refused, &error)))
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,6 +26,9 @@ struct State {
     locks: BTreeSet<PathBuf>,
     operations: u64,
     failure: Option<(u64, Failure)>,
+    reads: u64,
+    /// Reads with these numbers fail.
+    unreadable: Range<u64>,
     capacity: Option<u64>,
     dead: bool,
     dice: u64,
@@ -70,6 +74,16 @@ impl MemoryDisk {
         let mut state = self.state.lock();
         state.failure = Some((operation, Failure::Crash));
         state.dice = seed;
+    }
+
+    /// Openings and reads of files so far.
+    pub fn reads(&self) -> u64 {
+        self.state.lock().reads
+    }
+
+    /// The openings and reads with these numbers fail, and all after them succeed again.
+    pub fn fail_reads(&self, numbers: Range<u64>) {
+        self.state.lock().unreadable = numbers;
     }
 
     /// How many bytes all files together may have from now on; no limit where absent.
@@ -188,6 +202,15 @@ impl State {
         }
     }
 
+    /// Counts a read and decides whether it fails.
+    fn read(&mut self) -> io::Result<()> {
+        self.reads += 1;
+        if self.dead || self.unreadable.contains(&self.reads) {
+            return Err(stopped());
+        }
+        Ok(())
+    }
+
     fn used(&self) -> u64 {
         self.names.values().map(|inode| inode.lock().bytes.len() as u64).sum()
     }
@@ -226,7 +249,9 @@ impl Disk for MemoryDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskRead>> {
-        let inode = self.state.lock().find(path)?;
+        let mut state = self.state.lock();
+        state.read()?;
+        let inode = state.find(path)?;
         Ok(Arc::new(MemoryFile { disk: self.clone(), inode }))
     }
 
@@ -236,7 +261,7 @@ impl Disk for MemoryDisk {
         let inode = state.find(path)?;
         let mut content = inode.lock();
         content.bytes.truncate(usize::try_from(len).map_err(io::Error::other)?);
-        content.synced = content.bytes.len();
+        content.synced = if content.lost { content.synced.min(content.bytes.len()) } else { content.bytes.len() };
         Ok(())
     }
 
@@ -328,9 +353,7 @@ impl DiskWrite for MemoryFile {
 
 impl DiskRead for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        if self.disk.state.lock().dead {
-            return Err(stopped());
-        }
+        self.disk.state.lock().read()?;
         let content = self.inode.lock();
         let start = usize::try_from(offset).map_err(io::Error::other)?;
         let bytes = start.checked_add(buffer.len()).and_then(|end| content.bytes.get(start..end));

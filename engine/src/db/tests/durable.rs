@@ -233,3 +233,30 @@ fn write_the_fixture_of_this_version() {
     db.add_columns("cpu", vec![idle]).unwrap();
     db.commit(vec![cpu_write(&rows[1..]), cpu_delete(&[cpu_row("c", 9, 9.5)]), insert(&[(1, "ann")])]).unwrap();
 }
+
+/// The number of a commit's append and of its sync, behind what the disk has done before.
+const APPEND: u64 = 1;
+const SYNC: u64 = 2;
+
+#[test]
+fn what_only_the_systems_cache_had_when_the_process_was_killed_is_durable_before_a_commit_follows_it() {
+    for failed in [APPEND, SYNC] {
+        for seed in 0..20 {
+            let (disk, db) = opened_with(&[cpu()]);
+            let rows = [cpu_row("a", 1, 1.0), cpu_row("a", 2, 2.0), cpu_row("a", 3, 3.0)];
+            db.commit(vec![cpu_write(&rows[..1])]).unwrap();
+            disk.crash_at(disk.operations() + failed, seed);
+            assert!(db.commit(vec![cpu_write(&rows[1..2])]).is_err());
+            drop(db);
+            let disk = disk.after_kill();
+            let db = open(&disk);
+            let found = cpu_all(&db);
+            assert!(found == cpu_expected(&rows[..1]) || found == cpu_expected(&rows[..2]), "{found:?}");
+            db.commit(vec![cpu_write(&rows[2..])]).unwrap();
+            drop(db);
+            let mut wanted = found;
+            wanted.extend(cpu_expected(&rows[2..]));
+            assert_eq!(cpu_all(&open(&disk.after_crash(seed))), wanted);
+        }
+    }
+}

@@ -121,3 +121,31 @@ fn while_flushes_fail_and_memory_is_full_commits_are_refused_rather_than_held() 
     db.commit(vec![cpu_write(&[cpu_row("b", 0, 1.0)])]).unwrap();
     assert_eq!(cpu_all(&db).len(), usize::try_from(accepted).unwrap() + 1);
 }
+
+#[test]
+fn a_start_on_a_full_disk_reads_all_and_goes_on_once_there_is_room() {
+    for (seed, room) in (0..40).zip([0, 10, 100, 300].into_iter().cycle()) {
+        let (disk, db) = opened_with(&[cpu()]);
+        db.commit(vec![cpu_write(&rows(0))]).unwrap();
+        db.flush(None).unwrap();
+        db.commit(vec![cpu_write(&rows(100))]).unwrap();
+        // A commit that the log has and that no later sync makes durable.
+        disk.fail_once_at(disk.operations() + 2);
+        assert!(matches!(db.commit(vec![cpu_write(&rows(200))]), Err(Error::ReadOnly { .. })));
+        drop(db);
+        let disk = disk.after_kill();
+        disk.set_capacity(Some(disk.used() + room));
+        let db = open(&disk);
+        assert_eq!(cpu_all(&db), cpu_expected(&[rows(0), rows(100), rows(200)].concat()));
+        assert!(matches!(db.commit(vec![cpu_write(&rows(300))]), Err(Error::DiskFull { .. })));
+        assert!(matches!(db.flush(None), Err(Error::DiskFull { .. })));
+        disk.set_capacity(None);
+        db.commit(vec![cpu_write(&rows(300))]).unwrap();
+        if seed % 2 == 0 {
+            db.flush(None).unwrap();
+        }
+        drop(db);
+        let wanted = cpu_expected(&[rows(0), rows(100), rows(200), rows(300)].concat());
+        assert_eq!(cpu_all(&open(&disk.after_crash(seed))), wanted, "seed {seed}");
+    }
+}
