@@ -182,7 +182,7 @@ impl Db {
     }
 
     /// Sorts all rows of all batches straight into parts, past the log, and shows them in one step: when it returns they are
-    /// on the disk, when it fails the table is as before. They count as newer than what was committed before the call, and
+    /// on the disk, when it fails the table is as before. They count as newer than what was committed before that, and
     /// each batch as newer than those before it. Memory is bounded; batches of some ten thousand rows are best.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! Rows are collected up to a limit, sorted and written as parts that nobody knows yet. As long as they come in order of
 //! time, those of the newest window stay back for what follows, so that a window ends in one part. Where they do not, the
 //! parts of overlapping windows are merged in the end. Then the table's older rows leave memory, and one edit of the
-//! manifest names the new parts. After a crash before that the next start removes what was written.
+//! manifest names the new parts, between two commits. After a crash before that the next start removes what was written.
 //!
 //! **Invariant:** a table has all rows of an import or none; memory is bounded, whatever the rows' number and order.
 
@@ -119,13 +119,14 @@ impl<'a> Import<'a> {
         }
         self.report.parts = self.parts.0.len();
         self.report.bytes = self.parts.0.iter().map(|part| part.record.bytes).sum();
-        // What was committed before is older, and must lie below.
-        flush::freeze(self.store, self.table.id);
-        flush::flush(self.store, self.table.id)?;
-        let _no_flush_between = self.store.flushing.lock();
+        // What was committed before is older, and must lie below: nearly all now, and what comes meanwhile between commits.
+        flush_all(self.store, self.table.id)?;
         let (store, table) = (Arc::clone(self.store), Arc::clone(&self.table));
         let parts = std::mem::take(&mut self.parts);
-        alone(Box::new(move || install(&store, &table, parts)))?;
+        alone(Box::new(move || {
+            flush_all(&store, table.id)?;
+            install(&store, &table, parts)
+        }))?;
         Ok(self.report)
     }
 
@@ -153,7 +154,13 @@ impl<'a> Import<'a> {
     }
 }
 
-/// Names the parts in the manifest and puts them over those that the table has. Runs between commits.
+fn flush_all(store: &Store, id: u64) -> Result<()> {
+    flush::freeze(store, id);
+    flush::flush(store, id).map(drop)
+}
+
+/// Names the parts in the manifest and puts them over those that the table has. Runs between commits, when no row of the
+/// table is in memory: rows there would be flushed below the parts later.
 fn install(store: &Store, table: &TableState, mut parts: Parts) -> Result<()> {
     let state = store.state();
     let gone = || Error::UnknownTable { table: table.schema.name.clone() };
