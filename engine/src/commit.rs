@@ -127,10 +127,12 @@ impl Committer {
         }
         if let Err(failure) = self.write(&planned) {
             let error = self.store.settle(failure);
-            planned
-                .iter()
-                .for_each(|p| answer(&p.reply, Err(self.store.check_writable().err().unwrap_or(error.again()))));
-            refused.into_iter().for_each(|(reply, result)| answer(&reply, result));
+            let failed = || self.store.check_writable().err().unwrap_or(error.again());
+            planned.iter().for_each(|p| answer(&p.reply, Err(failed())));
+            for (reply, result) in refused {
+                // What it lost to may be of this group, and is nowhere now.
+                answer(&reply, result.map_err(|_| failed()));
+            }
             return;
         }
         let touched = self.publish(&mut planned);
