@@ -84,7 +84,11 @@ pub fn check(root: impl AsRef<Path>, system: &System) -> Result<CheckReport> {
 
 /// Fails with the first damage of a database that nobody changes.
 pub(crate) fn verify_files(disk: &Arc<dyn Disk>, root: &Path) -> Result<()> {
-    check_with(CheckReport { strict: true, ..CheckReport::default() }, disk, root).map(drop)
+    let report = check_with(CheckReport { strict: true, ..CheckReport::default() }, disk, root)?;
+    match report.damages.into_iter().next() {
+        Some(Damage { file, offset, reason, .. }) => Err(Error::Corrupt { file, offset, reason }),
+        None => Ok(()),
+    }
 }
 
 fn check_with(mut report: CheckReport, disk: &Arc<dyn Disk>, root: &Path) -> Result<CheckReport> {
