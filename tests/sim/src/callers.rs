@@ -1,10 +1,10 @@
-//! Those who use the database at once: writers, readers, and one who defines tables and flushes.
+//! Those who write to the database and read from it at once; [`crate::operator`] defines and maintains.
 //!
 //! **Invariant:** each takes down what it asked and what it was told, and stops when nobody can tell it any more.
 
 use std::sync::{Arc, Mutex};
 
-use juno_engine::{Db, Error};
+use juno_engine::{Db, Error, Options};
 
 use crate::dice::Dice;
 use crate::history::{History, Observation, Outcome};
@@ -18,19 +18,32 @@ pub(crate) const TABLES: [(&str, Kind); 4] =
 /// How many of [`TABLES`] are never dropped.
 pub(crate) const STAYING: usize = 2;
 
-/// Columns that are added now and then.
-const FIELDS: [&str; 5] = ["i1", "s2", "f3", "i4", "s5"];
+/// Times that a read is tried, which is more often than the disk refuses to read.
+const READS_MAX: usize = 10;
+
+/// What the disk may refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Nothing.
+    None,
+    /// A few reads, after which all is as it was.
+    Reads,
+    /// Writes, and all once the machine has stopped.
+    Writes,
+}
 
 /// One who uses the database.
 pub(crate) struct Caller {
     /// The database.
     pub(crate) db: Db,
+    /// The settings that it was opened with.
+    pub(crate) options: Options,
     /// Its chance.
     pub(crate) dice: Dice,
     /// Where it takes down what happens.
     pub(crate) history: Arc<Mutex<History>>,
-    /// Whether the disk may refuse.
-    pub(crate) faults: bool,
+    /// What the disk may refuse.
+    pub(crate) trouble: Trouble,
 }
 
 impl Caller {
@@ -48,7 +61,7 @@ impl Caller {
                 Err(Error::UnknownTable { .. }) => Outcome::Refused(Refusal::Table, from, to),
                 Err(Error::UnknownColumn { .. }) => Outcome::Refused(Refusal::Column, from, to),
                 Err(Error::Duplicate { .. }) => Outcome::Refused(Refusal::Duplicate, from, to),
-                Err(Error::ReadOnly { .. }) if self.faults => Outcome::Unknown,
+                Err(Error::ReadOnly { .. }) if self.trouble == Trouble::Writes => Outcome::Unknown,
                 // Such a commit certainly does not count.
                 Err(error) if self.fault(&error) => continue,
                 Err(error) => panic!("{}: {change:?}", error.chain()),
@@ -68,13 +81,15 @@ impl Caller {
             for _ in 0..2 {
                 let name = self.dice.pick(&TABLES).0;
                 let wanted = self.wanted();
-                let found = snapshot.table(name).map(|table| table::read(table, &wanted)).transpose();
+                let read = || snapshot.table(name).map(|table| table::read(table, &wanted)).transpose();
+                // What was refused once is read the next time.
+                let tries = if self.trouble == Trouble::Reads { READS_MAX } else { 1 };
+                let found = (1..tries).find_map(|_| read().ok()).map_or_else(read, Ok);
                 match found {
                     Ok(found) => {
-                        let seen = Observation { sequence: snapshot.sequence(), name: name.into(), wanted, found };
-                        self.history.lock().expect("no panic under it").observations.push(seen);
+                        self.observe(Observation { sequence: snapshot.sequence(), name: name.into(), wanted, found });
                     }
-                    Err(error) if self.fault(&error) => return,
+                    Err(error) if self.trouble == Trouble::Writes && self.fault(&error) => return,
                     Err(error) => panic!("a read failed: {}", error.chain()),
                 }
                 (0..self.dice.below(20)).for_each(|_| shuttle::thread::yield_now());
@@ -82,66 +97,21 @@ impl Caller {
         }
     }
 
-    /// Defines, drops and flushes so many times.
-    pub(crate) fn operate(mut self, times: u64) {
-        for _ in 0..times {
-            let (name, _) = self.dice.pick(&TABLES);
-            let coming = self.dice.pick(&TABLES[STAYING..]);
-            let there = self.db.catalog().table(coming.0).is_some();
-            let done = match self.dice.below(10) {
-                0..=2 => self.db.flush(None).map(drop),
-                3..=4 if self.db.catalog().table(name).is_some() => self.db.flush(Some(name)).map(drop),
-                5..=6 if there => self.define(Change::Drop(coming.0.into()), |db| db.drop_table(coming.0)),
-                5..=7 if !there => {
-                    let schema = table::schema(coming.0, coming.1);
-                    self.define(Change::Create(coming.0.into(), coming.1), |db| db.create_table(schema))
-                }
-                8 => self.widen(name),
-                _ => {
-                    assert!(self.faults || self.db.status().read_only.is_none(), "{:?}", self.db.status());
-                    Ok(())
-                }
-            };
-            match done {
-                Ok(()) => {}
-                Err(Error::ReadOnly { .. }) if self.faults => return,
-                Err(error) if self.fault(&error) => {}
-                Err(error) => panic!("{}", error.chain()),
-            }
-        }
-    }
-
-    fn widen(&mut self, name: &str) -> Result<(), Error> {
-        let field = self.dice.pick(&FIELDS);
-        let catalog = self.db.catalog();
-        match catalog.table(name) {
-            Some(table) if table.column(field).is_none() => self
-                .define(Change::Widen(name.into(), field.into()), |db| db.add_columns(name, vec![table::field(field)])),
-            _ => Ok(()),
-        }
-    }
-
-    /// Changes a definition. This caller alone does, so the catalog tells whether it was done.
-    fn define(&mut self, change: Change, act: impl FnOnce(&Db) -> Result<(), Error>) -> Result<(), Error> {
-        let before = self.db.catalog();
-        let result = act(&self.db);
-        match &result {
-            _ if self.db.catalog() != before => self.record(change, Outcome::Defined),
-            Err(Error::ReadOnly { .. }) => self.record(change, Outcome::Unknown),
-            Err(_) => {}
-            Ok(()) => panic!("done, and nothing changed: {change:?}"),
-        }
-        result
-    }
-
-    fn record(&self, change: Change, outcome: Outcome) {
+    pub(crate) fn record(&self, change: Change, outcome: Outcome) {
         self.history.lock().expect("no panic under it").changes.push((change, outcome));
     }
 
+    pub(crate) fn observe(&self, seen: Observation) {
+        self.history.lock().expect("no panic under it").observations.push(seen);
+    }
+
     /// Whether an error is the disk's, where the disk may refuse.
-    fn fault(&self, error: &Error) -> bool {
-        self.faults
-            && matches!(error, Error::Io { .. } | Error::DiskFull { .. } | Error::Corrupt { .. } | Error::Parquet(_))
+    pub(crate) fn fault(&self, error: &Error) -> bool {
+        match self.trouble {
+            Trouble::None => false,
+            Trouble::Reads => matches!(error, Error::Io { .. }),
+            Trouble::Writes => matches!(error, Error::Io { .. } | Error::DiskFull { .. } | Error::Parquet(_)),
+        }
     }
 
     fn commit(&mut self) -> Change {
@@ -152,19 +122,20 @@ impl Caller {
     fn one_write(&mut self) -> Write {
         let (name, kind) =
             if self.dice.percent(70) { self.dice.pick(&TABLES[..STAYING]) } else { self.dice.pick(&TABLES) };
-        let most = if self.dice.percent(5) { 200 } else { 5 };
+        let most = if self.dice.percent(5) { 60 } else { 5 };
         let what = self.dice.below(10);
         let deletes = if what >= 8 { self.keys(kind, 4) } else { Vec::new() };
         let keys = if what == 9 { Vec::new() } else { self.keys(kind, most) };
-        let catalog = self.db.catalog();
-        let columns: Vec<String> = catalog.table(name).map_or_else(Vec::new, |table| {
-            let fields = (0..table.columns.len()).filter(|index| !table.key.contains(index));
-            fields.map(|index| table.columns[index].name.clone()).collect()
-        });
-        let columns: Vec<String> = columns.into_iter().filter(|_| self.dice.percent(70)).collect();
-        let rows = keys.into_iter().map(|key| (key, self.fields(&columns))).collect::<Vec<_>>();
+        let rows = self.rows(name, keys);
         let must_be_absent = !rows.is_empty() && self.dice.percent(if kind == Kind::Keyed { 40 } else { 10 });
         Write { table: name.into(), deletes, rows, must_be_absent }
+    }
+
+    /// Rows with some of the columns that a table has now.
+    pub(crate) fn rows(&mut self, name: &str, keys: Vec<Key>) -> Vec<(Key, Fields)> {
+        let columns: Vec<String> = self.db.catalog().table(name).map_or_else(Vec::new, |table| table::fields(table));
+        let columns: Vec<String> = columns.into_iter().filter(|_| self.dice.percent(70)).collect();
+        keys.into_iter().map(|key| (key, self.fields(&columns))).collect()
     }
 
     fn fields(&mut self, columns: &[String]) -> Fields {
@@ -176,8 +147,8 @@ impl Caller {
     }
 
     /// A few keys; the same come again and again.
-    fn keys(&mut self, kind: Kind, most: u64) -> Vec<Key> {
-        let spread = if most > 10 { 400 } else { 6 };
+    pub(crate) fn keys(&mut self, kind: Kind, most: u64) -> Vec<Key> {
+        let spread = if most > 10 { 120 } else { 6 };
         let key = |dice: &mut Dice| match kind {
             Kind::Keyed => Key { tag: None, at: i64::try_from(dice.below(spread * 3)).expect("it is small") },
             Kind::Telemetry => {

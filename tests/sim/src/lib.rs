@@ -1,9 +1,10 @@
 //! The engine under a scheduler, a disk and a clock that a seed drives, checked against a model.
 //!
-//! A seed opens a database a few times. Each time some callers write, read, define and flush at once, and then it is closed,
-//! or its process is killed, or the machine stops at some access to the disk and keeps only what was synced, whole or torn; in
-//! some the disk fills up or a single access fails. [`history`] says what must hold. The engine's own threads are scheduled
-//! at every lock, channel and access to the disk.
+//! A seed opens a database a few times. Each time some callers write, read, define tables, flush, compact, import, let rows
+//! expire and back up at once, and then it is closed, or its process is killed, or the machine stops at some access to the
+//! disk and keeps only what was synced, whole or torn; in some the disk fills up, a single write fails or some reads do.
+//! Between the times starts are cut short, the disk is full, a part is damaged. [`history`] says what must hold. The engine's
+//! own threads are scheduled at every lock, channel and access to the disk.
 //!
 //! **Invariant:** nothing but the seed decides what happens: the same seed does the same to the disk in the same order.
 
@@ -11,6 +12,7 @@ mod callers;
 mod dice;
 mod history;
 mod model;
+mod operator;
 mod schedule;
 mod simulation;
 mod table;
@@ -19,7 +21,7 @@ mod world;
 use std::any::Any;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
@@ -72,6 +74,38 @@ pub struct Failure {
 /// # Errors
 /// The first seed that failed.
 pub fn run(seeds: Range<u64>) -> Result<Report, Failure> {
+    scheduled(seeds, |seed, sum| {
+        let done = simulation::run(seed);
+        sum.lock().expect("no panic under it").add(done);
+    })
+}
+
+/// Runs the first time of a seed again and again, and stops the machine at one change to the disk after the other, at each
+/// that there is.
+///
+/// # Errors
+/// The first stop after which a promise was broken.
+pub fn stop_everywhere(seed: u64) -> Result<Report, Failure> {
+    let mut sum = Report::default();
+    for change in 1.. {
+        let reached = Arc::new(AtomicBool::new(false));
+        let reach = Arc::clone(&reached);
+        let stop = move |seed, sum: &Mutex<Report>| {
+            let (done, reached) = simulation::stop_at(seed, change);
+            reach.store(reached, Ordering::Relaxed);
+            sum.lock().expect("no panic under it").add(done);
+        };
+        let named =
+            |failure: Failure| Failure { reason: format!("stopped at change {change}: {}", failure.reason), ..failure };
+        sum.add(scheduled(seed..seed + 1, stop).map_err(named)?);
+        if !reached.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    Ok(sum)
+}
+
+fn scheduled(seeds: Range<u64>, one: impl Fn(u64, &Mutex<Report>) + Send + Sync + 'static) -> Result<Report, Failure> {
     let current = Arc::new(AtomicU64::new(seeds.start));
     let report = Arc::new(Mutex::new(Report::default()));
     let mut config = Config::new();
@@ -81,10 +115,7 @@ pub fn run(seeds: Range<u64>) -> Result<Report, Failure> {
     config.silence_warnings = true;
     let runner = Runner::new(schedule::Seeded::new(seeds, Arc::clone(&current)), config);
     let (seed, sum) = (Arc::clone(&current), Arc::clone(&report));
-    let body = move || {
-        let done = simulation::run(seed.load(Ordering::Relaxed));
-        sum.lock().expect("no panic under it").add(done);
-    };
+    let body = move || one(seed.load(Ordering::Relaxed), &sum);
     let ran = catch_unwind(AssertUnwindSafe(|| runner.run(body)));
     match ran {
         Ok(_) => Ok(*report.lock().expect("no panic under it")),

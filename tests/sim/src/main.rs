@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use clap::Parser;
-use juno_sim::{Failure, Report, run};
+use juno_sim::{Failure, Report, run, stop_everywhere};
 
 /// Seeds that a thread takes at once.
 const CHUNK: u64 = 20;
@@ -24,6 +24,9 @@ struct Args {
     /// Run this seed only, twice, and see that it does the same.
     #[arg(long)]
     seed: Option<u64>,
+    /// Run the first time of this seed once for each change that it makes to the disk, and stop the machine there.
+    #[arg(long)]
+    stop_everywhere: Option<u64>,
     /// How many to run at once.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
@@ -31,9 +34,10 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let result = match args.seed {
-        Some(seed) => twice(seed),
-        None => all(args.from..args.from + args.seeds, args.jobs),
+    let result = match (args.seed, args.stop_everywhere) {
+        (Some(seed), _) => twice(seed),
+        (None, Some(seed)) => stop_everywhere(seed),
+        (None, None) => all(args.from..args.from + args.seeds, args.jobs),
     };
     match result {
         Ok(report) => {

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** checks what every scan promises: slices sorted by key, no key twice, batches of the right size.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -16,6 +16,7 @@ use juno_engine::{
 };
 
 use crate::model::{Fields, Key, Kind, Table, Write};
+use crate::world::START_US;
 
 /// The definition of a new table.
 pub(crate) fn schema(name: &str, kind: Kind) -> TableSchema {
@@ -40,6 +41,22 @@ pub(crate) fn field(name: &str) -> Column {
         _ => DataType::Int64,
     };
     Column::new(name, data_type, true)
+}
+
+/// The names of a table's columns besides the key.
+pub(crate) fn fields(schema: &TableSchema) -> Vec<String> {
+    let fields = (0..schema.columns.len()).filter(|index| !schema.key.contains(index));
+    fields.map(|index| schema.columns[index].name.clone()).collect()
+}
+
+/// How long rows may be kept, so that some of the heaps of times expire, whatever the clock says within some hours.
+pub(crate) const RETENTIONS_US: [i64; 3] =
+    [START_US - 7_000_000_000_000, START_US - 14_000_000_000_000, START_US - 21_000_000_000_000];
+
+/// The time before which rows expire that are kept so long. A retention advances in 256 steps.
+pub(crate) fn kept_from(retention_us: i64) -> i64 {
+    let step = retention_us / 256;
+    (START_US - retention_us) / step * step
 }
 
 /// A write as the engine takes it.
@@ -124,9 +141,9 @@ impl Wanted {
 pub(crate) fn read(table: &TableSnapshot, wanted: &Wanted) -> Result<Table> {
     let schema = table.schema();
     let kind = if schema.time().is_some() { Kind::Telemetry } else { Kind::Keyed };
-    let fields = (0..schema.columns.len()).filter(|index| !schema.key.contains(index));
-    let mut found =
-        Table { kind, fields: fields.map(|index| schema.columns[index].name.clone()).collect(), rows: BTreeMap::new() };
+    let (fields, rows) = (fields(schema).into_iter().collect(), BTreeMap::new());
+    let (keep, expired) = (schema.retention.map(kept_from), BTreeSet::from([i64::MIN]));
+    let mut found = Table { kind, fields, rows, keep, expired };
     let time = wanted.time.map_or(TimeRange::ALL, |(from, to)| TimeRange { from, to });
     let tags = wanted.tags.iter().filter_map(|tags| {
         let column = *schema.tags().first()?;

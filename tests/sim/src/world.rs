@@ -155,13 +155,14 @@ impl DiskRead for TracedRead {
     }
 }
 
+/// When the clock of each machine starts: 2026-01-01.
+pub(crate) const START_US: i64 = 1_767_225_600_000_000;
+
 /// A clock that goes on whenever someone looks, mostly a little and sometimes much.
 pub(crate) struct JumpingClock(Mutex<(u64, Dice)>);
 
 impl Clock for JumpingClock {
     fn now_us(&self) -> i64 {
-        /// 2026-01-01.
-        const START_US: i64 = 1_767_225_600_000_000;
         START_US + i64::try_from(self.monotonic_us()).expect("far from the end of time")
     }
 
