@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** each takes down what it asked and what it was told, and stops when nobody can tell it any more.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use juno_engine::{Db, Error, Options};
 
@@ -97,12 +97,16 @@ impl Caller {
         }
     }
 
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().expect("no panic under it")
+    }
+
     pub(crate) fn record(&self, change: Change, outcome: Outcome) {
-        self.history.lock().expect("no panic under it").changes.push((change, outcome));
+        self.history().changes.push((change, outcome));
     }
 
     pub(crate) fn observe(&self, seen: Observation) {
-        self.history.lock().expect("no panic under it").observations.push(seen);
+        self.history().observations.push(seen);
     }
 
     /// Whether an error is the disk's, where the disk may refuse.
@@ -124,8 +128,8 @@ impl Caller {
             if self.dice.percent(70) { self.dice.pick(&TABLES[..STAYING]) } else { self.dice.pick(&TABLES) };
         let most = if self.dice.percent(5) { 60 } else { 5 };
         let what = self.dice.below(10);
-        let deletes = if what >= 8 { self.keys(kind, 4) } else { Vec::new() };
-        let keys = if what == 9 { Vec::new() } else { self.keys(kind, most) };
+        let deletes = if what >= 8 { self.keys(name, kind, 4) } else { Vec::new() };
+        let keys = if what == 9 { Vec::new() } else { self.keys(name, kind, most) };
         let rows = self.rows(name, keys);
         let must_be_absent = !rows.is_empty() && self.dice.percent(if kind == Kind::Keyed { 40 } else { 10 });
         Write { table: name.into(), deletes, rows, must_be_absent }
@@ -147,14 +151,18 @@ impl Caller {
     }
 
     /// A few keys; the same come again and again.
-    pub(crate) fn keys(&mut self, kind: Kind, most: u64) -> Vec<Key> {
+    pub(crate) fn keys(&mut self, name: &str, kind: Kind, most: u64) -> Vec<Key> {
+        let zoned = self.db.catalog().table(name).is_some_and(|table| table.column(table::ZONE).is_some());
         let spread = if most > 10 { 120 } else { 6 };
         let key = |dice: &mut Dice| match kind {
-            Kind::Keyed => Key { tag: None, at: i64::try_from(dice.below(spread * 3)).expect("it is small") },
+            Kind::Keyed => {
+                Key { tag: None, zone: None, at: i64::try_from(dice.below(spread * 3)).expect("it is small") }
+            }
             Kind::Telemetry => {
-                let tag = dice.below(4);
+                let tag = u8::try_from(dice.below(4)).ok().filter(|&tag| tag > 0);
+                let zone = (zoned && dice.percent(50)).then(|| u8::try_from(dice.below(2)).expect("it is small"));
                 let at = dice.below(4) * WINDOW_US + dice.below(spread) * 1000;
-                Key { tag: u8::try_from(tag).ok().filter(|&tag| tag > 0), at: i64::try_from(at).expect("it is small") }
+                Key { tag, zone, at: i64::try_from(at).expect("it is small") }
             }
         };
         (0..1 + self.dice.below(most)).map(|_| key(&mut self.dice)).collect()

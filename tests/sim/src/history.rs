@@ -58,6 +58,10 @@ pub(crate) struct History {
     pub(crate) observations: Vec<Observation>,
     /// Imports, which came one after the other. Only the last may be one that nobody knows of whether it counts.
     pub(crate) imports: Vec<Import>,
+    /// The table that is imported into.
+    pub(crate) importing: Option<String>,
+    /// The table whose columns change names or go, which an import must not see by half.
+    pub(crate) altering: Option<String>,
 }
 
 /// The states between two starts.

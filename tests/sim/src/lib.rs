@@ -11,6 +11,7 @@
 mod callers;
 mod dice;
 mod history;
+mod importer;
 mod model;
 mod operator;
 mod schedule;

@@ -27,6 +27,8 @@ pub(crate) enum Kind {
 pub(crate) struct Table {
     /// How its rows merge.
     pub(crate) kind: Kind,
+    /// Whether it has got the second tag.
+    pub(crate) zoned: bool,
     /// Its columns besides the key.
     pub(crate) fields: BTreeSet<String>,
     /// The rows: by key, what is not null.
@@ -42,6 +44,8 @@ pub(crate) struct Table {
 pub(crate) struct Key {
     /// The tag; may be null.
     pub(crate) tag: Option<u8>,
+    /// The tag that a table may get later; null before.
+    pub(crate) zone: Option<u8>,
     /// The time, or the id.
     pub(crate) at: i64,
 }
@@ -66,6 +70,8 @@ pub(crate) enum Change {
     Narrow(String, String),
     /// A column of a table gets another name.
     Rename(String, String, String),
+    /// A table gets the second tag.
+    Zone(String),
     /// Rows of a table are kept from a time on.
     Keep(String, Option<i64>),
 }
@@ -98,7 +104,7 @@ impl Table {
     /// An empty one.
     pub(crate) fn new(kind: Kind) -> Self {
         let (fields, rows) = (BTreeSet::from(["f0".to_string()]), BTreeMap::new());
-        Self { kind, fields, rows, keep: None, expired: BTreeSet::from([i64::MIN]) }
+        Self { kind, zoned: false, fields, rows, keep: None, expired: BTreeSet::from([i64::MIN]) }
     }
 
     fn write(&mut self, write: &Write) {
@@ -125,7 +131,7 @@ impl Table {
 
     /// Whether this is what was found: of the same definition, with the same rows but for those that may have expired.
     pub(crate) fn explains(&self, found: &Self) -> bool {
-        (self.kind, &self.fields, self.keep) == (found.kind, &found.fields, found.keep)
+        (self.kind, self.zoned, &self.fields, self.keep) == (found.kind, found.zoned, &found.fields, found.keep)
             && self.cuts().any(|before| self.cut(before).eq(&found.rows))
     }
 
@@ -162,6 +168,7 @@ impl Model {
             | Change::Widen(table, _)
             | Change::Narrow(table, _)
             | Change::Rename(table, ..)
+            | Change::Zone(table)
             | Change::Keep(table, _) => {
                 let there = self.tables.contains_key(table);
                 (!there).then_some(Refusal::Table).into_iter().collect()
@@ -202,6 +209,7 @@ impl Model {
                     row.extend(value.map(|value| (to.clone(), value)));
                 }
             }),
+            Change::Zone(table) => of(table, &|table| table.zoned = true),
             Change::Keep(table, keep) => of(table, &|table| {
                 table.expired = table.cuts().collect();
                 table.keep = *keep;
@@ -218,7 +226,10 @@ impl Model {
                 continue;
             };
             let table = Arc::make_mut(table);
-            if write.rows.iter().any(|(_, row)| row.keys().any(|field| !table.fields.contains(field))) {
+            let unknown = |(_, row): &(Key, Fields)| row.keys().any(|field| !table.fields.contains(field));
+            let mut keys = write.rows.iter().map(|(key, _)| key).chain(&write.deletes);
+            let zoned = !table.zoned && keys.any(|key| key.zone.is_some());
+            if zoned || write.rows.iter().any(unknown) {
                 refusals.insert(Refusal::Column);
             }
             let mut keys = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! The one who defines tables and maintains them: flushes, compacts, imports, lets rows expire, checks and backs up.
+//! The one who defines tables and maintains them: flushes, compacts, lets rows expire, checks and backs up.
 //!
 //! **Invariant:** there is one, so what it defines is in order, and what the catalog says is what it did.
 
@@ -7,15 +7,12 @@ use std::path::{Path, PathBuf};
 use juno_engine::{Alteration, Db, Error, Options};
 
 use crate::callers::{Caller, STAYING, TABLES, Trouble};
-use crate::history::{Import, Observation, Outcome};
-use crate::model::{Change, Kind, Write};
+use crate::history::{Observation, Outcome};
+use crate::model::{Change, Kind};
 use crate::table::{self, Wanted};
 
 /// Columns that come and go; the first letter says of which type.
 const FIELDS: [&str; 6] = ["f0", "i1", "s2", "f3", "i4", "s5"];
-
-/// Imports while a database is open; the history tries all their places.
-const IMPORTS_MAX: usize = 2;
 
 impl Caller {
     /// Does so many things.
@@ -49,8 +46,8 @@ impl Caller {
             12 if there(name) && kind == Kind::Telemetry => self.keep(name),
             13 => self.expire(),
             14..=15 => self.db.compact(None).map(drop),
-            16..=17 if there(name) => self.import(name, kind),
-            18 => self.back_up(),
+            16 if there(name) && kind == Kind::Telemetry => self.zone(name),
+            17..=18 => self.back_up(),
             19 => self.check(),
             _ => {
                 let read_only = self.db.status().read_only;
@@ -69,14 +66,36 @@ impl Caller {
     fn narrow(&mut self, name: &str) -> Result<(), Error> {
         let Some(field) = self.present(name) else { return Ok(()) };
         let alteration = Alteration::DropColumn(field.clone());
-        self.define(Change::Narrow(name.into(), field), |db| db.alter_table(name, alteration))
+        self.between_imports(name, Change::Narrow(name.into(), field), alteration)
+    }
+
+    /// Alters a table unless rows are imported into it, which are named as they were when that began.
+    fn between_imports(&mut self, name: &str, change: Change, alteration: Alteration) -> Result<(), Error> {
+        {
+            let mut history = self.history();
+            if history.importing.as_deref() == Some(name) {
+                return Ok(());
+            }
+            history.altering = Some(name.into());
+        }
+        let result = self.define(change, |db| db.alter_table(name, alteration));
+        self.history().altering = None;
+        result
     }
 
     fn rename(&mut self, name: &str) -> Result<(), Error> {
         let Some(from) = self.present(name) else { return Ok(()) };
         let Some(to) = self.absent(name, &from, true) else { return Ok(()) };
         let alteration = Alteration::RenameColumn { from: from.clone(), to: to.into() };
-        self.define(Change::Rename(name.into(), from, to.into()), |db| db.alter_table(name, alteration))
+        self.between_imports(name, Change::Rename(name.into(), from, to.into()), alteration)
+    }
+
+    fn zone(&mut self, name: &str) -> Result<(), Error> {
+        if self.db.catalog().table(name).is_none_or(|table| table.column(table::ZONE).is_some()) {
+            return Ok(());
+        }
+        let alteration = Alteration::AddTags(vec![table::ZONE.into()]);
+        self.define(Change::Zone(name.into()), |db| db.alter_table(name, alteration))
     }
 
     fn keep(&mut self, name: &str) -> Result<(), Error> {
@@ -128,7 +147,7 @@ impl Caller {
         if unknown { Err(self.read_only()) } else { result }
     }
 
-    fn read_only(&self) -> Error {
+    pub(crate) fn read_only(&self) -> Error {
         Error::ReadOnly { reason: self.db.status().read_only.unwrap_or_default() }
     }
 
@@ -152,32 +171,6 @@ impl Caller {
             self.observe(seen);
         }
         Ok(())
-    }
-
-    fn import(&mut self, name: &str, kind: Kind) -> Result<(), Error> {
-        if self.history.lock().expect("no panic under it").imports.len() == IMPORTS_MAX {
-            return Ok(());
-        }
-        let mut batches = Vec::new();
-        for _ in 0..1 + self.dice.below(3) {
-            let most = if self.dice.percent(10) { 60 } else { 8 };
-            let keys = self.keys(kind, most);
-            let rows = self.rows(name, keys);
-            batches.push(Write { table: name.into(), deletes: Vec::new(), rows, must_be_absent: false });
-        }
-        let from = self.db.snapshot().sequence();
-        let ready: Vec<_> = batches.iter().filter_map(|batch| table::write(batch, kind).rows).collect();
-        let result = self.db.import(name, ready.into_iter().map(Ok::<_, Error>));
-        let to = self.db.snapshot().sequence();
-        let to = match &result {
-            Ok(_) => Some(to),
-            Err(_) if self.db.status().read_only.is_some() => None,
-            Err(_) => return result.map(drop),
-        };
-        let rows = batches.into_iter().flat_map(|batch| batch.rows).collect();
-        let rows = Write { table: name.into(), deletes: Vec::new(), rows, must_be_absent: false };
-        self.history.lock().expect("no panic under it").imports.push(Import { rows, from, to });
-        if to.is_none() { Err(self.read_only()) } else { Ok(()) }
     }
 
     /// Backs up, and opens the backup or what is restored of it.

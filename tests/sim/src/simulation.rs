@@ -12,6 +12,7 @@ use crate::Report;
 use crate::callers::{Caller, STAYING, TABLES, Trouble};
 use crate::dice::Dice;
 use crate::history::{History, Judged, Outcome};
+use crate::importer::IMPORTS_MAX;
 use crate::model::{Change, Model};
 use crate::table::{self, Wanted};
 use crate::world::{Trace, TracedDisk, machine};
@@ -171,6 +172,8 @@ impl Simulation {
         threads.push(shuttle::thread::spawn(move || reader.read(times)));
         let (operator, times) = (caller(&mut self.dice, &self.options), 2 + self.dice.below(10));
         threads.push(shuttle::thread::spawn(move || operator.operate(times)));
+        let (importer, times) = (caller(&mut self.dice, &self.options), self.dice.below(IMPORTS_MAX + 1));
+        threads.push(shuttle::thread::spawn(move || importer.import(times)));
         threads.into_iter().for_each(|thread| thread.join().expect("a panic ends the simulation"));
         std::mem::take(&mut *history.lock().expect("no panic under it"))
     }

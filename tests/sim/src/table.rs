@@ -33,6 +33,9 @@ pub(crate) fn schema(name: &str, kind: Kind) -> TableSchema {
     TableSchema { name: name.into(), columns, key, kind, retention: None }
 }
 
+/// The tag that a table may get later.
+pub(crate) const ZONE: &str = "zone";
+
 /// A column that holds values; the first letter of its name says of which type.
 pub(crate) fn field(name: &str) -> Column {
     let data_type = match name.as_bytes().first() {
@@ -89,10 +92,13 @@ fn keys(keys: &[Key], kind: Kind) -> Vec<(String, ArrayRef)> {
         Kind::Keyed => vec![("at".into(), Arc::new(at.collect::<Int64Array>()))],
         Kind::Telemetry => {
             let tags: StringArray = keys.iter().map(|key| key.tag.map(tag_text)).collect();
-            vec![
-                ("tag".into(), Arc::new(tags) as ArrayRef),
-                ("at".into(), Arc::new(at.collect::<TimestampMicrosecondArray>())),
-            ]
+            let zones: StringArray = keys.iter().map(|key| key.zone.map(tag_text)).collect();
+            let times: ArrayRef = Arc::new(at.collect::<TimestampMicrosecondArray>());
+            let mut columns = vec![("tag".into(), Arc::new(tags) as ArrayRef), ("at".into(), times)];
+            if zones.null_count() < zones.len() {
+                columns.push((ZONE.into(), Arc::new(zones)));
+            }
+            columns
         }
     }
 }
@@ -143,7 +149,8 @@ pub(crate) fn read(table: &TableSnapshot, wanted: &Wanted) -> Result<Table> {
     let kind = if schema.time().is_some() { Kind::Telemetry } else { Kind::Keyed };
     let (fields, rows) = (fields(schema).into_iter().collect(), BTreeMap::new());
     let (keep, expired) = (schema.retention.map(kept_from), BTreeSet::from([i64::MIN]));
-    let mut found = Table { kind, fields, rows, keep, expired };
+    let zoned = schema.column(ZONE).is_some();
+    let mut found = Table { kind, zoned, fields, rows, keep, expired };
     let time = wanted.time.map_or(TimeRange::ALL, |(from, to)| TimeRange { from, to });
     let tags = wanted.tags.iter().filter_map(|tags| {
         let column = *schema.tags().first()?;
@@ -179,16 +186,17 @@ fn read_slice(slice: &Slice, wanted: &Wanted, found: &mut Table) -> Result<()> {
 
 fn rows(batch: &RecordBatch, table: &Table) -> Vec<(Key, Fields)> {
     let column = |name: &str| batch.column_by_name(name).expect("a column that was asked for");
-    let tags = (table.kind == Kind::Telemetry).then(|| cast(column("tag"), &DataType::Utf8).expect("tags are text"));
+    let texts = |name: &str, there: bool| there.then(|| cast(column(name), &DataType::Utf8).expect("tags are text"));
+    let (tags, zones) = (texts("tag", table.kind == Kind::Telemetry), texts(ZONE, table.zoned));
     let at: Vec<i64> = match table.kind {
         Kind::Telemetry => column("at").as_primitive::<TimestampMicrosecondType>().values().to_vec(),
         Kind::Keyed => column("at").as_primitive::<Int64Type>().values().to_vec(),
     };
-    let tag = |row: usize| {
+    let tag = |tags: &Option<ArrayRef>, row: usize| {
         let tags = tags.as_ref().filter(|tags| tags.is_valid(row))?.as_string::<i32>();
         Some(tags.value(row).strip_prefix("host-").and_then(|tag| tag.parse().ok()).expect("a tag that was written"))
     };
-    let keys = at.iter().enumerate().map(|(row, &at)| Key { tag: tag(row), at });
+    let keys = at.iter().enumerate().map(|(row, &at)| Key { tag: tag(&tags, row), zone: tag(&zones, row), at });
     let mut rows: Vec<(Key, Fields)> = keys.map(|key| (key, Fields::new())).collect();
     for name in &table.fields {
         for (row, value) in values(name, column(name)).into_iter().enumerate() {
