@@ -42,13 +42,7 @@ pub(crate) fn work(store: &Store, wake: &Receiver<()>) {
         }
         quiet = !woken;
         let effort = if quiet { Effort::Quiet } else { Effort::Steady };
-        let ids: Vec<u64> = store.state().tables.values().map(|table| table.id).collect();
-        let outcome = ids.into_iter().try_for_each(|id| {
-            expire(store, id)?;
-            while !stopping() && store.failure().is_none() && step(store, id, effort)?.is_some() {}
-            Ok(())
-        });
-        match outcome {
+        match round(store, effort) {
             Ok(()) | Err(Error::Closed) => backoff = Backoff::default(),
             Err(error) => {
                 tracing::warn!(error = error.chain(), "a compaction failed: its parts stay as they are");
@@ -57,6 +51,20 @@ pub(crate) fn work(store: &Store, wake: &Receiver<()>) {
             }
         }
     }
+}
+
+/// Lets rows expire and merges what pays. A table that fails, since a part of it is damaged, keeps no other from its turn;
+/// answers the first failure.
+fn round(store: &Store, effort: Effort) -> Result<()> {
+    let going = || !store.stopping.load(Ordering::Relaxed) && store.failure().is_none();
+    let one = |id: u64| {
+        expire(store, id)?;
+        while going() && step(store, id, effort)?.is_some() {}
+        Ok(())
+    };
+    let ids: Vec<u64> = store.state().tables.values().map(|table| table.id).collect();
+    let outcomes: Vec<Result<()>> = ids.into_iter().map(one).collect();
+    outcomes.into_iter().collect()
 }
 
 fn any_expire(store: &Store) -> bool {

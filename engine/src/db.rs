@@ -226,8 +226,9 @@ impl Db {
     /// [`Error::DiskFull`] or [`Error::Io`], after which all parts are as they were.
     pub fn compact(&self, table: Option<&str>) -> Result<Vec<CompactionReport>> {
         let ids = self.inner.tables(table)?;
-        let reports = ids.into_iter().map(|id| compaction::compact(&self.inner.store, id));
-        reports.filter_map(Result::transpose).collect()
+        // All have their turn, whatever befalls one.
+        let reports: Vec<_> = ids.into_iter().map(|id| compaction::compact(&self.inner.store, id)).collect();
+        reports.into_iter().filter_map(Result::transpose).collect()
     }
 
     /// Advances the cut-offs of tables with a retention to what the clock says, which a thread in the background does every
@@ -236,7 +237,9 @@ impl Db {
     /// # Errors
     /// [`Error::ReadOnly`], [`Error::Closed`], [`Error::DiskFull`], [`Error::Io`].
     pub fn expire(&self) -> Result<()> {
-        self.inner.tables(None)?.into_iter().try_for_each(|id| retention::expire(&self.inner.store, id).map(drop))
+        let ids = self.inner.tables(None)?;
+        let outcomes: Vec<_> = ids.into_iter().map(|id| retention::expire(&self.inner.store, id).map(drop)).collect();
+        outcomes.into_iter().collect()
     }
 
     /// Writes all that is committed now to a new directory, which is then a database of its own; reads and writes go on.

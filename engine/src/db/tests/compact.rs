@@ -145,3 +145,22 @@ fn a_full_disk_stops_compaction_and_nothing_else() {
     db.compact(None).unwrap();
     assert_eq!((db.status().parts, cpu_all(&db).len()), (1, 4));
 }
+
+#[test]
+fn a_damaged_part_keeps_its_own_table_from_being_merged_and_no_other() {
+    let (disk, db) = opened_with(&[cpu(), users()]);
+    for round in 0..5 {
+        flushed(&db, &[cpu_row("a", round, 1.0)]);
+    }
+    for id in 0..5 {
+        db.commit(vec![insert(&[(id, "ann")])]).unwrap();
+        db.flush(None).unwrap();
+    }
+    let part = Path::new("db/parts/0000000002.parquet");
+    disk.damage(part, |bytes| bytes[100] ^= 1).unwrap();
+    let error = db.compact(None).unwrap_err();
+    assert!(matches!(&error, Error::Corrupt { file, .. } if file == part), "{error}");
+    assert_eq!(db.status().parts, 5 + 1);
+    assert_eq!(db.status().read_only, None);
+    assert_eq!(users_all(&db).len(), 5);
+}
