@@ -11,7 +11,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::support::*;
 use crate::system::{Disk, MemoryDisk, RealDisk, read_all};
-use crate::{Column, Db, Error, Options};
+use crate::{Column, Db, Error, Options, ScanRequest};
 
 fn log_file(disk: &MemoryDisk) -> PathBuf {
     let dir = Path::new("db/log");
@@ -92,6 +92,29 @@ fn a_damaged_part_is_named_when_it_is_read() {
     let cut = disk.after_crash(0);
     cut.damage(part, |bytes| bytes.truncate(bytes.len() - 1)).unwrap();
     assert!(matches!(scan(&open(&cut).snapshot(), "cpu", &Default::default()), Err(Error::Corrupt { .. })));
+}
+
+#[test]
+fn a_read_that_the_disk_refuses_is_no_damage_and_the_next_one_succeeds() {
+    let (disk, rows) = three_commits();
+    open(&disk).close().unwrap();
+    let mut refused = 0;
+    for number in 1.. {
+        let db = open(&disk);
+        let next = disk.reads() + number;
+        disk.fail_reads(next..next + 1);
+        let read = scan(&db.snapshot(), "cpu", &ScanRequest { projection: vec![0, 1, 2, 3], ..Default::default() });
+        if disk.reads() < next {
+            assert!(read.is_ok());
+            break;
+        }
+        let error = read.unwrap_err();
+        assert!(matches!(&error, Error::Io { path, .. } if path.ends_with("0000000001.parquet")), "{}", error.chain());
+        assert_eq!(db.status().read_only, None);
+        assert_eq!(cpu_all(&db), cpu_expected(&rows));
+        refused += 1;
+    }
+    assert!(refused > 3, "the file is opened and read more than once: {refused}");
 }
 
 #[test]
