@@ -56,7 +56,7 @@ pub use self::pending::{Mark, Pending, PreparedWrites};
 pub use self::scan::{Comparison, FieldFilter, ScanRequest, TagFilter, TimeRange};
 pub use self::schema::{COLUMNS_MAX, Column, TableKind, TableSchema};
 pub use self::snapshot::{BlockSpan, Slice, SliceReader, Snapshot, TableSnapshot};
-pub use self::status::{CompactionReport, FlushReport, SliceStats, Status};
+pub use self::status::{CompactionReport, FlushReport, PartRead, SliceStats, Status};
 pub use self::write::{OnConflict, Write};
 
 /// The most rows in a batch that a scan gives.

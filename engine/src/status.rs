@@ -55,6 +55,19 @@ pub struct CompactionReport {
     pub bytes: u64,
 }
 
+/// What a slice reads of one part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartRead {
+    /// The part's number.
+    pub part: u64,
+    /// Row groups that are read.
+    pub row_groups: usize,
+    /// Row groups of which that is the choice; over all slices of a scan they add up to the part's.
+    pub row_groups_all: usize,
+    /// Compressed bytes of the pages that hold the wanted columns of these row groups, at most.
+    pub bytes: u64,
+}
+
 /// Figures about one slice, known before it is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SliceStats {

@@ -21,6 +21,7 @@ mod launches;
 mod ordered_set;
 mod over_time;
 mod pg_advisory_unlock_all;
+mod pg_sleep;
 mod pg_typeof;
 mod points;
 mod quote;
@@ -105,6 +106,7 @@ fn scalars() -> Vec<Arc<ScalarUDF>> {
         json::get(),
         json::get_text(),
         pg_advisory_unlock_all::pg_advisory_unlock_all(),
+        pg_sleep::pg_sleep(),
         pg_typeof::pg_typeof(),
         time_bucket::time_bucket(),
         time_bucket_gapfill::time_bucket_gapfill(),

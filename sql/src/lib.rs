@@ -21,6 +21,7 @@ mod jsonb;
 mod latest;
 mod lean;
 mod lock;
+mod maintenance;
 mod memory;
 mod migrate;
 mod multiply;

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** plans nothing and filters nothing: slices come pruned, rows leave as the engine gives them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -12,7 +13,9 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::{Column, in_list, lit};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, Metric, MetricValue, MetricsSet,
+};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use datafusion::scalar::ScalarValue;
@@ -87,6 +90,23 @@ impl Scan {
         self.origin.request.tags.iter().map(filter).collect()
     }
 
+    /// Parts, row groups and bytes that its slices read, and what they leave out.
+    fn cost(&self) -> juno_engine::Result<[(&'static str, usize); 5]> {
+        let reads = self.shares.iter().flatten().map(|slice| slice.reads());
+        let reads = reads.collect::<juno_engine::Result<Vec<_>>>()?.concat();
+        let parts: BTreeSet<u64> = reads.iter().map(|read| read.part).collect();
+        let groups: usize = reads.iter().map(|read| read.row_groups).sum();
+        let of: usize = reads.iter().map(|read| read.row_groups_all).sum();
+        let bytes: u64 = reads.iter().map(|read| read.bytes).sum();
+        Ok([
+            ("parts", parts.len()),
+            ("parts_pruned", self.origin.table.parts() - parts.len()),
+            ("row_groups", groups),
+            ("row_groups_pruned", of - groups),
+            ("bytes", usize::try_from(bytes).unwrap_or(usize::MAX)),
+        ])
+    }
+
     /// Whether another scan asks for the same tags.
     pub(crate) fn same_tags(&self, other: &Self) -> bool {
         self.origin.request.tags == other.origin.request.tags
@@ -145,15 +165,9 @@ impl ExecutionPlan for Scan {
 
     fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let baseline = BaselineMetrics::new(&self.metrics, partition);
-        let count = |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
-        let (parts, groups, pruned) = (count("parts"), count("row_groups"), count("row_groups_pruned"));
         let share = self.shares[partition].clone();
         let schema = Arc::clone(&self.schema);
         let batches = share.into_iter().flat_map(move |slice| {
-            let stats = slice.stats();
-            parts.add(stats.parts);
-            groups.add(stats.row_groups);
-            pruned.add(stats.row_groups_pruned);
             let read: Box<dyn Iterator<Item = juno_engine::Result<RecordBatch>> + Send> = match slice.read() {
                 Ok(reader) => Box::new(reader),
                 Err(error) => Box::new(std::iter::once(Err(error))),
@@ -175,7 +189,14 @@ impl ExecutionPlan for Scan {
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream)))
     }
 
+    /// What was measured, and what the slices take to read: only EXPLAIN ANALYZE asks.
     fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
+        let mut metrics = self.metrics.clone_inner();
+        self.cost().into_iter().flatten().for_each(|(name, value)| {
+            let count = Count::new();
+            count.add(value);
+            metrics.push(Arc::new(Metric::new(MetricValue::Count { name: name.into(), count }, None)));
+        });
+        Some(metrics)
     }
 }

@@ -14,6 +14,7 @@ use crate::change::Change;
 use crate::copy::{self, Copy, CopyOptions, CopyPlace};
 use crate::cursor::{self, Fetch};
 use crate::definition::folded;
+use crate::maintenance::{self, Maintenance};
 use crate::procedure::Procedure;
 use crate::role::{self, RoleStatement};
 use crate::session::CopyIn;
@@ -61,6 +62,7 @@ pub(crate) enum Kind {
     Call(Box<ast::Function>),
     Copy(Box<Copy>),
     Role(Box<RoleStatement>),
+    Maintain(Maintenance),
     Begin(Vec<ast::TransactionMode>),
     /// With `AND CHAIN`, another block follows at once.
     Commit {
@@ -105,6 +107,7 @@ impl Kind {
                 | Kind::DropView { .. }
                 | Kind::Role(_)
                 | Kind::Call(_)
+                | Kind::Maintain(_)
         )
     }
 }
@@ -202,6 +205,9 @@ pub(crate) fn parse(sql: &str, compatibility: &PostgresCompatibilityParser, user
     }
     if let Some((fetch, moves)) = cursor::parse(sql) {
         return Ok(vec![Statement { kind: Kind::Fetch(fetch, moves) }]);
+    }
+    if let Some(maintenance) = maintenance::parse(sql)? {
+        return Ok(vec![Statement { kind: Kind::Maintain(maintenance) }]);
     }
     if let Some(statements) = role::parse(sql)? {
         let kind = |statement| Statement { kind: Kind::Role(Box::new(statement)) };

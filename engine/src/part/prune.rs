@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** leaves out only what certainly holds none: unknown statistics mean reading.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt64Array};
@@ -12,7 +13,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, RowSelection};
 use super::Part;
 use crate::key::KeyView;
 use crate::memtable::Run;
-use crate::{Result, ScanRequest, TableSchema, TimeRange};
+use crate::{PartRead, Result, ScanRequest, TableSchema, TimeRange};
 
 /// What is read of a part.
 #[derive(Debug, Clone)]
@@ -68,6 +69,29 @@ impl Part {
             wanted.push((first, Wanted::Keys(Arc::clone(column))));
         }
         self.plan_for(&wanted)
+    }
+
+    /// What reading the columns of these names takes by a plan.
+    pub(crate) fn cost(&self, plan: &ReadPlan, names: &BTreeSet<&str>) -> Result<PartRead> {
+        let footer = self.footer()?;
+        let fields = footer.schema().fields().iter().enumerate();
+        let columns: Vec<usize> =
+            fields.filter(|(_, field)| names.contains(field.name().as_str())).map(|(i, _)| i).collect();
+        let group = |&group: &usize| {
+            let group = footer.metadata().row_group(group);
+            let bytes: i64 = columns.iter().map(|&column| group.column(column).compressed_size()).sum();
+            (u64::try_from(bytes).unwrap_or(0), u64::try_from(group.num_rows()).unwrap_or(0))
+        };
+        let (bytes, rows) =
+            plan.row_groups.iter().map(group).fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1));
+        // Pages have about the same number of rows.
+        let bytes = u128::from(bytes) * u128::from(plan.rows) / u128::from(rows.max(1));
+        Ok(PartRead {
+            part: self.record.number,
+            row_groups: plan.row_groups.len(),
+            row_groups_all: plan.row_groups_all,
+            bytes: u64::try_from(bytes).expect("a share of a u64"),
+        })
     }
 
     fn plan_for(&self, wanted: &[(&str, Wanted)]) -> Result<ReadPlan> {

@@ -3,6 +3,7 @@
 //! **Invariant:** gives rows sorted by key, one per key, deleted ones not at all, and of the others exactly those that satisfy
 //! the request.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -14,7 +15,7 @@ use crate::definition::Definition;
 use crate::memtable::Run;
 use crate::merge::{Columns, Gather, Merge, PartSource, Piece, RunSource, Source, project, slices};
 use crate::part::{Part, PartRows, ReadPlan};
-use crate::{Result, ScanRequest, SliceStats, TableSchema, TimeRange};
+use crate::{PartRead, Result, ScanRequest, SliceStats, TableSchema, TimeRange};
 
 /// Rows of a scan whose keys no other slice has.
 #[derive(Clone)]
@@ -73,6 +74,17 @@ impl Slice {
             row_groups_pruned: row_groups - read,
             rows: part_rows + run_rows,
         }
+    }
+
+    /// What is read of each part.
+    ///
+    /// # Errors
+    /// What reading the parts' footers may answer.
+    pub fn reads(&self) -> Result<Vec<PartRead>> {
+        let conditions = self.conditions();
+        let stored = self.shared.stored.fields().iter().map(|field| field.name().as_str());
+        let names: BTreeSet<&str> = stored.chain(conditions.columns()).collect();
+        self.parts.iter().map(|(part, plan)| part.cost(plan, &names)).collect()
     }
 
     /// Begins to read.

@@ -40,6 +40,48 @@ pub(super) fn complete(insert: &mut ast::Insert, with: Option<ast::With>, target
         (None, _) => {}
     }
     insert.source = Some(source);
+    name_columns(insert, target)
+}
+
+/// An INSERT that names no columns may give fewer values than there are: those for the first columns.
+fn name_columns(insert: &mut ast::Insert, target: &Target) -> Result<()> {
+    let body = insert.source.as_ref().map(|source| source.body.as_ref());
+    let given = match body {
+        Some(SetExpr::Values(values)) => {
+            let given = values.rows.first().map_or(0, |row| row.len());
+            if values.rows.iter().any(|row| row.len() != given) {
+                return Err(Error::Syntax("VALUES lists must all be the same length".into()));
+            }
+            given
+        }
+        Some(SetExpr::Select(select))
+            if select
+                .projection
+                .iter()
+                .all(|item| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. })) =>
+        {
+            select.projection.len()
+        }
+        _ => return Ok(()),
+    };
+    let visible =
+        target.table.columns.iter().map(|column| &column.name).filter(|name| !name.starts_with(HIDDEN_PREFIX));
+    let all = visible.clone().count();
+    let named = insert.columns.len();
+    let wanted = if named == 0 { all } else { named };
+    if given > wanted {
+        return Err(Error::Syntax(format!(
+            "INSERT has more expressions than target columns: {given} values for {wanted} columns"
+        )));
+    }
+    if named > given {
+        return Err(Error::Syntax(format!(
+            "INSERT has more target columns than expressions: {named} columns, {given} values"
+        )));
+    }
+    if named == 0 && given < all {
+        insert.columns = visible.take(given).map(|name| ObjectName::from(vec![quoted(name)])).collect();
+    }
     Ok(())
 }
 

@@ -11,7 +11,8 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::sql::sqlparser::ast::Set;
 use futures::TryStreamExt;
 
-use super::{Session, one_batch};
+use super::{Session, blocking, one_batch};
+use crate::maintenance::Maintenance;
 use crate::statement::{Kind, Outcome};
 use crate::transaction::{TransactionStatus, level_name};
 use crate::{Error, Result};
@@ -77,6 +78,7 @@ impl Session {
                 Ok(Outcome::done("DISCARD ALL"))
             }
             Kind::Forget(tag) => Ok(Outcome::done(*tag)),
+            Kind::Maintain(maintenance) => self.maintain(maintenance).await,
             Kind::Role(statement) => {
                 let mut notices = self.role_statement(statement).await?;
                 self.warn_of_transaction(&mut notices, statement.tag());
@@ -86,6 +88,17 @@ impl Session {
                 Err(Error::Internal("the statement was not planned".into()))
             }
         }
+    }
+
+    async fn maintain(&self, maintenance: &Maintenance) -> Result<Outcome> {
+        if self.transaction_status() == TransactionStatus::Open {
+            let text = format!("{} cannot run inside a transaction block", maintenance.tag());
+            return Err(Error::ActiveTransaction(text));
+        }
+        let (db, work) = (self.shared.db.clone(), maintenance.clone());
+        let notice = blocking(move || work.run(&db)).await?;
+        let notices = notice.into_iter().map(str::to_owned).collect();
+        Ok(Outcome::Done { tag: maintenance.tag().into(), notices })
     }
 
     /// COMMIT or ROLLBACK. A failed block is rolled back by both.

@@ -2,21 +2,32 @@
 //!
 //! **Invariant:** changes a text only where its type is written beside it.
 
-use datafusion::sql::sqlparser::ast::{DataType, Expr, Interval, UnaryOperator, Value};
+use datafusion::sql::sqlparser::ast::{CastKind, DataType, Expr, Interval, UnaryOperator, Value};
 
 use super::take;
 
-/// `'2024-01-15 10:30'::timestamp`, `timestamptz '2024-01-15+00'`, `INTERVAL '1 day 02:03:04'`, `- INTERVAL '1 day'`.
+/// `'2024-01-15 10:30'::timestamp`, `timestamptz '2024-01-15+00'`, `INTERVAL '1 day 02:03:04'`, `- INTERVAL '1 day'`,
+/// `'today'::date`.
 pub(super) fn adapt(expr: &mut Expr) {
     match expr {
         Expr::Cast { expr: inner, data_type, .. } => match data_type {
-            DataType::Timestamp(..) | DataType::Date => change(inner, with_seconds),
+            DataType::Timestamp(..) | DataType::Date => {
+                if let Some(moment) = text_of(inner).and_then(moment) {
+                    **inner = moment;
+                }
+                change(inner, with_seconds);
+            }
             DataType::Interval { .. } => change(inner, with_units),
             _ => {}
         },
-        Expr::TypedString(typed) => {
-            if let Value::SingleQuotedString(text) = &mut typed.value.value
-                && matches!(typed.data_type, DataType::Timestamp(..) | DataType::Date)
+        Expr::TypedString(typed) if matches!(typed.data_type, DataType::Timestamp(..) | DataType::Date) => {
+            if let Value::SingleQuotedString(text) = &typed.value.value
+                && let Some(moment) = moment(text)
+            {
+                let data_type = typed.data_type.clone();
+                *expr =
+                    Expr::Cast { kind: CastKind::Cast, expr: Box::new(moment), data_type, array: false, format: None };
+            } else if let Value::SingleQuotedString(text) = &mut typed.value.value
                 && let Some(changed) = with_seconds(text)
             {
                 *text = changed;
@@ -39,6 +50,29 @@ pub(super) fn adapt(expr: &mut Expr) {
         }
         _ => {}
     }
+}
+
+fn text_of(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => Some(text),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The moment that one of PostgreSQL's words stands for.
+fn moment(text: &str) -> Option<Expr> {
+    let sql = match text.trim().to_lowercase().as_str() {
+        "now" => "now()",
+        "today" => "date_trunc('day', now())",
+        "tomorrow" => "date_trunc('day', now()) + INTERVAL '1 day'",
+        "yesterday" => "date_trunc('day', now()) - INTERVAL '1 day'",
+        "epoch" => "to_timestamp(0)",
+        _ => return None,
+    };
+    super::parsed(sql)
 }
 
 fn change(expr: &mut Expr, to: fn(&str) -> Option<String>) {
