@@ -16,6 +16,7 @@ use crate::cursor::{self, Fetch};
 use crate::definition::folded;
 use crate::procedure::Procedure;
 use crate::role::{self, RoleStatement};
+use crate::rollup::{self, RollupStatement};
 use crate::session::CopyIn;
 use crate::{Error, Result, spelling};
 
@@ -61,6 +62,7 @@ pub(crate) enum Kind {
     Call(Box<ast::Function>),
     Copy(Box<Copy>),
     Role(Box<RoleStatement>),
+    Rollup(Box<RollupStatement>),
     Begin(Vec<ast::TransactionMode>),
     /// With `AND CHAIN`, another block follows at once.
     Commit {
@@ -104,6 +106,7 @@ impl Kind {
                 | Kind::CreateView(_)
                 | Kind::DropView { .. }
                 | Kind::Role(_)
+                | Kind::Rollup(_)
                 | Kind::Call(_)
         )
     }
@@ -206,6 +209,9 @@ pub(crate) fn parse(sql: &str, compatibility: &PostgresCompatibilityParser, user
     if let Some(statements) = role::parse(sql)? {
         let kind = |statement| Statement { kind: Kind::Role(Box::new(statement)) };
         return Ok(statements.into_iter().map(kind).collect());
+    }
+    if let Some(statement) = rollup::parse(sql)? {
+        return Ok(vec![Statement { kind: Kind::Rollup(Box::new(statement)) }]);
     }
     let mut parsed: Vec<Parsed> = if asks_catalog(sql) {
         let statements = compatibility

@@ -77,6 +77,7 @@ impl Session {
                 Ok(Outcome::done("DISCARD ALL"))
             }
             Kind::Forget(tag) => Ok(Outcome::done(*tag)),
+            Kind::Rollup(statement) => self.rollup_statement(statement).await,
             Kind::Role(statement) => {
                 let mut notices = self.role_statement(statement).await?;
                 self.warn_of_transaction(&mut notices, statement.tag());
