@@ -2,9 +2,11 @@
 //!
 //! **Invariant:** what blocks say is compared with rows in `blocks`; here it is where they are and when.
 
+use std::path::Path;
+
 use super::fields::wide;
 use super::support::*;
-use crate::system::MemoryDisk;
+use crate::system::{Disk, MemoryDisk};
 use crate::{Alteration, Blocks, Db, Error, Measure, Rollup, RollupStatus, TimeRange};
 
 const MINUTE: i64 = 60_000_000;
@@ -178,4 +180,35 @@ fn blocks_in_several_chunks_are_those_in_one() {
     let sums = arrow::array::AsArray::as_primitive::<arrow::datatypes::Float64Type>(&sums);
     assert_eq!(sums.values(), &[119_993.0, 119_997.0]);
     assert_eq!(picked.series().values(), &[2, 2]);
+}
+
+#[test]
+fn blocks_of_the_first_version_answer_and_are_written_anew_for_a_rollup() {
+    let disk = MemoryDisk::default();
+    let files: [(&str, &[u8]); 3] = [
+        ("db/CURRENT", include_bytes!("../../../fixtures/v1-blocks/CURRENT")),
+        ("db/manifest/0000000001.manifest", include_bytes!("../../../fixtures/v1-blocks/manifest/0000000001.manifest")),
+        ("db/parts/0000000001.parquet", include_bytes!("../../../fixtures/v1-blocks/parts/0000000001.parquet")),
+    ];
+    for (path, bytes) in files {
+        disk.create(Path::new(path)).unwrap().append(&[bytes]).unwrap();
+    }
+    let db = open(&disk);
+    let before = cpu_all(&db);
+    assert_eq!((before.len(), spanned(&db, HOUR, "usage").0), (2400, 2400));
+    let hourly = |db: &Db| -> Vec<f64> {
+        let snapshot = db.snapshot();
+        let spans = snapshot.table("cpu").unwrap().block_spans(&[TimeRange::ALL], HOUR, |_| true).unwrap();
+        let blocks = &spans[0].blocks;
+        assert_eq!((blocks.series(), blocks.len()), (2, 42));
+        let one = arrow::array::BooleanArray::from(vec![false, true]);
+        let picked = blocks.select(&one, &[0..21]).unwrap();
+        let sums = picked.measure("usage", &arrow::datatypes::DataType::Float64, Measure::Sum).unwrap().unwrap();
+        arrow::array::AsArray::as_primitive::<arrow::datatypes::Float64Type>(&sums).values().to_vec()
+    };
+    let sums = hourly(&db);
+    assert_eq!(sums[..2], [(30..60).sum::<i64>() as f64 / 4.0, (60..120).sum::<i64>() as f64 / 4.0]);
+    roll_up(&db, "fine", 5 * MINUTE, &[]).unwrap();
+    db.compact(None).unwrap();
+    assert_eq!((spanned(&db, 5 * MINUTE, "usage").0, hourly(&db), cpu_all(&db)), (2400, sums, before));
 }
