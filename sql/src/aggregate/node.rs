@@ -3,12 +3,12 @@
 //! **Invariant:** takes the blocks of its spans and no others; filters on tags are checked here, since blocks stand for rows
 //! that no operator sees.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array, new_null_array};
 use arrow::compute::{and, prep_null_mask_filter, take};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -24,7 +24,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use juno_engine::{BlockSpan, Blocks, TableSchema};
 
-use super::bucket::nullable;
+use super::bucket::{Bucket, nullable};
 use super::{Group, Question};
 use crate::Error;
 use crate::scan::Scan;
@@ -110,6 +110,31 @@ impl Taken {
             _ => self.numbers.push(number..number + 1),
         }
     }
+
+    /// The buckets of blocks whose first times are these: worked out once for each number, since a block that is taken lies
+    /// in one bucket.
+    fn buckets(&self, bucket: &Bucket, first_times: &Int64Array) -> Result<ArrayRef> {
+        let mut places: HashMap<i64, u32> = HashMap::new();
+        let mut distinct: Vec<i64> = Vec::new();
+        let mut before = None;
+        let places: UInt32Array = first_times
+            .values()
+            .iter()
+            .map(|&time| {
+                let number = time.div_euclid(self.blocks.width_us());
+                let place = match before {
+                    Some((same, place)) if same == number => place,
+                    _ => *places.entry(number).or_insert_with(|| {
+                        distinct.push(time);
+                        u32::try_from(distinct.len() - 1).expect("a part has fewer blocks")
+                    }),
+                };
+                before = Some((number, place));
+                place
+            })
+            .collect();
+        Ok(take(&bucket.of_times(&distinct.into())?, &places, None)?)
+    }
 }
 
 impl Reader {
@@ -133,7 +158,7 @@ impl Reader {
                     let values = expr.evaluate(&series)?.into_array(series.num_rows())?;
                     take(&values, blocks.series(), None)?
                 }
-                Group::Bucket(bucket) => bucket.of_times(&blocks.first_times().map_err(Error::from)?)?,
+                Group::Bucket(bucket) => taken.buckets(bucket, &blocks.first_times().map_err(Error::from)?)?,
             });
         }
         for (place, state) in self.question.states.iter().enumerate() {
