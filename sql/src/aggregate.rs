@@ -28,9 +28,9 @@ use self::bucket::Bucket;
 use self::node::BlockScan;
 pub(crate) use self::node::length;
 use self::state::State;
-use crate::Error;
 use crate::scan::{Origin, Scan};
 use crate::source::{Selection, Source, over, with_leaf};
+use crate::{Error, runs};
 
 /// The most times that are read as rows beside blocks.
 const PIECES_MAX: usize = 16;
@@ -73,14 +73,20 @@ fn of_blocks(node: &Arc<dyn ExecutionPlan>, partitions: usize) -> Result<Option<
     }
     let rows = rows(&first, &source, rest, partitions)?;
     let blocks = Arc::new(BlockScan::new(source.scan, &first.schema(), question, &spans)) as Arc<dyn ExecutionPlan>;
-    let input = match rows {
+    let states = match rows {
         None => blocks,
         Some(rows) => {
-            let rows = over(Arc::new(first.clone()), vec![rows])?;
+            let rows = match runs::first_phase(&first, &rows) {
+                Some(states) => states,
+                None => over(Arc::new(first.clone()), vec![rows])?,
+            };
             UnionExec::try_new(vec![blocks, rows])?
         }
     };
-    over(last, vec![input]).map(Some)
+    match runs::last_phase(&first, &last, &states) {
+        Some(whole) => Ok(Some(whole)),
+        None => over(last, vec![states]).map(Some),
+    }
 }
 
 /// The two phases of an aggregate.

@@ -233,6 +233,23 @@ async fn answers_are_those_of_the_rows_whatever_came_before() {
 }
 
 #[tokio::test]
+async fn what_is_no_number_is_the_greatest_beside_blocks_too() {
+    let (_directory, session) = session().await;
+    run(&session, &rows(4, 0, 600, 1)).await;
+    run(&session, "CALL flush(table => 'cpu')").await;
+    run(&session, "INSERT INTO cpu (time, host, usage) VALUES ('2026-01-01 03:10:00', 'h1', 'NaN')").await;
+    for by in ["date_trunc('day', time)", "date_bin(INTERVAL '1 day', time)", "time_bucket('5 hours', time)"] {
+        let query = format!("SELECT {by} AS b, host, max(usage), min(usage), sum(usage), count(usage) FROM cpu GROUP BY b, host");
+        run(&session, "SET juno.aggregates = off").await;
+        let expected = texts(&run(&session, &query).await);
+        assert!(expected.iter().any(|line| line.contains("NaN")), "{expected:?}");
+        run(&session, "SET juno.aggregates = on").await;
+        assert_eq!(texts(&run(&session, &query).await), expected, "{by}");
+        assert!(plan(&session, &query).await.contains("BlockScan"));
+    }
+}
+
+#[tokio::test]
 async fn explain_shows_the_rollup_that_answers_and_what_is_left_to_rows() {
     let (_directory, session) = session().await;
     run(&session, "CREATE ROLLUP fine ON cpu EVERY '10 minutes'").await;
