@@ -62,13 +62,12 @@ impl BlockScan {
         let mut taken: Vec<Taken> = Vec::new();
         for span in spans.iter().filter(|span| span.rows > 0) {
             // Mostly one of the last.
-            match taken.iter_mut().rev().find(|taken| Arc::ptr_eq(&taken.blocks, &span.blocks)) {
-                Some(taken) => taken.add(span.number),
-                None => {
-                    let numbers = vec![span.number..span.number + 1];
-                    taken.push(Taken { blocks: Arc::clone(&span.blocks), numbers });
-                }
-            }
+            let place = taken.iter().rposition(|taken| Arc::ptr_eq(&taken.blocks, &span.blocks));
+            let place = place.unwrap_or_else(|| {
+                taken.push(Taken { blocks: Arc::clone(&span.blocks), numbers: Vec::new() });
+                taken.len() - 1
+            });
+            taken[place].add(span.number);
         }
         let table = Arc::clone(scan.origin().table.schema());
         let reader = Reader { table, scan: scan.schema(), schema: Arc::clone(schema), question, taken };

@@ -239,7 +239,9 @@ async fn what_is_no_number_is_the_greatest_beside_blocks_too() {
     run(&session, "CALL flush(table => 'cpu')").await;
     run(&session, "INSERT INTO cpu (time, host, usage) VALUES ('2026-01-01 03:10:00', 'h1', 'NaN')").await;
     for by in ["date_trunc('day', time)", "date_bin(INTERVAL '1 day', time)", "time_bucket('5 hours', time)"] {
-        let query = format!("SELECT {by} AS b, host, max(usage), min(usage), sum(usage), count(usage) FROM cpu GROUP BY b, host");
+        let query = format!(
+            "SELECT {by} AS b, host, max(usage), min(usage), sum(usage), count(usage) FROM cpu GROUP BY b, host"
+        );
         run(&session, "SET juno.aggregates = off").await;
         let expected = texts(&run(&session, &query).await);
         assert!(expected.iter().any(|line| line.contains("NaN")), "{expected:?}");

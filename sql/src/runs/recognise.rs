@@ -119,6 +119,7 @@ fn group(expr: &dyn PhysicalExpr, schema: &Schema) -> Option<GroupBy> {
     let (width_us, origin_us) = match call.fun().name() {
         "date_bin" => (interval_us(&width)?, origin.unwrap_or(0)),
         "time_bucket" => fixed_bucket(&width, origin)?,
+        "date_trunc" if origin.is_none() => truncation(&width)?,
         _ => return None,
     };
     Some(GroupBy::Bucket { column, width_us, origin_us, unit_ns })
@@ -148,6 +149,21 @@ fn interval_us(width: &ScalarValue) -> Option<i64> {
     let whole = width.months == 0 && width.nanoseconds % 1_000 == 0;
     let days = i64::from(width.days).checked_mul(86_400_000_000)?;
     days.checked_add(width.nanoseconds / 1_000).filter(|&micros| whole && micros > 0)
+}
+
+/// The width and the origin of what `date_trunc` cuts times to, where all are as wide.
+fn truncation(unit: &ScalarValue) -> Option<(i64, i64)> {
+    let unit = unit.try_as_str()??;
+    let seconds = match unit.to_lowercase().as_str() {
+        "second" => 1,
+        "minute" => 60,
+        "hour" => 3_600,
+        "day" => 86_400,
+        // Weeks begin on Mondays.
+        "week" => return Some((7 * 86_400_000_000, 4 * 86_400_000_000)),
+        _ => return None,
+    };
+    Some((seconds * 1_000_000, 0))
 }
 
 fn micros_of(time: &ScalarValue) -> Option<i64> {

@@ -125,7 +125,7 @@ fn check_span(span: &BlockSpan, all: &Rows) {
         return;
     }
     let every = BooleanArray::from(vec![true; span.blocks.series()]);
-    let blocks = span.blocks.select(&every, &[span.number..span.number + 1]).unwrap();
+    let blocks = span.blocks.select(&every, std::slice::from_ref(&(span.number..span.number + 1))).unwrap();
     let double = |name: &str, measure| {
         let column = blocks.measure(name, &DataType::Float64, measure).unwrap().unwrap();
         column.as_primitive::<Float64Type>().clone()
@@ -253,7 +253,7 @@ fn a_row_that_is_no_number_takes_minimum_maximum_and_sum_away_and_leaves_the_res
     assert!([Measure::Count, Measure::First, Measure::Last].into_iter().all(|measure| blocks.knows("usage", measure)));
     // A column that no row of the part names is null throughout.
     let every = BooleanArray::from(vec![true; blocks.series()]);
-    let selected = blocks.select(&every, &[i64::MIN..i64::MAX]).unwrap();
+    let selected = blocks.select(&every, std::slice::from_ref(&(i64::MIN..i64::MAX))).unwrap();
     let absent = selected.measure("idle", &DataType::Int64, Measure::Max).unwrap().unwrap();
     assert_eq!((absent.null_count(), absent.len()), (48, 48));
 }

@@ -202,7 +202,7 @@ fn blocks_of_the_first_version_answer_and_are_written_anew_for_a_rollup() {
         let blocks = &spans[0].blocks;
         assert_eq!((blocks.series(), blocks.len()), (2, 42));
         let one = arrow::array::BooleanArray::from(vec![false, true]);
-        let picked = blocks.select(&one, &[0..21]).unwrap();
+        let picked = blocks.select(&one, std::slice::from_ref(&(0..21))).unwrap();
         let sums = picked.measure("usage", &arrow::datatypes::DataType::Float64, Measure::Sum).unwrap().unwrap();
         arrow::array::AsArray::as_primitive::<arrow::datatypes::Float64Type>(&sums).values().to_vec()
     };
