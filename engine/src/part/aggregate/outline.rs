@@ -72,14 +72,18 @@ impl Outline {
         for chunk in &entry.chunks {
             let from = blocks;
             blocks += chunk.blocks as usize;
-            chunks.push(Chunk { blocks: from..blocks, place: chunk.place, footer: footer(file, chunk.place)? });
+            let footer = footer(file, chunk.place)?;
+            if footer.metadata().file_metadata().num_rows() != i64::from(chunk.blocks) {
+                return Err(ParquetError::General("a file of blocks has not as many as it should".into()));
+            }
+            chunks.push(Chunk { blocks: from..blocks, place: chunk.place, footer });
         }
         let (numbers, rows) = (integers(&times, "number")?, integers(&times, "rows")?);
         let rows = rows.iter().map(|&rows| u64::try_from(rows).unwrap_or(0));
         let mut starts: Vec<usize> =
             integers(&series, "start")?.iter().map(|&start| usize::try_from(start).unwrap_or(0)).collect();
         starts.push(blocks);
-        if starts.windows(2).any(|pair| pair[0] > pair[1]) {
+        if starts[0] != 0 || starts.windows(2).any(|pair| pair[0] > pair[1]) {
             return Err(ParquetError::General("the series of the blocks are out of order".into()));
         }
         let numbers = numbers.iter().copied().zip(rows).collect();
