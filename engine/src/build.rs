@@ -9,6 +9,7 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 
+use crate::definition::Definition;
 use crate::manifest::PartRecord;
 use crate::mark::Marks;
 use crate::merge::{Columns, Gather, Merge, Piece, Source, marks};
@@ -81,15 +82,16 @@ pub(crate) struct Made {
 /// some; none where no row is left.
 pub(crate) fn write(
     store: &Store,
-    table: &TableSchema,
+    definition: &Definition,
     layout: &Layout,
     sources: Vec<Source>,
     (profile, sample): (&Profile, &RecordBatch),
     Made { window, sequence, age }: Made,
 ) -> Result<Option<Arc<Part>>> {
+    let table = definition.stored.as_ref();
     let number = store.next_part.fetch_add(1, Ordering::Relaxed);
     let merge = Merge::new(&layout.columns, sources, layout.deletes || layout.wholes);
-    let begin = || PartWriter::new(store.disk().as_ref(), &store.parts_dir, number, table, profile, sample);
+    let begin = || PartWriter::new(store.disk().as_ref(), &store.parts_dir, number, definition, profile, sample);
     let rows = write_rows(store, table, layout, merge, begin).inspect_err(|_| discard(store, number))?;
     let Some(Rows { written, time }) = rows else { return Ok(None) };
     let record = PartRecord {
@@ -102,6 +104,7 @@ pub(crate) fn write(
         window: table.time().map(|_| (window.from, window.to)),
         time,
         checksums: written.checksums,
+        rollups: definition.rollups.keys().copied().collect(),
     };
     Ok(Some(Arc::new(Part::new(Arc::clone(store.disk()), &store.parts_dir, record, Arc::clone(&store.footers)))))
 }

@@ -11,7 +11,7 @@ use crate::log::writer::{EntryRef, LogWriter};
 use crate::lookup::check_absent;
 use crate::manifest::TableRecord;
 use crate::memtable::{Run, choose_merge};
-use crate::state::{Change, State};
+use crate::state::{Change, State, TableState};
 use crate::store::{Store, Watch};
 use crate::system::sync::{Receiver, Sender};
 use crate::tail::Failure;
@@ -251,6 +251,9 @@ fn plan_create(state: &mut State, schema: TableSchema) -> Result<Plan> {
 
 fn plan_alter(state: &mut State, table: String, alteration: Alteration) -> Result<Plan> {
     let found = state.table(&table).ok_or_else(|| Error::UnknownTable { table: table.clone() })?;
+    if let Alteration::AddRollup(rollup) = &alteration {
+        check_rollup_name(state, &rollup.name)?;
+    }
     let definition = found.definition.altered(alteration, state.sequence + 1)?;
     if definition == *found.definition {
         return Ok(Plan::default());
@@ -261,7 +264,20 @@ fn plan_alter(state: &mut State, table: String, alteration: Alteration) -> Resul
     }
     let (id, definition) = (found.id, Arc::new(definition));
     let body = record(id, &definition);
-    Ok(plan_one(state, Kind::Alter, id, body, Change::Alter { table, definition }))
+    // So that a juno that does not know rollups refuses the log instead of losing them.
+    let kind = if definition.rollups.is_empty() { Kind::Alter } else { Kind::Define };
+    Ok(plan_one(state, kind, id, body, Change::Alter { table, definition }))
+}
+
+fn check_rollup_name(state: &State, name: &str) -> Result<()> {
+    let taken = |table: &&Arc<TableState>| table.definition.rollups.values().any(|rollup| rollup.name == name);
+    match state.tables.values().find(taken) {
+        Some(table) => {
+            let reason = format!("a rollup \"{name}\" exists already");
+            Err(Error::InvalidSchema { table: table.schema.name.clone(), reason })
+        }
+        None => Ok(()),
+    }
 }
 
 fn record(id: u64, definition: &Definition) -> Vec<u8> {

@@ -13,11 +13,12 @@ use self::choose::{Candidate, Effort, Plan, choose};
 pub(crate) use self::merge::{Rows, merge_parts};
 use crate::backoff::Backoff;
 use crate::manifest::Edit;
+use crate::part::Part;
 use crate::retention::expire;
 use crate::state::TableState;
 use crate::store::{Store, Watch};
 use crate::system::sync::{Ordering, Receiver};
-use crate::{CompactionReport, Error, Result};
+use crate::{CompactionReport, Error, Result, TimeRange};
 
 /// Time without a flush after which a table counts as quiet.
 const QUIET: Duration = Duration::from_secs(60);
@@ -96,7 +97,7 @@ fn step(store: &Store, id: u64, effort: Effort) -> Result<Option<CompactionRepor
     let Some(table) = state.table_by_id(id) else { return Ok(None) };
     let candidates: Vec<_> = table.parts.iter().map(|part| Candidate::new(&part.record)).collect();
     let width_max = table.schema.retention.map_or(i64::MAX, |retention| retention / WINDOWS_KEPT);
-    let Some(plan) = choose(&candidates, effort, width_max) else { return Ok(None) };
+    let Some(plan) = choose(&candidates, effort, width_max).or_else(|| behind(table)) else { return Ok(None) };
     let parts = merge::merge(store, table, &plan)?;
     let report = CompactionReport {
         table: table.schema.name.clone(),
@@ -117,8 +118,17 @@ fn step(store: &Store, id: u64, effort: Effort) -> Result<Option<CompactionRepor
     Ok(Some(report))
 }
 
+/// A part that was written before a rollup was declared, to be written anew with its blocks.
+fn behind(table: &TableState) -> Option<Plan> {
+    let rollups = &table.definition.rollups;
+    let behind = |part: &&Arc<Part>| rollups.keys().any(|id| !part.record.rollups.contains(id));
+    let part = table.parts.iter().rev().find(behind)?;
+    let (from, to) = part.record.window?;
+    Some(Plan { inputs: vec![part.record.number], windows: vec![TimeRange { from, to }] })
+}
+
 /// Puts parts in the place of those that they were merged from.
-fn install(store: &Store, table: &TableState, plan: Plan, parts: Vec<Arc<crate::part::Part>>) -> Result<()> {
+fn install(store: &Store, table: &TableState, plan: Plan, parts: Vec<Arc<Part>>) -> Result<()> {
     let records = parts.iter().map(|part| part.record.clone()).collect();
     let edit = Edit::Compact { table: table.id, removed: plan.inputs.clone(), parts: records };
     let fresh = parts.clone();

@@ -122,7 +122,12 @@ impl Db {
     /// [`Error::ColumnType`] where the table has an added column with another type; [`Error::InvalidSchema`];
     /// [`Error::ReadOnly`], [`Error::Closed`].
     pub fn alter_table(&self, name: &str, alteration: Alteration) -> Result<()> {
-        self.inner.request(Body::Alter(name.into(), alteration)).map(drop)
+        let rolls_up = matches!(alteration, Alteration::AddRollup(_));
+        self.inner.request(Body::Alter(name.into(), alteration))?;
+        if rolls_up {
+            self.inner.store.wake_compactor();
+        }
+        Ok(())
     }
 
     /// Adds columns to a table, durably. Those that it has already with the same type are passed over.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::schema::check_column;
-use crate::{Column, Error, Result, TableKind, TableSchema};
+use crate::{Column, Error, ROLLUPS_MAX, Result, Rollup, TableKind, TableSchema};
 
 /// A change to a table's definition, for [`crate::Db::alter_table`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,10 @@ pub enum Alteration {
         /// All of its metadata from now on.
         metadata: BTreeMap<String, String>,
     },
+    /// Parts keep block aggregates of another width from now on. For telemetry tables.
+    AddRollup(Rollup),
+    /// The rollup with this name goes.
+    DropRollup(String),
 }
 
 /// A table's definition at one moment.
@@ -52,24 +56,34 @@ pub(crate) struct Definition {
     pub(crate) stored: Arc<TableSchema>,
     /// Stored names of columns that were dropped.
     pub(crate) retired: BTreeSet<String>,
+    /// By the number of the commit that declared each; their columns under stored names.
+    pub(crate) rollups: BTreeMap<u64, Rollup>,
 }
 
 impl Definition {
     /// Of a new table, whose columns are stored under their names.
     pub(crate) fn new(table: Arc<TableSchema>) -> Self {
-        Self { stored: Arc::clone(&table), table, retired: BTreeSet::new() }
+        Self { stored: Arc::clone(&table), table, retired: BTreeSet::new(), rollups: BTreeMap::new() }
     }
 
     /// Of a table whose columns are stored under these names.
     pub(crate) fn with_stored(table: TableSchema, names: Vec<String>, retired: BTreeSet<String>) -> Self {
         let mut stored = table.clone();
         stored.columns.iter_mut().zip(names).for_each(|(column, name)| column.name = name);
-        Self { table: Arc::new(table), stored: Arc::new(stored), retired }
+        Self { table: Arc::new(table), stored: Arc::new(stored), retired, rollups: BTreeMap::new() }
     }
 
-    /// Whether any column is stored under another name than its own.
-    pub(crate) fn renames(&self) -> bool {
-        self.table.columns.iter().zip(&self.stored.columns).any(|(column, stored)| column.name != stored.name)
+    /// The name under which a column is stored.
+    pub(crate) fn stored_name(&self, column: &str) -> Option<&str> {
+        Some(self.stored.columns[self.table.column(column)?].name.as_str())
+    }
+
+    /// The rollups, in the order in which they were declared, their columns under the names that callers know.
+    pub(crate) fn rollups(&self) -> impl Iterator<Item = (u64, Rollup)> {
+        let known = |stored: &String| Some(self.table.columns[self.stored.column(stored)?].name.clone());
+        self.rollups.iter().map(move |(&id, rollup)| {
+            (id, Rollup { columns: rollup.columns.iter().filter_map(known).collect(), ..rollup.clone() })
+        })
     }
 
     /// The definition after a change made by commit `sequence`.
@@ -80,12 +94,15 @@ impl Definition {
         let mut table = TableSchema::clone(&self.table);
         let mut names: Vec<String> = self.stored.columns.iter().map(|column| column.name.clone()).collect();
         let mut retired = self.retired.clone();
+        let mut rollups = self.rollups.clone();
         match alteration {
             Alteration::AddColumns(columns) => add_columns(&mut table, columns)?,
             Alteration::AddTags(tags) => add_tags(&mut table, tags)?,
             Alteration::DropColumn(name) => {
                 let index = drop_column(&mut table, &name)?;
-                retired.insert(names.remove(index));
+                let gone = names.remove(index);
+                drop_from_rollups(&mut rollups, &gone);
+                retired.insert(gone);
             }
             Alteration::RenameColumn { from, to } => {
                 let index = known(&table, &from)?;
@@ -98,13 +115,48 @@ impl Definition {
                 let index = known(&table, &column)?;
                 table.columns[index].metadata = metadata;
             }
+            Alteration::AddRollup(rollup) => {
+                rollups.insert(sequence, self.declared(rollup)?);
+            }
+            Alteration::DropRollup(name) => {
+                let before = rollups.len();
+                rollups.retain(|_, rollup| rollup.name != name);
+                if rollups.len() == before {
+                    let reason = format!("it has no rollup \"{name}\"");
+                    return Err(Error::InvalidSchema { table: table.name.clone(), reason });
+                }
+            }
         }
         for column in &table.columns[names.len()..] {
             names.push(stored_name(&column.name, sequence, &names, &retired));
         }
         table.validate()?;
-        Ok(Self::with_stored(table, names, retired))
+        Ok(Self { rollups, ..Self::with_stored(table, names, retired) })
     }
+
+    /// A rollup as it is kept.
+    fn declared(&self, mut rollup: Rollup) -> Result<Rollup> {
+        rollup.check(&self.table)?;
+        if self.rollups.len() >= ROLLUPS_MAX {
+            let reason = format!("it has {ROLLUPS_MAX} rollups, which is the most that a table can have");
+            return Err(Error::InvalidSchema { table: self.table.name.clone(), reason });
+        }
+        let stored = |name: &String| self.stored_name(name).unwrap_or(name).to_owned();
+        let mut columns: Vec<String> = rollup.columns.iter().map(stored).collect();
+        columns.sort_unstable();
+        columns.dedup();
+        rollup.columns = columns;
+        Ok(rollup)
+    }
+}
+
+/// Takes a column out of rollups; one that named no other goes with it.
+fn drop_from_rollups(rollups: &mut BTreeMap<u64, Rollup>, stored: &str) {
+    rollups.retain(|_, rollup| {
+        let before = rollup.columns.len();
+        rollup.columns.retain(|name| name != stored);
+        before == 0 || !rollup.columns.is_empty()
+    });
 }
 
 /// A name that no column of the table was ever stored under.

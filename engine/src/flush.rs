@@ -10,6 +10,7 @@ use arrow::record_batch::RecordBatch;
 
 use crate::backoff::Backoff;
 use crate::build::{self, Layout, Made};
+use crate::definition::Definition;
 use crate::manifest::Edit;
 use crate::memtable::{Frozen, Run};
 use crate::merge::{RunSource, Source, project};
@@ -153,7 +154,7 @@ fn write_parts(store: &Store, table: &TableState, frozen: &Frozen) -> Result<Vec
     for window in windows(schema, &frozen.runs) {
         let runs = runs_within(schema, &frozen.runs, window.intersect(kept(table)))?;
         let below = table.parts.iter().any(|part| part.record.span().shares(window));
-        match write_part(store, schema, &runs, window, below) {
+        match write_part(store, &table.definition, &runs, window, below) {
             Ok(part) => parts.extend(part),
             Err(error) => {
                 parts.iter().for_each(|part: &Arc<Part>| part.retire());
@@ -199,11 +200,12 @@ fn histogram(schema: &TableSchema, runs: &[Arc<Run>]) -> Histogram {
 /// parts lie `below`.
 pub(crate) fn write_part(
     store: &Store,
-    schema: &TableSchema,
+    definition: &Definition,
     runs: &[Arc<Run>],
     window: TimeRange,
     below: bool,
 ) -> Result<Option<Arc<Part>>> {
+    let schema = &definition.stored;
     let named = |name: &str| runs.iter().any(|run| run.batch.column_by_name(name).is_some());
     let layout = Layout::new(
         schema,
@@ -218,7 +220,7 @@ pub(crate) fn write_part(
     runs.iter().for_each(|run| profile.add(&run.batch));
     let sample = sample(&layout.columns.schema, runs)?;
     let sequence = runs.iter().map(|run| run.sequence).max().unwrap_or(0);
-    build::write(store, schema, &layout, sources, (&profile, &sample), Made { window, sequence, age: None })
+    build::write(store, definition, &layout, sources, (&profile, &sample), Made { window, sequence, age: None })
 }
 
 /// A few chunks of the largest run.

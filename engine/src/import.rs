@@ -106,7 +106,7 @@ impl<'a> Import<'a> {
         }
         for window in windows.into_iter().filter(|window| Some(*window) != newest) {
             let within = flush::runs_within(schema, &runs, window)?;
-            self.parts.0.extend(flush::write_part(self.store, schema, &within, window, false)?);
+            self.parts.0.extend(flush::write_part(self.store, &self.table.definition, &within, window, false)?);
         }
         Ok(())
     }
@@ -142,7 +142,7 @@ impl<'a> Import<'a> {
                 [_] => merged.0.extend(parts),
                 _ => {
                     let rows = Rows { parts: &parts, window: span, seen: TimeRange::ALL, below: false };
-                    merged.0.extend(merge_parts(self.store, &self.table.schema, &rows)?);
+                    merged.0.extend(merge_parts(self.store, &self.table.definition, &rows)?);
                 }
             }
         }

@@ -8,9 +8,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array};
+use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, take, take_record_batch};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use crate::key::KeyView;
@@ -143,15 +143,41 @@ impl Search<'_> {
         if !part.record.time.is_some_and(|(_, max)| span.contains(max) || max < span.from) {
             return Ok(None);
         }
-        let Some(blocks) = part.blocks()? else { return Ok(None) };
-        let batch = block_rows(self.table, &self.wanted, &blocks, |index| {
-            let times = blocks.last_times();
-            let times = times.reinterpret_cast::<arrow::datatypes::TimestampMicrosecondType>();
-            Arc::new(times.with_data_type(self.table.columns[index].data_type.clone()))
-        })?;
+        let mut batch = None;
+        for width_us in part.block_widths(&self.state().definition)? {
+            for blocks in part.blocks(&self.state().definition, width_us)? {
+                batch = match batch {
+                    None => self.last_blocks(&blocks)?,
+                    found => found,
+                };
+            }
+        }
         let Some(batch) = batch else { return Ok(None) };
         let key = KeyView::new(&key_columns(self.table, &batch), batch.num_rows())?;
         self.picked(&batch, &Marks::default(), &key, span).map(Some)
+    }
+
+    /// The last row of each series of some blocks; none where they lack a column.
+    fn last_blocks(&self, blocks: &Blocks) -> Result<Option<RecordBatch>> {
+        let known = &self.state().definition.table;
+        let last = blocks.last_of_series();
+        let mut columns: Vec<(&str, ArrayRef)> = Vec::with_capacity(self.wanted.len());
+        for &index in &self.wanted {
+            let (column, name) = (&self.table.columns[index], &known.columns[index].name);
+            let values = if self.table.tags().contains(&index) {
+                blocks.tag(name)
+            } else if self.table.time() == Some(index) {
+                let times = last.last_times()?;
+                let times = times.reinterpret_cast::<arrow::datatypes::TimestampMicrosecondType>();
+                Arc::new(times.with_data_type(column.data_type.clone()))
+            } else {
+                let Some(values) = last.measure(name, &column.data_type, Measure::Last)? else { return Ok(None) };
+                values
+            };
+            columns.push((&column.name, values));
+        }
+        let columns = columns.into_iter().map(|(name, values)| (name, values, true));
+        Ok(Some(RecordBatch::try_from_iter_with_nullable(columns)?))
     }
 
     fn last_of_run(&self, span: TimeRange, run: &Run) -> Result<Run> {
@@ -206,27 +232,4 @@ impl Search<'_> {
         let newer = Run::new(self.table, newer.batch, Marks::default())?;
         Run::merged(self.table, &[Arc::new(older), Arc::new(newer)])
     }
-}
-
-/// The last row of every block, as rows of the table; none where the blocks lack a column.
-fn block_rows(
-    table: &TableSchema,
-    wanted: &[usize],
-    blocks: &Blocks,
-    times: impl Fn(usize) -> ArrayRef,
-) -> Result<Option<RecordBatch>> {
-    let mut columns: Vec<(&str, ArrayRef)> = Vec::with_capacity(wanted.len());
-    for &index in wanted {
-        let column = &table.columns[index];
-        let values = if table.tags().contains(&index) {
-            blocks.tag(&column.name)
-        } else if table.time() == Some(index) {
-            times(index)
-        } else {
-            let Some(values) = blocks.measure(&column.name, &column.data_type, Measure::Last)? else { return Ok(None) };
-            if values.data_type() == &DataType::Null { continue } else { values }
-        };
-        columns.push((&column.name, values));
-    }
-    Ok(Some(RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, values)| (name, values, true)))?))
 }

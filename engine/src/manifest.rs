@@ -148,7 +148,7 @@ impl Manifest {
                 self.end = End::Tail(rewrite(&self.disk, &self.root, *number, &contents)?);
             }
         }
-        if let Edit::Catalog { sequence, .. } = edit {
+        if let Edit::Catalog { sequence, .. } | Edit::CatalogWithRollups { sequence, .. } = edit {
             self.catalog_saved = *sequence;
         }
         Ok(())
@@ -191,7 +191,7 @@ impl Contents {
     fn apply(&mut self, edit: Edit) -> Result<(), String> {
         self.edits += 1;
         match edit {
-            Edit::Catalog { sequence, tables } => {
+            Edit::Catalog { sequence, tables } | Edit::CatalogWithRollups { sequence, tables } => {
                 let mut old = std::mem::take(&mut self.tables);
                 for record in tables {
                     let known = old.iter().position(|table| table.record.id == record.id).map(|i| old.swap_remove(i));
@@ -232,7 +232,7 @@ impl Contents {
 
     fn edits(&self) -> Vec<Edit> {
         let tables = self.tables.iter().map(|table| table.record.clone()).collect();
-        let catalog = Edit::Catalog { sequence: self.catalog_sequence, tables };
+        let catalog = Edit::catalog(self.catalog_sequence, tables);
         let flushes = self.tables.iter().map(|table| Edit::Flush {
             table: table.record.id,
             sequence: table.flushed,
@@ -288,7 +288,8 @@ fn load(disk: &dyn Disk, path: &Path) -> Result<Contents> {
             tracing::warn!(file = %path.display(), offset, "dropped the torn end of the manifest");
             return Ok(contents);
         };
-        let edit = serde_json::from_slice(payload).map_err(|error| corrupt(offset, error.to_string()))?;
+        let unknown = |error| corrupt(offset, format!("{error}; a newer juno may have written it"));
+        let edit = serde_json::from_slice(payload).map_err(unknown)?;
         contents.apply(edit).map_err(|reason| corrupt(offset, reason))?;
         offset += EDIT_LEN + payload.len();
     }

@@ -115,7 +115,7 @@ fn change(state: &State, entry: &Entry<'_>, catalog_saved: u64) -> Result<Option
         Kind::Rows | Kind::Create => unreachable!("handled above"),
         Kind::Drop => Change::Drop { table },
         Kind::Truncate => Change::Truncate { table },
-        Kind::Alter => Change::Alter { table, definition: defined()? },
+        Kind::Alter | Kind::Define => Change::Alter { table, definition: defined()? },
         Kind::Widen => {
             let records: Vec<ColumnRecord> = serde_json::from_slice(entry.body).map_err(|_| newer(&table))?;
             let columns = records.iter().map(ColumnRecord::column).collect::<Option<_>>();

@@ -8,7 +8,7 @@ mod slice;
 
 use std::sync::Arc;
 
-pub use self::blocks::BlockSpan;
+pub use self::blocks::{BlockSpan, RollupStatus};
 pub use self::slice::{Slice, SliceReader};
 use crate::memtable::Run;
 use crate::part::Part;

@@ -277,5 +277,5 @@ impl Drop for Watch<'_> {
 /// All definitions of a state, for the manifest.
 pub(crate) fn catalog_edit(state: &State) -> Edit {
     let tables = state.tables.values().map(|table| TableRecord::new(table.id, &table.definition)).collect();
-    Edit::Catalog { sequence: state.catalog_sequence, tables }
+    Edit::catalog(state.catalog_sequence, tables)
 }

@@ -50,7 +50,7 @@ pub fn sqlstate(error: &Error) -> &'static str {
         Error::Cancelled | Error::Timeout | Error::CopyFailed(_) => "57014",
         Error::BadCopy(_) => "22P04",
         Error::Forbidden(_) => "42501",
-        Error::DuplicateRole(_) => "42710",
+        Error::DuplicateRole(_) | Error::DuplicateObject(_) => "42710",
         Error::InUse(_) => "55006",
         Error::File(_) => "58P01",
         Error::Row { cause, .. } => sqlstate(cause),
@@ -110,7 +110,7 @@ pub fn http_status(error: &Error) -> StatusCode {
         | Error::LockTimeout(_) => StatusCode::CONFLICT,
         Error::Row { cause, .. } => http_status(cause),
         Error::Forbidden(_) => StatusCode::FORBIDDEN,
-        Error::DuplicateRole(_) | Error::InUse(_) => StatusCode::CONFLICT,
+        Error::DuplicateRole(_) | Error::DuplicateObject(_) | Error::InUse(_) => StatusCode::CONFLICT,
         Error::Timeout => StatusCode::GATEWAY_TIMEOUT,
         Error::Cancelled | Error::OutOfMemory(_) | Error::ReadOnly(_) | Error::ShuttingDown => {
             StatusCode::SERVICE_UNAVAILABLE
@@ -155,6 +155,7 @@ pub fn slug(error: &Error) -> &'static str {
         Error::CopyFailed(_) => "copy-failed",
         Error::Forbidden(_) => "forbidden",
         Error::DuplicateRole(_) => "duplicate-role",
+        Error::DuplicateObject(_) => "duplicate-object",
         Error::InUse(_) => "in-use",
         Error::File(_) => "file-unusable",
         Error::ReadOnlyTransaction(_) => "read-only-transaction",

@@ -1,9 +1,10 @@
 //! Aggregates over whole blocks of time are answered from the block aggregates of parts; only the rest is read as rows.
 //!
-//! Met are aggregates by tags and by one bucket of time (`time_bucket`, `date_bin`, `date_trunc`), or by neither, of `count`,
-//! `sum`, `avg`, `min`, `max`, `first` and `last` over fields, under filters on tags and the time. Blocks give partial states
-//! as the first phase of the aggregate would; the phase itself stays for the times that no block speaks for, and the last
-//! phase puts both together.
+//! Met are aggregates by tags and by buckets of time (`time_bucket`, `date_bin`, `date_trunc`), or by neither, of `count`,
+//! `sum`, `avg`, `min`, `max`, `first` and `last` over fields, under filters on tags and the time. Of the widths that parts
+//! have blocks of, those of rollups among them, the widest is taken that lies in one bucket, and narrower ones where a bound
+//! or a row elsewhere cuts it. Blocks give partial states as the first phase of the aggregate would; the phase itself stays
+//! for the times that no block speaks for, and the last phase puts both together.
 //!
 //! **Invariant:** every row counts once: in a block, or in the rows of a time that no block that was taken speaks for.
 
@@ -21,16 +22,17 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::union::UnionExec;
-use juno_engine::{BlockSpan, ScanRequest, TimeRange};
+use juno_engine::{BlockSpan, Blocks, ScanRequest, TableSnapshot, TimeRange};
 
 use self::bucket::Bucket;
 use self::node::BlockScan;
+pub(crate) use self::node::length;
 use self::state::State;
-use crate::Error;
 use crate::scan::{Origin, Scan};
 use crate::source::{Selection, Source, over, with_leaf};
+use crate::{Error, runs};
 
-/// Times that are read as rows beside blocks: more pieces are not worth it.
+/// The most times that are read as rows beside blocks.
 const PIECES_MAX: usize = 16;
 
 /// Puts blocks in the place of rows. Runs before DataFusion's own rules, while plans still have their plain form.
@@ -65,22 +67,26 @@ fn of_blocks(node: &Arc<dyn ExecutionPlan>, partitions: usize) -> Result<Option<
     }
     let Some(question) = Question::of(&first, &source)? else { return Ok(None) };
     let table = &source.scan.origin().table;
-    let spans = table.block_spans(question.selection.time).map_err(Error::from)?;
-    let spans = question.answered(spans)?;
-    let rest = rest(&spans, question.selection.time);
-    if spans.iter().all(|span| span.rows == 0) || rest.len() > PIECES_MAX || !worth_it(&spans, &source) {
+    let (spans, rest) = question.spans(table)?;
+    if spans.iter().all(|span| span.rows == 0) || !worth_it(&spans, &source) {
         return Ok(None);
     }
     let rows = rows(&first, &source, rest, partitions)?;
-    let blocks = Arc::new(BlockScan::new(source.scan, &first.schema(), question, spans)) as Arc<dyn ExecutionPlan>;
-    let input = match rows {
+    let blocks = Arc::new(BlockScan::new(source.scan, &first.schema(), question, &spans)) as Arc<dyn ExecutionPlan>;
+    let states = match rows {
         None => blocks,
         Some(rows) => {
-            let rows = over(Arc::new(first.clone()), vec![rows])?;
+            let rows = match runs::first_phase(&first, &rows) {
+                Some(states) => states,
+                None => over(Arc::new(first.clone()), vec![rows])?,
+            };
             UnionExec::try_new(vec![blocks, rows])?
         }
     };
-    over(last, vec![input]).map(Some)
+    match runs::last_phase(&first, &last, &states) {
+        Some(whole) => Ok(Some(whole)),
+        None => over(last, vec![states]).map(Some),
+    }
 }
 
 /// The two phases of an aggregate.
@@ -119,9 +125,15 @@ fn phases(node: &Arc<dyn ExecutionPlan>) -> Result<Option<(AggregateExec, Arc<dy
 /// What an aggregate asks of its rows, in terms of the scan's columns.
 pub(crate) struct Question {
     selection: Selection,
-    groups: Vec<Arc<dyn PhysicalExpr>>,
-    bucket: Option<Bucket>,
+    groups: Vec<Group>,
     states: Vec<State>,
+}
+
+/// What rows are grouped by.
+enum Group {
+    /// An expression that has one value for all rows of a series.
+    Series(Arc<dyn PhysicalExpr>),
+    Bucket(Bucket),
 }
 
 impl Question {
@@ -132,16 +144,16 @@ impl Question {
         if !single || first.aggr_expr().is_empty() || first.filter_expr().iter().any(Option::is_some) {
             return Ok(None);
         }
-        let (mut groups, mut bucket) = (Vec::new(), None);
+        let mut groups = Vec::new();
         for (expr, _) in first.group_expr().expr() {
             let expr = source.substituted(expr)?;
-            if !source.is_of_series(&expr) {
-                match Bucket::of(&expr, source) {
-                    Some(found) if bucket.is_none() => bucket = Some(found),
-                    _ => return Ok(None),
-                }
-            }
-            groups.push(expr);
+            groups.push(match source.is_of_series(&expr) {
+                true => Group::Series(expr),
+                false => match Bucket::of(&expr, source) {
+                    Some(bucket) => Group::Bucket(bucket),
+                    None => return Ok(None),
+                },
+            });
         }
         let mut states = Vec::new();
         for function in first.aggr_expr() {
@@ -150,36 +162,37 @@ impl Question {
                 None => return Ok(None),
             }
         }
-        Ok(Some(Question { selection, groups, bucket, states }))
+        Ok(Some(Question { selection, groups, states }))
     }
 
-    /// The spans whose blocks know all that is asked and lie in one bucket each.
-    fn answered(&self, spans: Vec<BlockSpan>) -> Result<Vec<BlockSpan>> {
-        let within = match &self.bucket {
-            Some(bucket) => bucket.holds(&spans)?,
-            None => vec![true; spans.len()],
-        };
-        let mut answered: Vec<BlockSpan> = Vec::with_capacity(spans.len());
-        for (span, within) in spans.into_iter().zip(within) {
-            // Neighbouring spans mostly are of one part.
-            let known = match answered.last() {
-                Some(before) if Arc::ptr_eq(&before.blocks, &span.blocks) => true,
-                _ => self.known(&span)?,
-            };
-            if known && (within || span.rows == 0) {
-                answered.push(span);
+    /// The spans that are taken from blocks, of the widest that fit where several do, and the times that are left to rows.
+    fn spans(&self, table: &TableSnapshot) -> Result<(Vec<BlockSpan>, Vec<TimeRange>)> {
+        let (mut taken, mut left): (Vec<BlockSpan>, _) = (Vec::new(), vec![self.selection.time]);
+        for width_us in table.block_widths(self.selection.time).map_err(Error::from)? {
+            let spans = table.block_spans(&left, width_us, |blocks| self.known(blocks)).map_err(Error::from)?;
+            taken.extend(self.within_buckets(spans)?);
+            taken.sort_by_key(|span| span.time.from);
+            left = rest(&taken, self.selection.time);
+            if left.is_empty() {
+                break;
             }
         }
-        Ok(answered)
+        Ok(few(taken, left))
     }
 
-    fn known(&self, span: &BlockSpan) -> Result<bool> {
-        for state in &self.states {
-            if !state.known(&span.blocks)? {
-                return Ok(false);
+    /// The spans that lie in one bucket each.
+    fn within_buckets(&self, mut spans: Vec<BlockSpan>) -> Result<Vec<BlockSpan>> {
+        for group in &self.groups {
+            if let Group::Bucket(bucket) = group {
+                let mut within = bucket.holds(&spans)?.into_iter();
+                spans.retain(|span| within.next() == Some(true) || span.rows == 0);
             }
         }
-        Ok(true)
+        Ok(spans)
+    }
+
+    fn known(&self, blocks: &Blocks) -> bool {
+        self.states.iter().all(|state| state.known(blocks))
     }
 }
 
@@ -196,6 +209,31 @@ fn rest(spans: &[BlockSpan], range: TimeRange) -> Vec<TimeRange> {
         rest.push(TimeRange { from, to: range.to });
     }
     rest
+}
+
+/// The same with so few times left to rows that each can be read on its own: where there are more, spans with few rows
+/// between them are left to rows too.
+fn few(spans: Vec<BlockSpan>, rest: Vec<TimeRange>) -> (Vec<BlockSpan>, Vec<TimeRange>) {
+    if rest.len() <= PIECES_MAX {
+        return (spans, rest);
+    }
+    let between = |pair: &[TimeRange]| -> u64 {
+        let inside = spans.iter().skip_while(|span| span.time.from < pair[0].to);
+        inside.take_while(|span| span.time.from < pair[1].from).map(|span| span.rows).sum()
+    };
+    let mut gaps: Vec<(u64, usize)> = rest.windows(2).map(between).zip(1..).collect();
+    gaps.sort_unstable_by(|a, b| b.cmp(a));
+    gaps.truncate(PIECES_MAX - 1);
+    let mut firsts: Vec<usize> = gaps.into_iter().map(|(_, first)| first).collect();
+    firsts.extend([0, rest.len()]);
+    firsts.sort_unstable();
+    let joined = |pair: &[usize]| TimeRange { from: rest[pair[0]].from, to: rest[pair[1] - 1].to };
+    let rest: Vec<TimeRange> = firsts.windows(2).map(joined).collect();
+    let apart = |span: &BlockSpan| {
+        let at = rest.partition_point(|range| range.from <= span.time.from);
+        at == 0 || rest[at - 1].to <= span.time.from
+    };
+    (spans.into_iter().filter(apart).collect(), rest)
 }
 
 /// Whether blocks stand for half of the rows that would be read.
@@ -222,7 +260,7 @@ fn rows(
         let origin = Origin { request, ..origin.clone() };
         let name = source.scan.name_of_table().to_owned();
         let scan = Scan::new(name, origin, source.scan.schema(), slices, partitions);
-        scans.push(bucket::within(Arc::new(scan), time)?);
+        scans.push(Arc::new(scan));
     }
     match scans.is_empty() {
         true => Ok(None),

@@ -129,6 +129,9 @@ pub enum Error {
     /// A user of this name exists already, or the name is a role's.
     #[error("{0}")]
     DuplicateRole(String),
+    /// A rollup of this name exists already.
+    #[error("{0}")]
+    DuplicateObject(String),
     /// Something that must stay as it is.
     #[error("{0}")]
     InUse(String),

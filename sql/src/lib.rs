@@ -33,6 +33,7 @@ mod place;
 mod procedure;
 mod prune;
 mod role;
+mod rollup;
 mod runs;
 mod scan;
 mod session;

@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::catalog::PublicSchema;
-use crate::{Error, Result, definition};
+use crate::{Error, Result, definition, rollup};
 
 /// View files, in an order in which each finds what it reads.
 const VIEWS: &[&str] = &[
@@ -39,8 +39,9 @@ pub(crate) fn is_system_table(name: &str) -> bool {
     SYSTEM_TABLES.contains(&name)
 }
 
-/// Registers every view.
+/// Registers every view, and that of rollups.
 pub(crate) async fn register_views(state: &SessionState, public: &PublicSchema) -> Result<()> {
+    public.add_view(rollup::VIEW, rollup::view(public.db())?);
     for file in VIEWS {
         for statement in
             Parser::parse_sql(&PostgreSqlDialect {}, file).map_err(|error| Error::Internal(error.to_string()))?

@@ -174,6 +174,7 @@ pub(crate) fn permit(user: &User, kind: &Kind) -> Result<()> {
             (Role::Operator, "changes")
         }
         Kind::CreateTable(_) | Kind::AlterTable(_) | Kind::DropTable { .. } => (Role::Admin, "tables' definitions"),
+        Kind::Rollup(_) => (Role::Admin, "rollups"),
         Kind::CreateView(_) | Kind::DropView { .. } => (Role::Admin, "views' definitions"),
         Kind::Declare(..) | Kind::Fetch(..) => (Role::Viewer, "queries"),
         Kind::Begin(_)

@@ -10,6 +10,8 @@ mod groups;
 mod node;
 mod recognise;
 
+pub(crate) use self::recognise::{first_phase, last_phase};
+
 use std::sync::Arc;
 
 use datafusion::common::Result;
@@ -44,6 +46,24 @@ enum Measure {
     Mean,
     Min,
     Max,
+}
+
+impl Measure {
+    /// How many columns its state has.
+    fn states(self) -> usize {
+        if self == Measure::Mean { 2 } else { 1 }
+    }
+}
+
+/// What a node takes in and gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Rows in, results out.
+    Whole,
+    /// Rows in, states out, as the first phase of an aggregate gives them.
+    First,
+    /// States in, results out.
+    Last,
 }
 
 /// Puts [`node::RunsExec`] in place of a pair of `AggregateExec` over a table.

@@ -5,6 +5,7 @@
 mod changing;
 mod copy;
 mod defining;
+mod rolling;
 mod user;
 mod utility;
 

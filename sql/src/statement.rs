@@ -17,6 +17,7 @@ use crate::definition::folded;
 use crate::maintenance::{self, Maintenance};
 use crate::procedure::Procedure;
 use crate::role::{self, RoleStatement};
+use crate::rollup::{self, RollupStatement};
 use crate::session::CopyIn;
 use crate::{Error, Result, spelling};
 
@@ -63,6 +64,7 @@ pub(crate) enum Kind {
     Copy(Box<Copy>),
     Role(Box<RoleStatement>),
     Maintain(Maintenance),
+    Rollup(Box<RollupStatement>),
     Begin(Vec<ast::TransactionMode>),
     /// With `AND CHAIN`, another block follows at once.
     Commit {
@@ -106,6 +108,7 @@ impl Kind {
                 | Kind::CreateView(_)
                 | Kind::DropView { .. }
                 | Kind::Role(_)
+                | Kind::Rollup(_)
                 | Kind::Call(_)
                 | Kind::Maintain(_)
         )
@@ -212,6 +215,9 @@ pub(crate) fn parse(sql: &str, compatibility: &PostgresCompatibilityParser, user
     if let Some(statements) = role::parse(sql)? {
         let kind = |statement| Statement { kind: Kind::Role(Box::new(statement)) };
         return Ok(statements.into_iter().map(kind).collect());
+    }
+    if let Some(statement) = rollup::parse(sql)? {
+        return Ok(vec![Statement { kind: Kind::Rollup(Box::new(statement)) }]);
     }
     let mut parsed: Vec<Parsed> = if asks_catalog(sql) {
         let statements = compatibility

@@ -10,6 +10,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::choose::Plan;
 use crate::build::{self, Layout, Made};
+use crate::definition::Definition;
 use crate::merge::{PartSource, Sorted, Source, project};
 use crate::part::{Part, PartReader, Profile, ReadPlan};
 use crate::retention::kept;
@@ -54,12 +55,13 @@ fn merge_window(store: &Store, table: &TableState, plan: &Plan, window: TimeRang
         within.cloned().partition(|part| plan.inputs.contains(&part.record.number));
     let Some(newest) = inputs.last() else { return Ok(None) };
     let below = others.iter().any(|part| part.record.place() < newest.record.place());
-    merge_parts(store, &table.schema, &Rows { parts: &inputs, window, seen: kept(table), below })
+    merge_parts(store, &table.definition, &Rows { parts: &inputs, window, seen: kept(table), below })
 }
 
 /// One part of several; none where no row is left.
-pub(crate) fn merge_parts(store: &Store, table: &TableSchema, rows: &Rows<'_>) -> Result<Option<Arc<Part>>> {
+pub(crate) fn merge_parts(store: &Store, definition: &Definition, rows: &Rows<'_>) -> Result<Option<Arc<Part>>> {
     let Some(newest) = rows.parts.last() else { return Ok(None) };
+    let table = definition.stored.as_ref();
     let columns = rows.parts.iter().map(|part| part.columns()).collect::<Result<Vec<_>>>()?;
     let named = |name: &str| columns.iter().any(|columns| columns.index_of(name).is_ok());
     let deletes = rows.parts.iter().any(|part| part.record.deletes);
@@ -73,7 +75,7 @@ pub(crate) fn merge_parts(store: &Store, table: &TableSchema, rows: &Rows<'_>) -
     let sample = sample(table, &layout.columns.schema, largest)?;
     let (sequence, age) = newest.record.place();
     let made = Made { window: rows.window, sequence, age: Some(age) };
-    build::write(store, table, &layout, sources, (&profile, &sample), made)
+    build::write(store, definition, &layout, sources, (&profile, &sample), made)
 }
 
 /// The rows of a part in a range of times.

@@ -14,5 +14,6 @@ mod full;
 mod import;
 mod model;
 mod retention;
+mod rollups;
 mod rows;
 mod support;

@@ -102,6 +102,8 @@ pub(crate) enum Kind {
     Widen = 4,
     Alter = 5,
     Truncate = 6,
+    /// As [`Kind::Alter`], for a table with rollups.
+    Define = 7,
 }
 
 /// One entry of a payload.
@@ -135,6 +137,7 @@ pub(crate) fn parse_entries(mut payload: &[u8]) -> Option<Vec<Entry<'_>>> {
             4 => Kind::Widen,
             5 => Kind::Alter,
             6 => Kind::Truncate,
+            7 => Kind::Define,
             _ => return None,
         };
         let end = ENTRY_LEN.checked_add(u32_at(header, 4) as usize)?;

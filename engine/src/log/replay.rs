@@ -163,8 +163,12 @@ impl SegmentReader<'_> {
                 Err(reason) => return Err(self.corrupt(offset, reason)),
             };
             self.expect_sequence(record.first_sequence, offset)?;
-            let entries = record::parse_entries(&self.bytes[record.payload.clone()])
-                .ok_or_else(|| self.corrupt(offset, "the record is not made of entries"))?;
+            let entries = record::parse_entries(&self.bytes[record.payload.clone()]).ok_or_else(|| {
+                self.corrupt(
+                    offset,
+                    "the record is not made of entries that this juno knows; a newer one may have written it",
+                )
+            })?;
             for entry in &entries {
                 apply(entry)?;
                 self.sequence = entry.sequence;

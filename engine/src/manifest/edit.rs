@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::Definition;
 use crate::schema::{type_name, type_named};
-use crate::{Column, TableKind, TableSchema, TimeRange};
+use crate::{Column, Rollup, TableKind, TableSchema, TimeRange};
 
 /// One change to the manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,6 +16,8 @@ use crate::{Column, TableKind, TableSchema, TimeRange};
 pub(crate) enum Edit {
     /// All tables as of a commit; tables not listed are gone with their parts.
     Catalog { sequence: u64, tables: Vec<TableRecord> },
+    /// The same where any has rollups: a juno that does not know these refuses it instead of losing them.
+    CatalogWithRollups { sequence: u64, tables: Vec<TableRecord> },
     /// Parts that hold a table's rows, together with earlier ones, up to a commit.
     Flush { table: u64, sequence: u64, parts: Vec<PartRecord> },
     /// Parts that take the place of others, given by their numbers.
@@ -41,6 +43,20 @@ pub(crate) struct TableRecord {
     /// Names under which columns that were dropped are stored.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) retired: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rollups: Vec<RollupRecord>,
+}
+
+/// A rollup's definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RollupRecord {
+    /// The sequence number of the commit that declared it.
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) width_us: i64,
+    /// The stored names of the columns; all where absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) columns: Vec<String>,
 }
 
 /// A column's definition.
@@ -78,6 +94,19 @@ pub(crate) struct PartRecord {
     pub(crate) time: Option<(i64, i64)>,
     /// The CRC-32 of each block of 64 KiB.
     pub(crate) checksums: Vec<u32>,
+    /// The rollups that were declared when it was written: it has their blocks, where it is worth them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) rollups: BTreeSet<u64>,
+}
+
+impl Edit {
+    /// All tables as of a commit.
+    pub(crate) fn catalog(sequence: u64, tables: Vec<TableRecord>) -> Self {
+        match tables.iter().all(|table| table.rollups.is_empty()) {
+            true => Self::Catalog { sequence, tables },
+            false => Self::CatalogWithRollups { sequence, tables },
+        }
+    }
 }
 
 impl PartRecord {
@@ -99,7 +128,11 @@ impl PartRecord {
 
 impl TableRecord {
     pub(crate) fn new(id: u64, definition: &Definition) -> Self {
-        let Definition { table, stored, retired } = definition;
+        let Definition { table, stored, retired, rollups } = definition;
+        let rollup = |(&id, rollup): (&u64, &Rollup)| {
+            let Rollup { name, width_us, columns } = rollup.clone();
+            RollupRecord { id, name, width_us, columns }
+        };
         Self {
             id,
             name: table.name.clone(),
@@ -108,6 +141,7 @@ impl TableRecord {
             time: table.time(),
             retention: table.retention,
             retired: retired.clone(),
+            rollups: rollups.iter().map(rollup).collect(),
         }
     }
 
@@ -121,7 +155,13 @@ impl TableRecord {
             retention: self.retention,
         };
         let stored = self.columns.iter().map(|column| column.stored.as_ref().unwrap_or(&column.name).clone());
-        table.validate().is_ok().then(|| Definition::with_stored(table, stored.collect(), self.retired.clone()))
+        let rollup = |record: &RollupRecord| {
+            let RollupRecord { id, name, width_us, columns } = record.clone();
+            (id, Rollup { name, width_us, columns })
+        };
+        let rollups = self.rollups.iter().map(rollup).collect();
+        let valid = table.validate().is_ok();
+        valid.then(|| Definition { rollups, ..Definition::with_stored(table, stored.collect(), self.retired.clone()) })
     }
 }
 

@@ -16,6 +16,7 @@ fn table(id: u64) -> TableRecord {
         time: None,
         retention: None,
         retired: [].into(),
+        rollups: Vec::new(),
     }
 }
 
@@ -30,6 +31,7 @@ fn part(number: u64) -> PartRecord {
         window: None,
         time: Some((4, 5)),
         checksums: vec![6],
+        rollups: [].into(),
     }
 }
 

@@ -1,16 +1,25 @@
 //! Block aggregates: what is known of each series and block of time in a part without reading its rows.
 //!
-//! Behind its last row group a part of a telemetry table holds one more Parquet file, whose place the entry `juno.blocks`
-//! of the part's key-value metadata names as three decimal numbers with spaces between: the width of a block in
-//! microseconds, the offset and the length in bytes. Blocks are cut at multiples of the width since 1970. The inner file has
-//! a row per series and block that rows of the part are in, in the order of the part's rows, and these columns:
+//! Behind its last row group a part of a telemetry table holds further Parquet files, which the entry `juno.aggregates` of
+//! its key-value metadata names: a JSON list with an element per width,
+//!
+//! | member | meaning |
+//! |---|---|
+//! | `width_us` | the width of a block in microseconds; blocks are cut at multiples of it since 1970 |
+//! | `rollup` | the number of the rollup that they are kept for; absent for those that every part has |
+//! | `columns` | the stored names of the columns that are aggregated; absent: all of the part |
+//! | `series`, `times` | `offset` and `len` of a file each, in bytes of the part |
+//! | `chunks` | the files with the blocks: how many `blocks`, and the `place` of the file |
+//!
+//! A block is that of one series; blocks are in the order of the part's rows. `series` has a row per series: `tag.NAME`, and
+//! as `start` the number of its first block. `times` has a row for each time that blocks are of: as `number` its start divided
+//! by the width, and the `rows` in it over all series. The chunks have a row per block and these columns:
 //!
 //! | column | meaning |
 //! |---|---|
-//! | `tag.NAME` | the tags |
 //! | `rows` | rows, as an integer |
 //! | `first_time`, `last_time` | the first and last time, in microseconds since 1970 |
-//! | `last.NAME` | for each other column of the part the value of the last row, null included |
+//! | `last.NAME` | for each aggregated column the value of the last row, null included |
 //! | `count.NAME` | rows with a value; absent where all have one |
 //! | `first.NAME`, `min.NAME`, `max.NAME`, `sum.NAME` | for numbers; null where no row has a value, but `first` is that of the first row |
 //!
@@ -18,36 +27,35 @@
 //! number has neither `min` nor `max` nor `sum`, and an integer column whose sum overflows has no `sum`: those are read from
 //! the rows. A sum is that of the block's rows in order; adding up in another order may change the last bits.
 //!
-//! A part has no blocks where it has marks, few rows, or few rows per block at every width of [`WIDTHS_US`].
+//! A part has no blocks where it has marks, few rows, or few rows per block. Parts of earlier versions have one width in one
+//! file, whose rows have the tags too; the entry `juno.blocks` gives its width, offset and length.
 //!
 //! **Invariant:** derived: a part without blocks answers the same, from its rows. Whether rows elsewhere change what a
 //! block says is the caller's to know.
 
 mod build;
+mod entry;
+mod extremes;
 mod number;
+mod outline;
+mod select;
 
-use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, new_null_array};
-use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema};
-use arrow::record_batch::RecordBatch;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
-use parquet::file::reader::ChunkReader;
-use parquet::file::writer::SerializedFileWriter;
+use arrow::array::{ArrayRef, new_null_array};
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
 
 pub(crate) use self::build::Builder;
+use self::entry::Kept;
+pub(super) use self::entry::append;
+pub(super) use self::outline::Outline;
+pub use self::select::Selected;
 use super::Part;
+use crate::definition::Definition;
 use crate::{Result, TableSchema};
 
-/// The entry of a part's metadata that says where its blocks are.
-const ENTRY: &str = "juno.blocks";
-
-/// Widths that blocks may have, each a multiple of the one before.
+/// Widths that the blocks of every part may have, each a multiple of the one before.
 const WIDTHS_US: [i64; 2] = [3_600_000_000, 86_400_000_000];
 
 /// What is known of a column in a block.
@@ -79,29 +87,48 @@ impl Measure {
         };
         format!("{measure}.{name}")
     }
+
+    /// The type that it has of a column: integers for counts and for sums of integers, doubles for sums of floats, the
+    /// column's type for the others.
+    fn of_type(self, data_type: &DataType) -> &DataType {
+        match self {
+            Measure::Count => &DataType::Int64,
+            Measure::Sum if data_type.is_floating() => &DataType::Float64,
+            Measure::Sum => &DataType::Int64,
+            _ => data_type,
+        }
+    }
 }
 
-/// The blocks of a part, in the order of its rows.
-#[derive(Debug)]
+/// The blocks of one width in a part.
+#[derive(Debug, Clone)]
 pub struct Blocks {
-    width_us: i64,
-    batch: RecordBatch,
-    rows: Int64Array,
-    first_times: Int64Array,
-    last_times: Int64Array,
-    /// Rows by the number of the block since 1970.
-    numbers: Vec<(i64, u64)>,
+    part: Arc<Part>,
+    /// Which of the part's.
+    number: u32,
+    outline: Arc<Outline>,
+    rollup: Option<u64>,
+    definition: Arc<Definition>,
+}
+
+/// Where what is known of a column is, in all chunks.
+enum Found {
+    /// In each chunk's own column; where there is none a count is the number of rows.
+    Stored,
+    /// No row of the part has a value.
+    Null,
+    Unknown,
 }
 
 impl Blocks {
     /// The numbers of the blocks since 1970, each once, in order, with the rows in them over all series.
     pub(crate) fn numbers(&self) -> &[(i64, u64)] {
-        &self.numbers
+        &self.outline.numbers
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.batch.num_rows()
+        self.outline.len()
     }
 
     /// Whether there are none.
@@ -111,144 +138,105 @@ impl Blocks {
 
     /// The width of each, in microseconds.
     pub fn width_us(&self) -> i64 {
-        self.width_us
+        self.outline.width_us
     }
 
-    /// The rows in each.
-    pub fn rows(&self) -> &Int64Array {
-        &self.rows
+    /// The name of the rollup that they are kept for; none for those that every part has.
+    pub fn rollup(&self) -> Option<&str> {
+        Some(self.definition.rollups.get(&self.rollup?)?.name.as_str())
     }
 
-    /// The time of the first row of each, in microseconds since 1970.
-    pub fn first_times(&self) -> &Int64Array {
-        &self.first_times
+    /// The number of their part.
+    pub fn part_number(&self) -> u64 {
+        self.part.record.number
     }
 
-    /// The time of the last row of each, in microseconds since 1970.
-    pub fn last_times(&self) -> &Int64Array {
-        &self.last_times
+    /// How many series they are of.
+    pub fn series(&self) -> usize {
+        self.outline.tags.num_rows()
     }
 
-    /// The values of a tag.
+    /// The values of a tag, a row per series.
     pub fn tag(&self, name: &str) -> ArrayRef {
-        match self.batch.column_by_name(&format!("tag.{name}")) {
+        match self.definition.stored_name(name).and_then(|stored| self.outline.tags.column_by_name(stored)) {
             Some(column) => Arc::clone(column),
-            None => new_null_array(&TableSchema::tag_type(), self.len()),
+            None => new_null_array(&TableSchema::tag_type(), self.series()),
         }
     }
 
-    /// A measure of a column of this type, which is no tag and not the time: integers for counts and for sums of integers,
-    /// doubles for sums of floats, the column's type for the others. None where it is not known.
-    pub fn measure(&self, name: &str, data_type: &DataType, measure: Measure) -> Result<Option<ArrayRef>> {
-        let wanted = match measure {
-            Measure::Count => &DataType::Int64,
-            Measure::Sum if data_type.is_floating() => &DataType::Float64,
-            Measure::Sum => &DataType::Int64,
-            _ => data_type,
+    /// Whether they know a measure of a column, which is no tag and not the time.
+    pub fn knows(&self, name: &str, measure: Measure) -> bool {
+        self.definition.stored_name(name).is_some_and(|stored| !matches!(self.find(stored, measure), Found::Unknown))
+    }
+
+    fn find(&self, stored: &str, measure: Measure) -> Found {
+        let columns = &self.outline.columns;
+        if !columns.is_empty() && !columns.iter().any(|column| column == stored) {
+            return Found::Unknown;
+        }
+        let in_chunks = |measure: Measure| {
+            let column = measure.column(stored);
+            self.outline.chunks.iter().filter(|chunk| chunk.column(&column).is_some()).count()
         };
-        if let Some(column) = self.batch.column_by_name(&measure.column(name)) {
-            return Ok(Some(number::as_type(column, wanted)?));
+        let all = self.outline.chunks.len();
+        match in_chunks(Measure::Last) {
+            0 => Found::Null,
+            _ if measure == Measure::Count || in_chunks(measure) == all => Found::Stored,
+            _ => Found::Unknown,
         }
-        let absent = self.batch.column_by_name(&Measure::Last.column(name)).is_none();
-        Ok(match measure {
-            Measure::Count if absent => Some(Arc::new(Int64Array::from(vec![0; self.len()]))),
-            Measure::Count => Some(Arc::new(self.rows.clone())),
-            _ if absent => Some(new_null_array(wanted, self.len())),
-            _ => None,
-        })
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        self.batch.get_array_memory_size()
-    }
-
-    fn read(width_us: i64, file: bytes::Bytes) -> Result<Self> {
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let plain = ArrowReaderMetadata::load(&file, options.clone())?;
-        let fields = plain.schema().fields().iter().map(|field| match field.name().starts_with("tag.") {
-            true => Arc::new(Field::new(field.name(), TableSchema::tag_type(), true)),
-            false => Arc::clone(field),
-        });
-        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let options = options.with_schema(Arc::clone(&schema));
-        let rows = usize::try_from(plain.metadata().file_metadata().num_rows()).unwrap_or(0);
-        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)?;
-        let batches = builder.with_batch_size(rows.max(1)).build()?.collect::<Result<Vec<_>, _>>()?;
-        let batch = concat_batches(&schema, &batches)?;
-        let integers = |name: &str| match batch.column_by_name(name) {
-            Some(column) if column.data_type() == &DataType::Int64 && column.null_count() == 0 => {
-                Ok(column.as_primitive::<Int64Type>().clone())
-            }
-            _ => Err(ParquetError::General(format!("the blocks have no column {name}"))),
+    /// A column of a chunk, from memory where it is there.
+    fn column(&self, chunk: usize, name: &str, wanted: &DataType) -> Result<Option<ArrayRef>> {
+        let Some(column) = self.outline.chunks[chunk].column(name) else { return Ok(None) };
+        let place = |number: usize| u32::try_from(number).expect("a part has few of them");
+        let key = (self.part.record.number, self.number, place(chunk), place(column));
+        let load = || {
+            let file = self.part.file()?;
+            let read = self.outline.chunks[chunk].read(&file, column, wanted);
+            read.map_err(|error| self.part.unread(&file.refused, &error))
         };
-        let (rows, first, last) = (integers("rows")?, integers("first_time")?, integers("last_time")?);
-        let mut numbers: BTreeMap<i64, u64> = BTreeMap::new();
-        for (time, count) in first.values().iter().zip(rows.values()) {
-            *numbers.entry(time.div_euclid(width_us)).or_default() += u64::try_from(*count).unwrap_or(0);
-        }
-        let numbers = numbers.into_iter().collect();
-        Ok(Self { width_us, batch, rows, first_times: first, last_times: last, numbers })
+        self.part.footers.block_column(key, load).map(Some)
     }
 }
 
 impl Part {
-    /// The part's blocks, from memory where they are there; none where it has none.
-    pub(crate) fn blocks(&self) -> Result<Option<Arc<Blocks>>> {
+    /// The part's blocks that may be asked, without those of rollups that are gone.
+    fn kept_blocks(&self, definition: &Definition) -> Result<Vec<(u32, Kept)>> {
         if self.record.deletes || self.record.window.is_none() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let footer = self.footer()?;
-        let entries = footer.metadata().file_metadata().key_value_metadata();
-        let entry = entries.and_then(|entries| entries.iter().find(|entry| entry.key == ENTRY));
-        let Some(place) = entry.and_then(|entry| Place::parse(entry.value.as_deref()?)) else { return Ok(None) };
-        let load = || {
-            let file = self.file()?;
-            let bytes = file.get_bytes(place.offset, place.len).map_err(|error| self.unread(&file.refused, &error))?;
-            Ok(Arc::new(Blocks::read(place.width_us, bytes).map_err(|error| self.damaged(&error))?))
-        };
-        Ok(Some(self.footers.blocks(self.record.number, load)?))
-    }
-}
-
-/// Where a part's blocks are.
-#[derive(Debug, PartialEq, Eq)]
-struct Place {
-    width_us: i64,
-    offset: u64,
-    len: usize,
-}
-
-impl Place {
-    fn parse(text: &str) -> Option<Self> {
-        let mut numbers = text.split(' ');
-        let place = Self {
-            width_us: numbers.next()?.parse().ok().filter(|width| *width > 0)?,
-            offset: numbers.next()?.parse().ok()?,
-            len: numbers.next()?.parse().ok()?,
-        };
-        numbers.next().is_none().then_some(place)
+        let kept = Kept::of(footer.metadata().file_metadata().key_value_metadata());
+        let there = |kept: &Kept| kept.rollup().is_none_or(|id| definition.rollups.contains_key(&id));
+        Ok((0..).zip(kept).filter(|(_, kept)| there(kept)).collect())
     }
 
-    fn text(&self) -> String {
-        format!("{} {} {}", self.width_us, self.offset, self.len)
+    /// The widths of the part's blocks.
+    pub(crate) fn block_widths(&self, definition: &Definition) -> Result<Vec<i64>> {
+        Ok(self.kept_blocks(definition)?.iter().map(|(_, kept)| kept.width_us()).collect())
     }
-}
 
-/// Blocks as they are written.
-pub(crate) struct Built {
-    width_us: i64,
-    file: Vec<u8>,
-}
+    /// The bytes of the blocks that the part keeps for a rollup; none where it has none.
+    pub(crate) fn rollup_bytes(&self, definition: &Definition, id: u64) -> Result<Option<u64>> {
+        let kept = self.kept_blocks(definition)?;
+        Ok(kept.iter().find(|(_, kept)| kept.rollup() == Some(id)).map(|(_, kept)| kept.len()))
+    }
 
-/// Appends blocks to a part whose rows are all written.
-pub(super) fn append<W: io::Write + Send>(
-    writer: &mut SerializedFileWriter<W>,
-    built: &Built,
-) -> Result<(), ParquetError> {
-    let place = Place { width_us: built.width_us, offset: writer.bytes_written() as u64, len: built.file.len() };
-    writer.write_all(&built.file)?;
-    writer.append_key_value_metadata(KeyValue::new(ENTRY.to_owned(), place.text()));
-    Ok(())
+    /// The part's blocks of a width, from memory where they are there; those that every part has come first.
+    pub(crate) fn blocks(self: &Arc<Self>, definition: &Arc<Definition>, width_us: i64) -> Result<Vec<Blocks>> {
+        let kept = self.kept_blocks(definition)?.into_iter().filter(|(_, kept)| kept.width_us() == width_us);
+        let blocks = kept.map(|(number, kept)| {
+            let load = || {
+                let file = self.file()?;
+                Ok(Arc::new(Outline::read(&file, &kept).map_err(|error| self.unread(&file.refused, &error))?))
+            };
+            let outline = self.footers.outline((self.record.number, number), load)?;
+            let (part, definition) = (Arc::clone(self), Arc::clone(definition));
+            Ok(Blocks { part, number, outline, rollup: kept.rollup(), definition })
+        });
+        blocks.collect()
+    }
 }
 
 /// The column as it is kept, back in its own type.

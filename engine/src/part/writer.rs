@@ -17,10 +17,11 @@ use super::block::Checksums;
 use super::column::DeltaColumn;
 use super::encoding::{self, Encodings};
 use super::{Profile, TEMPORARY, part_path, stored};
+use crate::definition::Definition;
 use crate::error::copied;
 use crate::merge::project;
 use crate::system::{Disk, DiskWrite};
-use crate::{Error, Result, TableSchema};
+use crate::{Error, Result};
 
 /// Rows in a row group.
 const ROW_GROUP_ROWS: usize = 262_144;
@@ -38,7 +39,7 @@ pub(crate) struct PartWriter<'a> {
     file: SerializedFileWriter<Sink>,
     columns: ArrowRowGroupWriterFactory,
     group: Option<Group>,
-    blocks: Option<Builder>,
+    blocks: Vec<Builder>,
     rows: u64,
     failed: Arc<OnceLock<io::Error>>,
 }
@@ -79,7 +80,7 @@ impl<'a> PartWriter<'a> {
         disk: &'a dyn Disk,
         dir: &'a Path,
         number: u64,
-        schema: &TableSchema,
+        definition: &Definition,
         profile: &Profile,
         sample: &RecordBatch,
     ) -> Result<Self> {
@@ -88,12 +89,12 @@ impl<'a> PartWriter<'a> {
             (0..stored.fields().len()).filter(|&i| sample.column_by_name(stored.field(i).name()).is_some()).collect();
         let sample = project(sample, &Arc::new(profile.columns().project(&there)?))?;
         let sample = stored::store(&sample, &Arc::new(stored.project(&there)?))?;
-        let Encodings { properties, deltas } = encoding::choose(schema, &stored, &sample)?;
+        let Encodings { properties, deltas } = encoding::choose(&definition.stored, &stored, &sample)?;
         let temporary = part_path(dir, number).with_extension(TEMPORARY);
         let file = disk.create(&temporary).map_err(Error::io("create", &temporary))?;
         let failed = Arc::new(OnceLock::new());
         let sink = Sink { file, bytes: 0, checksums: Checksums::default(), failed: Arc::clone(&failed) };
-        let blocks = Builder::new(schema, profile.columns());
+        let blocks = Builder::all(definition, profile.columns());
         let writer = ArrowWriter::try_new(sink, stored::told(&stored), Some(properties));
         let (file, columns) = writer
             .and_then(ArrowWriter::into_serialized_writer)
@@ -104,9 +105,7 @@ impl<'a> PartWriter<'a> {
 
     /// Appends rows, which must follow those before in key order.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        if let Some(blocks) = &mut self.blocks {
-            blocks.add(batch)?;
-        }
+        self.blocks.iter_mut().try_for_each(|blocks| blocks.add(batch))?;
         let batch = stored::store(batch, &self.stored)?;
         let mut from = 0;
         while from < batch.num_rows() {
@@ -128,10 +127,9 @@ impl<'a> PartWriter<'a> {
     /// Makes the part durable under its name.
     pub(crate) fn finish(mut self) -> Result<Written> {
         self.end_group()?;
-        if let Some(blocks) = self.blocks.take().map(Builder::finish).transpose()?.flatten() {
-            aggregate::append(&mut self.file, &blocks)
-                .map_err(|error| refused(&self.failed, &self.temporary, error.into()))?;
-        }
+        let blocks = std::mem::take(&mut self.blocks).into_iter().filter_map(|blocks| blocks.finish().transpose());
+        aggregate::append(&mut self.file, &blocks.collect::<Result<Vec<_>>>()?)
+            .map_err(|error| refused(&self.failed, &self.temporary, error.into()))?;
         let sink = self.file.into_inner();
         let mut sink = sink.map_err(|error| refused(&self.failed, &self.temporary, error.into()))?;
         sink.file.sync().map_err(Error::io("sync", &self.temporary))?;

@@ -1,24 +1,19 @@
-//! Buckets of time that blocks may fall into, and filters on time.
+//! Buckets of time that blocks may fall into.
 //!
 //! **Invariant:** a bucket's function never goes down as time goes up, so that two times of one value have all between them
 //! in the same bucket.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, TimestampMicrosecondArray, new_null_array};
+use arrow::array::{Array, ArrayRef, Int64Array, TimestampMicrosecondArray, new_null_array};
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use datafusion::common::ScalarValue;
 use datafusion::error::Result;
-use datafusion::logical_expr::Operator;
-use datafusion::physical_expr::expressions::{Column, binary, lit};
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::filter::FilterExec;
-use juno_engine::{BlockSpan, TimeRange};
+use juno_engine::BlockSpan;
 
-use crate::scan::Scan;
 use crate::source::Source;
 
 /// Functions that give the start of a time's bucket.
@@ -50,19 +45,22 @@ impl Bucket {
 
     /// For each span whether it lies in one bucket.
     pub(super) fn holds(&self, spans: &[BlockSpan]) -> Result<Vec<bool>> {
-        let of = |time: fn(&BlockSpan) -> i64| -> Result<ArrayRef> {
-            let times: TimestampMicrosecondArray = spans.iter().map(|span| Some(time(span))).collect();
-            let columns = self.schema.fields().iter().enumerate().map(|(index, field)| -> ArrayRef {
-                match index == self.time {
-                    true => Arc::new(times.clone().with_data_type(field.data_type().clone())),
-                    false => new_null_array(field.data_type(), spans.len()),
-                }
-            });
-            let batch = RecordBatch::try_new(nullable(&self.schema), columns.collect())?;
-            self.expr.evaluate(&batch)?.into_array(spans.len())
-        };
+        let of = |time: fn(&BlockSpan) -> i64| self.of_times(&spans.iter().map(time).collect());
         let (first, last) = (of(|span| span.time.from)?, of(|span| span.time.to - 1)?);
         Ok(not_distinct(&first, &last)?.values().iter().collect())
+    }
+
+    /// The buckets of times in microseconds since 1970.
+    pub(super) fn of_times(&self, times: &Int64Array) -> Result<ArrayRef> {
+        let times: TimestampMicrosecondArray = times.reinterpret_cast();
+        let columns = self.schema.fields().iter().enumerate().map(|(index, field)| -> ArrayRef {
+            match index == self.time {
+                true => Arc::new(times.clone().with_data_type(field.data_type().clone())),
+                false => new_null_array(field.data_type(), times.len()),
+            }
+        });
+        let batch = RecordBatch::try_new(nullable(&self.schema), columns.collect())?;
+        self.expr.evaluate(&batch)?.into_array(times.len())
     }
 }
 
@@ -70,23 +68,4 @@ impl Bucket {
 pub(super) fn nullable(schema: &SchemaRef) -> SchemaRef {
     let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
     Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
-}
-
-/// The rows of a scan within a range of times.
-pub(super) fn within(scan: Arc<Scan>, range: TimeRange) -> Result<Arc<dyn ExecutionPlan>> {
-    let schema = scan.schema();
-    let table = scan.origin().table.schema();
-    let time = table.time().and_then(|index| schema.index_of(&table.columns[index].name).ok());
-    let Some(time) = time.filter(|_| range != TimeRange::ALL) else { return Ok(scan) };
-    let column = Arc::new(Column::new(schema.field(time).name(), time)) as Arc<dyn PhysicalExpr>;
-    let bound = |op: Operator, bound: i64| -> Result<Arc<dyn PhysicalExpr>> {
-        let value = ScalarValue::TimestampMicrosecond(Some(bound), None).cast_to(schema.field(time).data_type())?;
-        binary(Arc::clone(&column), op, lit(value), &schema)
-    };
-    let from = bound(Operator::GtEq, range.from)?;
-    let predicate = match range.to {
-        i64::MAX => from,
-        to => binary(from, Operator::And, bound(Operator::Lt, to)?, &schema)?,
-    };
-    Ok(Arc::new(FilterExec::try_new(predicate, scan)?))
 }

@@ -3,13 +3,14 @@
 //! **Invariant:** takes the blocks of its spans and no others; filters on tags are checked here, since blocks stand for rows
 //! that no operator sees.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, new_null_array};
-use arrow::compute::{and, filter_record_batch, prep_null_mask_filter};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, UInt32Array, new_null_array};
+use arrow::compute::{and, prep_null_mask_filter, take};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
@@ -23,9 +24,9 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use juno_engine::{BlockSpan, Blocks, TableSchema};
 
-use super::Question;
-use super::bucket::nullable;
-use super::state::time_column;
+use super::bucket::{Bucket, nullable};
+use super::{Group, Question};
+use crate::Error;
 use crate::scan::Scan;
 
 /// Gives the states that a first phase would give for the rows of some blocks.
@@ -45,21 +46,28 @@ struct Reader {
     scan: SchemaRef,
     schema: SchemaRef,
     question: Question,
-    /// The blocks of each part, and the numbers of those that are taken.
-    taken: Vec<(Arc<Blocks>, HashSet<i64>)>,
+    taken: Vec<Taken>,
+}
+
+/// Blocks of one part and width.
+struct Taken {
+    blocks: Arc<Blocks>,
+    /// The numbers of those that are taken, in order.
+    numbers: Vec<Range<i64>>,
 }
 
 impl BlockScan {
-    pub(super) fn new(scan: &Scan, schema: &SchemaRef, question: Question, spans: Vec<BlockSpan>) -> Self {
+    pub(super) fn new(scan: &Scan, schema: &SchemaRef, question: Question, spans: &[BlockSpan]) -> Self {
         let rows = spans.iter().map(|span| span.rows).sum();
-        let mut taken: Vec<(Arc<Blocks>, HashSet<i64>)> = Vec::new();
-        for span in spans.into_iter().filter(|span| span.rows > 0) {
-            match taken.iter_mut().find(|(blocks, _)| Arc::ptr_eq(blocks, &span.blocks)) {
-                Some((_, numbers)) => {
-                    numbers.insert(span.number);
-                }
-                None => taken.push((span.blocks, HashSet::from([span.number]))),
-            }
+        let mut taken: Vec<Taken> = Vec::new();
+        for span in spans.iter().filter(|span| span.rows > 0) {
+            // Mostly one of the last.
+            let place = taken.iter().rposition(|taken| Arc::ptr_eq(&taken.blocks, &span.blocks));
+            let place = place.unwrap_or_else(|| {
+                taken.push(Taken { blocks: Arc::clone(&span.blocks), numbers: Vec::new() });
+                taken.len() - 1
+            });
+            taken[place].add(span.number);
         }
         let table = Arc::clone(scan.origin().table.schema());
         let reader = Reader { table, scan: scan.schema(), schema: Arc::clone(schema), question, taken };
@@ -78,15 +86,61 @@ impl BlockScan {
             metrics: ExecutionPlanMetricsSet::new(),
         }
     }
+
+    /// How many times are taken of each width, and from which rollup.
+    fn times(&self) -> String {
+        let mut times: BTreeMap<(i64, Option<&str>), i64> = BTreeMap::new();
+        for Taken { blocks, numbers } in &self.reader.taken {
+            let count = numbers.iter().map(|range| range.end - range.start).sum::<i64>();
+            *times.entry((-blocks.width_us(), blocks.rollup())).or_default() += count;
+        }
+        let text = |((width, rollup), count): (&(i64, Option<&str>), &i64)| {
+            let of = format!("{count} of {}", length(-width));
+            rollup.map_or(of.clone(), |name| format!("{of} from rollup {name}"))
+        };
+        times.iter().map(text).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Taken {
+    fn add(&mut self, number: i64) {
+        match self.numbers.last_mut() {
+            Some(last) if last.end == number => last.end += 1,
+            _ => self.numbers.push(number..number + 1),
+        }
+    }
+
+    /// The buckets of blocks whose first times are these: worked out once for each number, since a block that is taken lies
+    /// in one bucket.
+    fn buckets(&self, bucket: &Bucket, first_times: &Int64Array) -> Result<ArrayRef> {
+        let mut places: HashMap<i64, u32> = HashMap::new();
+        let mut distinct: Vec<i64> = Vec::new();
+        let mut before = None;
+        let places: UInt32Array = first_times
+            .values()
+            .iter()
+            .map(|&time| {
+                let number = time.div_euclid(self.blocks.width_us());
+                let place = match before {
+                    Some((same, place)) if same == number => place,
+                    _ => *places.entry(number).or_insert_with(|| {
+                        distinct.push(time);
+                        u32::try_from(distinct.len() - 1).expect("a part has fewer blocks")
+                    }),
+                };
+                before = Some((number, place));
+                place
+            })
+            .collect();
+        Ok(take(&bucket.of_times(&distinct.into())?, &places, None)?)
+    }
 }
 
 impl Reader {
     /// The states of the blocks that are taken of one part.
-    fn states(&self, blocks: &Blocks, numbers: &HashSet<i64>) -> Result<RecordBatch> {
-        let width = blocks.width_us();
-        let taken = |time: &i64| numbers.contains(&time.div_euclid(width));
-        let mut keep: BooleanArray = blocks.first_times().values().iter().map(|time| Some(taken(time))).collect();
-        let series = self.series(blocks)?;
+    fn states(&self, taken: &Taken) -> Result<RecordBatch> {
+        let series = self.series(&taken.blocks)?;
+        let mut keep = BooleanArray::from(vec![true; series.num_rows()]);
         for filter in &self.question.selection.tags {
             let satisfied = filter.evaluate(&series)?.into_array(series.num_rows())?;
             let satisfied = match satisfied.as_boolean() {
@@ -95,18 +149,24 @@ impl Reader {
             };
             keep = and(&keep, &satisfied)?;
         }
+        let blocks = taken.blocks.select(&keep, &taken.numbers).map_err(Error::from)?;
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         for group in &self.question.groups {
-            columns.push(group.evaluate(&series)?.into_array(series.num_rows())?);
+            columns.push(match group {
+                Group::Series(expr) => {
+                    let values = expr.evaluate(&series)?.into_array(series.num_rows())?;
+                    take(&values, blocks.series(), None)?
+                }
+                Group::Bucket(bucket) => taken.buckets(bucket, &blocks.first_times().map_err(Error::from)?)?,
+            });
         }
         for (place, state) in self.question.states.iter().enumerate() {
             let types = self.types(columns.len(), place);
             let unknown = || DataFusionError::Internal("blocks that were taken lack a measure".into());
-            columns.extend(state.columns(blocks, &types)?.ok_or_else(unknown)?);
+            columns.extend(state.columns(&blocks, &types)?.ok_or_else(unknown)?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(blocks.len()));
-        let all = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
-        Ok(filter_record_batch(&all, &keep)?)
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
     }
 
     /// The types of a state's columns, which begin at `from`.
@@ -115,22 +175,25 @@ impl Reader {
         self.schema.fields()[from..from + columns].iter().map(|field| field.data_type()).collect()
     }
 
-    /// The blocks as rows of the scan: tags and a time, and nothing else.
+    /// The series as rows of the scan: tags and nothing else.
     fn series(&self, blocks: &Blocks) -> Result<RecordBatch> {
         let tag = |name: &str| self.table.tags().iter().any(|&index| self.table.columns[index].name == name);
-        let time = self.table.time().map(|index| self.table.columns[index].name.as_str());
-        let column = |name: &String, data_type: &DataType| -> Result<ArrayRef> {
-            Ok(match name.as_str() {
-                name if tag(name) => blocks.tag(name),
-                name if time == Some(name) => time_column(blocks.first_times(), data_type)?,
-                _ => new_null_array(data_type, blocks.len()),
-            })
+        let column = |field: &FieldRef| match field.name().as_str() {
+            name if tag(name) => blocks.tag(name),
+            _ => new_null_array(field.data_type(), blocks.series()),
         };
-        let columns = self.scan.fields().iter().map(|field| column(field.name(), field.data_type()));
-        let options = RecordBatchOptions::new().with_row_count(Some(blocks.len()));
-        let columns = columns.collect::<Result<_>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(blocks.series()));
+        let columns = self.scan.fields().iter().map(column).collect();
         Ok(RecordBatch::try_new_with_options(nullable(&self.scan), columns, &options)?)
     }
+}
+
+/// A width as people say it.
+pub(crate) fn length(width_us: i64) -> String {
+    let units = [("day", 86_400_000_000), ("hour", 3_600_000_000), ("minute", 60_000_000), ("second", 1_000_000)];
+    let fitting = units.into_iter().find(|(_, unit)| width_us % unit == 0);
+    let (unit, count) = fitting.map_or(("microsecond", width_us), |(name, unit)| (name, width_us / unit));
+    if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
 }
 
 impl fmt::Debug for BlockScan {
@@ -141,9 +204,9 @@ impl fmt::Debug for BlockScan {
 
 impl DisplayAs for BlockScan {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let spans: usize = self.reader.taken.iter().map(|(_, numbers)| numbers.len()).sum();
-        let parts = self.reader.taken.len();
-        write!(f, "BlockScan: table={}, parts={parts}, spans={spans}, in place of rows={}", self.name, self.rows)
+        let parts: HashSet<u64> = self.reader.taken.iter().map(|taken| taken.blocks.part_number()).collect();
+        let (parts, times) = (parts.len(), self.times());
+        write!(f, "BlockScan: table={}, parts={parts}, times=[{times}], in place of rows={}", self.name, self.rows)
     }
 }
 
@@ -177,8 +240,7 @@ impl ExecutionPlan for BlockScan {
         let reader = Arc::clone(&self.reader);
         let batches = (0..reader.taken.len()).map(move |part| {
             let _timer = baseline.elapsed_compute().timer();
-            let (blocks, numbers) = &reader.taken[part];
-            let states = reader.states(blocks, numbers)?;
+            let states = reader.states(&reader.taken[part])?;
             counted.add(states.num_rows());
             Ok(states.record_output(&baseline))
         });

@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array};
+use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Literal};
-use juno_engine::{Blocks, Measure};
+use juno_engine::{Blocks, Measure, Selected};
 
 use crate::Error;
 use crate::source::Source;
@@ -75,24 +75,24 @@ impl State {
     }
 
     /// Whether a part's blocks have it.
-    pub(super) fn known(&self, blocks: &Blocks) -> Result<bool> {
-        Ok(match self {
+    pub(super) fn known(&self, blocks: &Blocks) -> bool {
+        match self {
             State::Rows | State::Time { .. } => true,
-            State::One(field, measure) | State::Edge(field, measure) => field.measure(blocks, *measure)?.is_some(),
-            State::Average(field) => field.measure(blocks, Measure::Sum)?.is_some(),
-        })
+            State::One(field, measure) | State::Edge(field, measure) => blocks.knows(&field.name, *measure),
+            State::Average(field) => blocks.knows(&field.name, Measure::Sum),
+        }
     }
 
     /// The columns of the state, a row per block, of these types; none where blocks do not have it.
-    pub(super) fn columns(&self, blocks: &Blocks, types: &[&DataType]) -> Result<Option<Vec<ArrayRef>>> {
-        let times = |last: bool| -> ArrayRef {
+    pub(super) fn columns(&self, blocks: &Selected<'_>, types: &[&DataType]) -> Result<Option<Vec<ArrayRef>>> {
+        let times = |last: bool| -> Result<ArrayRef> {
             let times = if last { blocks.last_times() } else { blocks.first_times() };
-            Arc::new(times.reinterpret_cast::<TimestampMicrosecondType>())
+            Ok(Arc::new(times.map_err(Error::from)?.reinterpret_cast::<TimestampMicrosecondType>()))
         };
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(types.len());
         match self {
-            State::Rows => columns.push(Arc::new(blocks.rows().clone())),
-            State::Time { last } => columns.push(times(*last)),
+            State::Rows => columns.push(Arc::new(blocks.rows().map_err(Error::from)?)),
+            State::Time { last } => columns.push(times(*last)?),
             State::One(field, measure) => columns.extend(field.measure(blocks, *measure)?),
             State::Average(field) => {
                 columns.extend(field.measure(blocks, Measure::Count)?);
@@ -100,7 +100,7 @@ impl State {
             }
             State::Edge(field, measure) => {
                 columns.extend(field.measure(blocks, *measure)?);
-                columns.push(times(*measure == Measure::Last));
+                columns.push(times(*measure == Measure::Last)?);
                 columns.push(Arc::new(BooleanArray::from(vec![true; blocks.len()])));
             }
         }
@@ -143,13 +143,7 @@ impl Field {
         }
     }
 
-    fn measure(&self, blocks: &Blocks, measure: Measure) -> Result<Option<ArrayRef>> {
+    fn measure(&self, blocks: &Selected<'_>, measure: Measure) -> Result<Option<ArrayRef>> {
         Ok(blocks.measure(&self.name, &self.data_type, measure).map_err(Error::from)?)
     }
-}
-
-/// The times of blocks as a column of the scan's type.
-pub(super) fn time_column(times: &Int64Array, wanted: &DataType) -> Result<ArrayRef> {
-    let times = times.reinterpret_cast::<TimestampMicrosecondType>();
-    Ok(Arc::new(times.with_data_type(wanted.clone())))
 }

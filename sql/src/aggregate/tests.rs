@@ -124,6 +124,8 @@ async fn compare(session: &Session) {
 async fn answers_are_those_of_the_rows_with_late_rows_deletes_nulls_parts_and_memtables() {
     let (_directory, session) = session().await;
     compare(&session).await;
+    run(&session, "CREATE ROLLUP fine ON cpu EVERY '10 minutes'").await;
+    run(&session, "CREATE ROLLUP some ON cpu (n) EVERY '5 minutes'").await;
     let steps: &[&str] = &[
         &rows(6, 0, 1440, 1),
         "CALL flush(table => 'cpu')",
@@ -143,6 +145,151 @@ async fn answers_are_those_of_the_rows_with_late_rows_deletes_nulls_parts_and_me
     }
 }
 
+/// Numbers that look random and are the same for a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).expect("31 bits") % sides
+    }
+
+    fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {
+        all[self.roll(all.len())]
+    }
+}
+
+/// Something that changes the table, its parts or its rollups.
+fn step(dice: &mut Dice) -> String {
+    let (hosts, from, seed) = (1 + dice.roll(5), dice.roll(1500), dice.roll(1000));
+    match dice.roll(9) {
+        0 | 1 => rows(hosts, from, 1 + dice.roll(9), seed),
+        2 => rows(hosts, from, 300 + dice.roll(600), seed),
+        3 => {
+            let (host, value) = (dice.roll(3), dice.roll(100));
+            format!("DELETE FROM cpu WHERE host = 'h{host}' AND usage > {value} AND n % 7 = 0")
+        }
+        4 => format!("UPDATE cpu SET usage = NULL WHERE n % 100 = {}", dice.roll(100)),
+        5 | 6 => "CALL flush(table => 'cpu')".into(),
+        7 => "CALL compact(table => 'cpu')".into(),
+        _ => {
+            let every = dice.of(&["1 minute", "5 minutes", "10 minutes", "30 minutes", "1 hour", "4 hours"]);
+            let columns = dice.of(&["", "(n)", "(usage)", "(usage, n)"]);
+            let name = dice.of(&["r1", "r2", "r3"]);
+            match dice.roll(4) {
+                0 => format!("DROP ROLLUP IF EXISTS {name}"),
+                _ => format!("CREATE ROLLUP IF NOT EXISTS {name} ON cpu {columns} EVERY '{every}'"),
+            }
+        }
+    }
+}
+
+/// An aggregate over a random window.
+fn question(dice: &mut Dice) -> String {
+    let bucket = match dice.roll(6) {
+        0 => "time_bucket('1 minute', time)",
+        1 => "time_bucket('15 minutes', time)",
+        2 => "date_bin(INTERVAL '20 minutes', time, TIMESTAMP '1970-01-01 00:10:00')",
+        _ => dice.of(BUCKETS),
+    };
+    let window = match dice.roll(3) {
+        0 => String::new(),
+        _ => {
+            let (from, width) = (dice.roll(100_000), dice.roll(100_000));
+            let tag = dice.of(&["", " AND host = 'h1'", " AND region IS NULL"]);
+            let from = 1_767_225_600 + from;
+            format!("WHERE time >= to_timestamp({from}) AND time < to_timestamp({from} + {width}){tag}")
+        }
+    };
+    match dice.roll(4) {
+        0 => format!("SELECT {MEASURES} FROM cpu {window}"),
+        1 => format!("SELECT {bucket} AS b, sum(n), max(n) FROM cpu {window} GROUP BY b"),
+        2 => format!("SELECT {bucket} AS b, host, region, {EDGES} FROM cpu {window} GROUP BY b, host, region"),
+        _ => format!("SELECT {bucket} AS b, host, {MEASURES} FROM cpu {window} GROUP BY b, host"),
+    }
+}
+
+#[tokio::test]
+async fn answers_are_those_of_the_rows_whatever_came_before() {
+    for seed in 0..12 {
+        let (_directory, session) = session().await;
+        let mut dice = Dice(seed);
+        let mut done = Vec::new();
+        for _ in 0..3 {
+            for _ in 0..4 {
+                let step = step(&mut dice);
+                run(&session, &step).await;
+                done.push(step);
+            }
+            for _ in 0..4 {
+                let query = question(&mut dice);
+                run(&session, "SET juno.aggregates = off").await;
+                let expected = texts(&run(&session, &query).await);
+                run(&session, "SET juno.aggregates = on").await;
+                assert_eq!(texts(&run(&session, &query).await), expected, "seed {seed}: {query} after {done:#?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_number_is_the_greatest_beside_blocks_too() {
+    let (_directory, session) = session().await;
+    run(&session, &rows(4, 0, 600, 1)).await;
+    run(&session, "CALL flush(table => 'cpu')").await;
+    run(&session, "INSERT INTO cpu (time, host, usage) VALUES ('2026-01-01 03:10:00', 'h1', 'NaN')").await;
+    for by in ["date_trunc('day', time)", "date_bin(INTERVAL '1 day', time)", "time_bucket('5 hours', time)"] {
+        let query = format!(
+            "SELECT {by} AS b, host, max(usage), min(usage), sum(usage), count(usage) FROM cpu GROUP BY b, host"
+        );
+        run(&session, "SET juno.aggregates = off").await;
+        let expected = texts(&run(&session, &query).await);
+        assert!(expected.iter().any(|line| line.contains("NaN")), "{expected:?}");
+        run(&session, "SET juno.aggregates = on").await;
+        assert_eq!(texts(&run(&session, &query).await), expected, "{by}");
+        assert!(plan(&session, &query).await.contains("BlockScan"));
+    }
+}
+
+#[tokio::test]
+async fn explain_shows_the_rollup_that_answers_and_what_is_left_to_rows() {
+    let (_directory, session) = session().await;
+    run(&session, "CREATE ROLLUP fine ON cpu EVERY '10 minutes'").await;
+    run(&session, &rows(4, 0, 1440, 1)).await;
+    run(&session, "CALL flush(table => 'cpu')").await;
+    let query = |bucket: &str, from: &str| {
+        format!(
+            "SELECT time_bucket('{bucket}', time) AS b, host, avg(usage) FROM cpu WHERE time >= '2026-01-01 {from}' AND time < '2026-01-01 20:30:00' GROUP BY b, host"
+        )
+    };
+    let aligned = plan(&session, &query("1 hour", "08:00:00")).await;
+    assert!(
+        aligned.contains("times=[12 of 1 hour, 3 of 10 minutes from rollup fine], in place of rows=3000"),
+        "{aligned}"
+    );
+    assert!(!aligned.contains(" Scan: "), "{aligned}");
+    let fine = plan(&session, &query("20 minutes", "07:55:00")).await;
+    assert!(fine.contains("times=[75 of 10 minutes from rollup fine], in place of rows=3000"), "{fine}");
+    assert!(fine.contains(" Scan: "), "five minutes are left: {fine}");
+    let finer = plan(&session, &query("5 minutes", "08:00:00")).await;
+    assert!(!finer.contains("BlockScan"), "{finer}");
+    // Another rollup of other columns is none for this question.
+    run(&session, "DROP ROLLUP fine").await;
+    run(&session, "CREATE ROLLUP fine ON cpu (n) EVERY '10 minutes'").await;
+    run(&session, "CALL compact(table => 'cpu')").await;
+    assert!(!plan(&session, &query("20 minutes", "07:55:00")).await.contains("BlockScan"));
+    // Names may change.
+    run(&session, "ALTER TABLE cpu RENAME COLUMN usage TO load").await;
+    run(&session, "ALTER TABLE cpu RENAME COLUMN host TO machine").await;
+    run(&session, "ALTER TABLE cpu RENAME TO machines").await;
+    let renamed = "SELECT date_trunc('hour', time) AS b, machine, max(load) FROM machines GROUP BY b, machine";
+    assert!(plan(&session, renamed).await.contains("BlockScan: table=machines, parts=1, times=[24 of 1 hour]"));
+    run(&session, "SET juno.aggregates = off").await;
+    let expected = texts(&run(&session, renamed).await);
+    run(&session, "SET juno.aggregates = on").await;
+    assert_eq!(texts(&run(&session, renamed).await), expected);
+}
+
 async fn plan(session: &Session, query: &str) -> String {
     let batches = run(session, &format!("EXPLAIN {query}")).await;
     texts(&batches).join("\n")
@@ -157,7 +304,11 @@ async fn explain_names_the_shortcut_and_off_takes_none() {
     let last = "SELECT host, last(usage, time) FROM cpu GROUP BY host";
     let distinct = "SELECT DISTINCT ON (host) * FROM cpu ORDER BY host, time DESC";
     let join = "SELECT cpu.* FROM cpu JOIN (SELECT host AS h, max(time) AS t FROM cpu GROUP BY host) m ON cpu.host = m.h AND cpu.time = m.t";
-    assert!(plan(&session, hourly).await.contains("BlockScan: table=cpu, parts=1, spans=20, in place of rows=4800"));
+    assert!(
+        plan(&session, hourly)
+            .await
+            .contains("BlockScan: table=cpu, parts=1, times=[20 of 1 hour], in place of rows=4800")
+    );
     for query in [last, distinct, join] {
         let plan = plan(&session, query).await;
         assert!(plan.contains("LatestScan: table=cpu") && !plan.contains(" Scan: "), "{plan}");

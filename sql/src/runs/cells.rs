@@ -101,6 +101,45 @@ impl Cells {
         Ok(())
     }
 
+    /// Takes in the runs of a batch of states, which begin at the aggregate's column.
+    pub(super) fn push_states(&mut self, batch: &RecordBatch, runs: &[Run], groups: usize) -> Result<()> {
+        self.widen(groups);
+        let column = batch.column(self.aggregate.column);
+        let measure = self.aggregate.measure;
+        if measure == Measure::Mean {
+            let counts = cast(column, &DataType::Int64)?;
+            let (counts, sums) = (counts.as_primitive::<Int64Type>(), batch.column(self.aggregate.column + 1));
+            let sums = sums.as_primitive::<Float64Type>();
+            let State::Doubles(cells) = &mut self.state else { return Ok(()) };
+            for run in runs {
+                for row in (run.start..run.end).filter(|&row| counts.value(row) > 0) {
+                    put(&mut cells[run.group], self.counts[run.group], sums.value(row), doubles(measure));
+                    self.counts[run.group] += counts.value(row);
+                }
+            }
+            return Ok(());
+        }
+        let nulls = column.logical_nulls().filter(|nulls| nulls.null_count() > 0);
+        let one_by_one = |values: &[f64]| values.iter().copied().reduce(doubles(measure)).unwrap_or_default();
+        match &mut self.state {
+            State::Counts => {
+                let counts = column.as_primitive::<Int64Type>().values();
+                runs.iter().for_each(|run| self.counts[run.group] += counts[run.start..run.end].iter().sum::<i64>());
+            }
+            State::Doubles(cells) => {
+                let values = column.as_primitive::<Float64Type>().values();
+                fold(cells, &mut self.counts, (values, nulls.as_ref()), runs, doubles(measure), one_by_one);
+            }
+            State::Integers(cells) => {
+                let values = column.as_primitive::<Int64Type>().values();
+                let combine = integers(measure);
+                let whole = |values: &[i64]| values.iter().copied().reduce(combine).unwrap_or_default();
+                fold(cells, &mut self.counts, (values, nulls.as_ref()), runs, combine, whole);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes in another's groups; `numbers` says which is which here, of `groups` in all.
     pub(super) fn take_in(&mut self, other: &Self, numbers: &[usize], groups: usize) {
         self.widen(groups);
@@ -115,6 +154,18 @@ impl Cells {
                 _ => {}
             }
             self.counts[mine] += other.counts[theirs];
+        }
+    }
+
+    /// The states of every group.
+    pub(super) fn states(&self) -> Vec<ArrayRef> {
+        match &self.state {
+            State::Doubles(sums) if self.aggregate.measure == Measure::Mean => {
+                let nulls = self.counts.iter().map(|&count| count > 0).collect::<NullBuffer>();
+                let sums = Float64Array::new(sums.clone().into(), Some(nulls));
+                vec![Arc::new(Int64Array::from(self.counts.clone())), Arc::new(sums)]
+            }
+            _ => vec![self.column()],
         }
     }
 

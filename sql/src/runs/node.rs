@@ -5,7 +5,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::Result;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -21,7 +22,7 @@ use futures::{TryFutureExt, TryStreamExt, stream};
 
 use super::cells::Cells;
 use super::groups::Groups;
-use super::{Aggregate, GroupBy};
+use super::{Aggregate, GroupBy, Phase};
 use crate::functions::gather::{Held, take_in};
 
 /// What the maps hold for each group.
@@ -32,6 +33,7 @@ pub(super) struct RunsExec {
     input: Arc<dyn ExecutionPlan>,
     groups: Vec<GroupBy>,
     aggregates: Vec<Aggregate>,
+    phase: Phase,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -42,6 +44,7 @@ impl RunsExec {
         groups: Vec<GroupBy>,
         aggregates: Vec<Aggregate>,
         schema: SchemaRef,
+        phase: Phase,
     ) -> Self {
         let properties = Arc::new(PlanProperties::new(
             EquivalenceProperties::new(schema),
@@ -49,7 +52,7 @@ impl RunsExec {
             EmissionType::Final,
             Boundedness::Bounded,
         ));
-        Self { input, groups, aggregates, properties, metrics: ExecutionPlanMetricsSet::new() }
+        Self { input, groups, aggregates, phase, properties, metrics: ExecutionPlanMetricsSet::new() }
     }
 }
 
@@ -94,7 +97,7 @@ impl ExecutionPlan for RunsExec {
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         let (groups, aggregates) = (self.groups.clone(), self.aggregates.clone());
-        Ok(Arc::new(Self::new(children.swap_remove(0), groups, aggregates, self.schema())))
+        Ok(Arc::new(Self::new(children.swap_remove(0), groups, aggregates, self.schema(), self.phase)))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
@@ -103,7 +106,8 @@ impl ExecutionPlan for RunsExec {
         let begin = |partition| {
             Ok(Taken {
                 groups: Groups::new(&self.groups),
-                cells: cells(&self.aggregates, &self.schema(), self.groups.len()),
+                cells: cells(&self.aggregates, &self.schema(), self.groups.len(), self.phase),
+                phase: self.phase,
                 held: Held::new("RunsExec", partition, &context),
                 runs: runs.clone(),
             })
@@ -125,27 +129,38 @@ impl ExecutionPlan for RunsExec {
     }
 }
 
-fn cells(aggregates: &[Aggregate], schema: &SchemaRef, groups: usize) -> Vec<Cells> {
-    let results = schema.fields().iter().skip(groups);
-    aggregates.iter().zip(results).map(|(aggregate, result)| Cells::new(*aggregate, result.data_type())).collect()
+fn cells(aggregates: &[Aggregate], schema: &SchemaRef, groups: usize, phase: Phase) -> Vec<Cells> {
+    let mut column = groups;
+    let cells = |aggregate: &Aggregate| {
+        column += if phase == Phase::First { aggregate.measure.states() } else { 1 };
+        Cells::new(*aggregate, schema.field(column - 1).data_type())
+    };
+    aggregates.iter().map(cells).collect()
 }
 
 /// What came of one partition.
 struct Taken {
     groups: Groups,
     cells: Vec<Cells>,
+    phase: Phase,
     held: Held,
     runs: datafusion::physical_plan::metrics::Count,
 }
 
 impl Taken {
-    fn push(&mut self, batch: RecordBatch) -> Result<()> {
+    fn push(&mut self, mut batch: RecordBatch) -> Result<()> {
+        if self.phase == Phase::Last {
+            batch = in_microseconds(batch)?;
+        }
         let before = self.groups.len();
         let runs = self.groups.runs(&batch)?;
         let groups = self.groups.len();
         self.held.grow((groups - before) * (GROUP_BYTES + self.cells.len() * Cells::GROUP_BYTES))?;
         self.runs.add(runs.len());
-        self.cells.iter_mut().try_for_each(|cells| cells.push(&batch, &runs, groups))
+        self.cells.iter_mut().try_for_each(|cells| match self.phase {
+            Phase::Last => cells.push_states(&batch, &runs, groups),
+            Phase::Whole | Phase::First => cells.push(&batch, &runs, groups),
+        })
     }
 
     fn take_in(&mut self, other: &Self) {
@@ -155,6 +170,25 @@ impl Taken {
             mine.take_in(theirs, &numbers, groups);
         }
     }
+}
+
+/// States with the starts of buckets in microseconds, whatever unit they have.
+fn in_microseconds(batch: RecordBatch) -> Result<RecordBatch> {
+    let schema = batch.schema();
+    let nanos = |field: &FieldRef| matches!(field.data_type(), DataType::Timestamp(TimeUnit::Nanosecond, _));
+    if !schema.fields().iter().any(nanos) {
+        return Ok(batch);
+    }
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for (field, column) in schema.fields().iter().zip(batch.columns()) {
+        let wanted = match field.data_type() {
+            DataType::Timestamp(TimeUnit::Nanosecond, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+            other => other.clone(),
+        };
+        columns.push(cast(column, &wanted)?);
+        fields.push(field.as_ref().clone().with_data_type(wanted));
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
 /// The groups of all partitions as one batch.
@@ -168,6 +202,10 @@ fn merged(mut taken: Vec<Taken>, schema: &SchemaRef) -> Result<RecordBatch> {
     }
     let types: Vec<_> = schema.fields().iter().map(|field| field.data_type()).collect();
     let mut columns = all.groups.columns(&types)?;
-    columns.extend(all.cells.iter().map(Cells::column));
+    match all.phase {
+        Phase::First => columns.extend(all.cells.iter().flat_map(Cells::states)),
+        Phase::Whole | Phase::Last => columns.extend(all.cells.iter().map(Cells::column)),
+    }
+    let columns = columns.iter().zip(types).map(|(column, wanted)| cast(column, wanted)).collect::<Result<_, _>>()?;
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }

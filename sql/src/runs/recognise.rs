@@ -15,7 +15,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use juno_engine::TableSchema;
 
 use super::node::RunsExec;
-use super::{Aggregate, GroupBy, Measure};
+use super::{Aggregate, GroupBy, Measure, Phase};
 use crate::functions::fixed_bucket;
 use crate::scan::Scan;
 
@@ -34,13 +34,56 @@ pub(super) fn aggregate(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn 
     if !is_table(input) || last.limit_options().is_some() || first.filter_expr().iter().any(Option::is_some) {
         return Ok(None);
     }
-    let schema = input.schema();
-    let by = first.group_expr();
+    let Some((groups, aggregates)) = recognised(first) else { return Ok(None) };
+    Ok(Some(Arc::new(RunsExec::new(Arc::clone(input), groups, aggregates, plan.schema(), Phase::Whole))))
+}
+
+/// The node that gives the states that a first phase over a table gives of `rows`, which are as its own input; none where
+/// it is of another kind.
+pub(crate) fn first_phase(first: &AggregateExec, rows: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
+    let (groups, aggregates) = is_table(first.input()).then(|| recognised(first))??;
+    Some(Arc::new(RunsExec::new(Arc::clone(rows), groups, aggregates, first.schema(), Phase::First)))
+}
+
+/// The node that makes of a first phase's states what the last phase does; none where it is of another kind.
+pub(crate) fn last_phase(
+    first: &AggregateExec,
+    last: &Arc<dyn ExecutionPlan>,
+    states: &Arc<dyn ExecutionPlan>,
+) -> Option<Arc<dyn ExecutionPlan>> {
+    let aggregate = last.downcast_ref::<AggregateExec>()?;
+    let plain = first.group_expr().is_single() && first.filter_expr().iter().all(Option::is_none);
+    if !plain || aggregate.limit_options().is_some() {
+        return None;
+    }
+    let (input, schema) = (first.input().schema(), first.schema());
+    let mut column = first.group_expr().expr().len();
+    let group = |column: usize| {
+        let unit_ns = match schema.field(column).data_type() {
+            data_type if *data_type == TableSchema::tag_type() => return Some(GroupBy::Tag { column }),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => 1_000,
+            DataType::Timestamp(TimeUnit::Nanosecond, _) => 1,
+            _ => return None,
+        };
+        Some(GroupBy::Bucket { column, width_us: 1, origin_us: 0, unit_ns })
+    };
+    let groups = (0..column).map(group).collect::<Option<Vec<_>>>().filter(|groups| one_bucket(groups))?;
+    let mut aggregates = Vec::with_capacity(first.aggr_expr().len());
+    for expr in first.aggr_expr() {
+        let found = measure(expr, &input)?;
+        aggregates.push(Aggregate { column, ..found });
+        column += found.measure.states();
+    }
+    Some(Arc::new(RunsExec::new(Arc::clone(states), groups, aggregates, last.schema(), Phase::Last)))
+}
+
+/// What an aggregate over a table groups by and works out, where all of it is known.
+fn recognised(first: &AggregateExec) -> Option<(Vec<GroupBy>, Vec<Aggregate>)> {
+    let (schema, by) = (first.input().schema(), first.group_expr());
     let groups = by.expr().iter().map(|(expr, _)| group(expr.as_ref(), &schema)).collect::<Option<Vec<_>>>();
-    let Some(groups) = groups.filter(|groups| by.is_single() && one_bucket(groups)) else { return Ok(None) };
-    let aggregates = first.aggr_expr().iter().map(|expr| measure(expr, &schema)).collect::<Option<Vec<_>>>();
-    let Some(aggregates) = aggregates else { return Ok(None) };
-    Ok(Some(Arc::new(RunsExec::new(Arc::clone(input), groups, aggregates, plan.schema()))))
+    let groups = groups.filter(|groups| by.is_single() && one_bucket(groups))?;
+    let aggregates = first.aggr_expr().iter().map(|expr| measure(expr, &schema)).collect::<Option<Vec<_>>>()?;
+    Some((groups, aggregates))
 }
 
 /// Whether rows come from a table as it gives them, at most filtered.
@@ -76,6 +119,7 @@ fn group(expr: &dyn PhysicalExpr, schema: &Schema) -> Option<GroupBy> {
     let (width_us, origin_us) = match call.fun().name() {
         "date_bin" => (interval_us(&width)?, origin.unwrap_or(0)),
         "time_bucket" => fixed_bucket(&width, origin)?,
+        "date_trunc" if origin.is_none() => truncation(&width)?,
         _ => return None,
     };
     Some(GroupBy::Bucket { column, width_us, origin_us, unit_ns })
@@ -105,6 +149,21 @@ fn interval_us(width: &ScalarValue) -> Option<i64> {
     let whole = width.months == 0 && width.nanoseconds % 1_000 == 0;
     let days = i64::from(width.days).checked_mul(86_400_000_000)?;
     days.checked_add(width.nanoseconds / 1_000).filter(|&micros| whole && micros > 0)
+}
+
+/// The width and the origin of what `date_trunc` cuts times to, where all are as wide.
+fn truncation(unit: &ScalarValue) -> Option<(i64, i64)> {
+    let unit = unit.try_as_str()??;
+    let seconds = match unit.to_lowercase().as_str() {
+        "second" => 1,
+        "minute" => 60,
+        "hour" => 3_600,
+        "day" => 86_400,
+        // Weeks begin on Mondays.
+        "week" => return Some((7 * 86_400_000_000, 4 * 86_400_000_000)),
+        _ => return None,
+    };
+    Some((seconds * 1_000_000, 0))
 }
 
 fn micros_of(time: &ScalarValue) -> Option<i64> {

@@ -4,14 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, AsArray, Float64Array, Int64Array, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMicrosecondType};
 use proptest::prelude::*;
 
 use super::fields::wide;
 use super::support::*;
-use crate::{BlockSpan, Db, Measure, ScanRequest, Snapshot, TimeRange, Write};
+use crate::{Alteration, BlockSpan, Blocks, Db, Measure, Rollup, ScanRequest, Snapshot, TimeRange, Write};
 
 const MINUTE: i64 = 60_000_000;
 
@@ -119,9 +119,13 @@ fn check_latest(snapshot: &Snapshot, all: &Rows, time: TimeRange) {
 
 /// What the blocks of one span say of each series.
 fn check_span(span: &BlockSpan, all: &Rows) {
-    let blocks = &span.blocks;
     let within: Vec<_> = all.iter().filter(|(key, _)| span.time.contains(key.2)).collect();
     assert_eq!(within.len() as u64, span.rows, "{:?}", span.time);
+    if span.rows == 0 {
+        return;
+    }
+    let every = BooleanArray::from(vec![true; span.blocks.series()]);
+    let blocks = span.blocks.select(&every, std::slice::from_ref(&(span.number..span.number + 1))).unwrap();
     let double = |name: &str, measure| {
         let column = blocks.measure(name, &DataType::Float64, measure).unwrap().unwrap();
         column.as_primitive::<Float64Type>().clone()
@@ -131,25 +135,27 @@ fn check_span(span: &BlockSpan, all: &Rows) {
         column.as_primitive::<Int64Type>().clone()
     };
     let get = |column: &Float64Array, row: usize| column.is_valid(row).then(|| column.value(row));
-    let tags = ["host", "region"].map(|tag| cast(&blocks.tag(tag), &DataType::Utf8).unwrap());
+    let tags = ["host", "region"].map(|tag| cast(&span.blocks.tag(tag), &DataType::Utf8).unwrap());
     let text = |tag: usize, row: usize| {
-        let tags = tags[tag].as_string::<i32>();
+        let (tags, row) = (tags[tag].as_string::<i32>(), blocks.series().value(row) as usize);
         tags.is_valid(row).then(|| tags.value(row).to_string())
     };
-    let number = |row: &usize| blocks.first_times().value(*row).div_euclid(blocks.width_us());
     let measures = [Measure::Min, Measure::Max, Measure::First, Measure::Last, Measure::Sum];
     let [min, max, first, last, sum] = measures.map(|measure| double("usage", measure));
     let (idle_sum, idle_max) = (integer("idle", Measure::Sum), integer("idle", Measure::Max));
+    let usage_count = integer("usage", Measure::Count);
+    let (rows, first_times, last_times) =
+        (blocks.rows().unwrap(), blocks.first_times().unwrap(), blocks.last_times().unwrap());
     let mut own: BTreeMap<_, Vec<_>> = BTreeMap::new();
     within.iter().for_each(|(key, value)| own.entry((key.0.clone(), key.1.clone())).or_default().push((key.2, *value)));
-    let mut seen = 0;
-    for row in (0..blocks.len()).filter(|row| number(row) == span.number && span.rows > 0) {
+    assert_eq!(own.len(), blocks.len());
+    for row in 0..blocks.len() {
         let own = &own[&(text(0, row), text(1, row))];
         let (oldest, newest) = (own[0], own[own.len() - 1]);
-        assert_eq!(blocks.rows().value(row), own.len() as i64);
-        assert_eq!((blocks.first_times().value(row), blocks.last_times().value(row)), (oldest.0, newest.0));
+        assert_eq!(rows.value(row), own.len() as i64);
+        assert_eq!((first_times.value(row), last_times.value(row)), (oldest.0, newest.0));
         let values: Vec<f64> = own.iter().filter_map(|(_, value)| value.0).collect();
-        assert_eq!(integer_count(blocks, "usage", row), values.len() as i64);
+        assert_eq!(usage_count.value(row), values.len() as i64);
         assert_eq!(get(&min, row), values.iter().copied().reduce(f64::min));
         assert_eq!(get(&max, row), values.iter().copied().reduce(f64::max));
         assert_eq!((get(&first, row), get(&last, row)), (oldest.1.0, newest.1.0));
@@ -158,19 +164,34 @@ fn check_span(span: &BlockSpan, all: &Rows) {
         let idle: Vec<i64> = own.iter().filter_map(|(_, value)| value.1).collect();
         assert_eq!(idle_sum.value(row), idle.iter().sum::<i64>());
         assert_eq!(idle_max.value(row), *idle.iter().max().unwrap());
-        seen += own.len() as u64;
     }
-    assert_eq!(seen, span.rows);
 }
 
-fn integer_count(blocks: &crate::Blocks, name: &str, row: usize) -> i64 {
-    let count = blocks.measure(name, &DataType::Float64, Measure::Count).unwrap().unwrap();
-    count.as_primitive::<Int64Type>().value(row)
+fn roll_up(db: &Db, name: &str, width_us: i64, columns: Vec<String>) {
+    db.alter_table("cpu", Alteration::AddRollup(Rollup { name: name.into(), width_us, columns })).unwrap();
+}
+
+const HOUR: i64 = 60 * MINUTE;
+
+/// The spans of a width that know everything of both columns.
+fn spans(db: &Db, range: TimeRange, width_us: i64) -> Vec<BlockSpan> {
+    let snapshot = db.snapshot();
+    let knows = |blocks: &Blocks| ["usage", "idle"].iter().all(|name| blocks.knows(name, Measure::Sum));
+    snapshot.table("cpu").unwrap().block_spans(&[range], width_us, knows).unwrap()
+}
+
+fn spanned_rows(db: &Db, width_us: i64) -> u64 {
+    spans(db, TimeRange::ALL, width_us).iter().map(|span| span.rows).sum()
 }
 
 fn check(commands: &[Command], bounds: (i64, i64)) {
     let (_disk, db) = opened_with(&[wide()]);
-    for command in commands {
+    for (place, command) in commands.iter().enumerate() {
+        if place == commands.len() / 3 {
+            let columns = vec!["usage".into(), "idle".into()];
+            roll_up(&db, "fine", 5 * MINUTE, columns);
+            roll_up(&db, "part", 10 * MINUTE, vec!["usage".into()]);
+        }
         apply(&db, command);
     }
     let snapshot = db.snapshot();
@@ -178,10 +199,12 @@ fn check(commands: &[Command], bounds: (i64, i64)) {
     let bounded = TimeRange { from: bounds.0 * MINUTE, to: (bounds.0 + bounds.1) * MINUTE };
     for time in [TimeRange::ALL, bounded, TimeRange { from: i64::MIN, to: bounded.to }] {
         check_latest(&snapshot, &all, time);
-        let spans = snapshot.table("cpu").unwrap().block_spans(time).unwrap();
-        assert!(spans.windows(2).all(|pair| pair[0].time.to <= pair[1].time.from), "spans overlap");
-        assert!(spans.iter().all(|span| time.from <= span.time.from && span.time.to <= time.to));
-        spans.iter().for_each(|span| check_span(span, &all));
+        for width_us in snapshot.table("cpu").unwrap().block_widths(time).unwrap() {
+            let spans = spans(&db, time, width_us);
+            assert!(spans.windows(2).all(|pair| pair[0].time.to <= pair[1].time.from), "spans overlap");
+            assert!(spans.iter().all(|span| time.from <= span.time.from && span.time.to <= time.to));
+            spans.iter().for_each(|span| check_span(span, &all));
+        }
     }
 }
 
@@ -202,10 +225,7 @@ fn blocks_speak_for_all_rows_of_a_part_that_is_alone_and_for_none_that_late_rows
     let day = Command::Rows { hosts: 4, from: 0, minutes: 1440, nulls: 7, seed: 3 };
     apply(&db, &day);
     apply(&db, &Command::Flush);
-    let rows = |db: &Db| -> u64 {
-        let spans = db.snapshot().table("cpu").unwrap().block_spans(TimeRange::ALL).unwrap();
-        spans.iter().map(|span| span.rows).sum()
-    };
+    let rows = |db: &Db| spanned_rows(db, HOUR);
     assert_eq!(rows(&db), 4 * 1440);
     // A late row in the memory takes its hour away, a flush of it no more than that.
     apply(&db, &Command::Rows { hosts: 1, from: 90, minutes: 1, nulls: 2, seed: 1 });
@@ -226,11 +246,14 @@ fn a_row_that_is_no_number_takes_minimum_maximum_and_sum_away_and_leaves_the_res
     let rows: Vec<CpuRow> = (0..2_880).map(|minute| row(1, minute, Some(value(minute)))).collect();
     db.commit(vec![cpu_write(&rows)]).unwrap();
     db.flush(None).unwrap();
-    let spans = db.snapshot().table("cpu").unwrap().block_spans(TimeRange::ALL).unwrap();
-    let measure = |measure| spans[0].blocks.measure("usage", &DataType::Float64, measure).unwrap();
-    assert!([Measure::Min, Measure::Max, Measure::Sum].into_iter().all(|m| measure(m).is_none()));
-    assert!([Measure::Count, Measure::First, Measure::Last].into_iter().all(|m| measure(m).is_some()));
+    let snapshot = db.snapshot();
+    let spans = snapshot.table("cpu").unwrap().block_spans(&[TimeRange::ALL], HOUR, |_| true).unwrap();
+    let blocks = &spans[0].blocks;
+    assert!([Measure::Min, Measure::Max, Measure::Sum].into_iter().all(|measure| !blocks.knows("usage", measure)));
+    assert!([Measure::Count, Measure::First, Measure::Last].into_iter().all(|measure| blocks.knows("usage", measure)));
     // A column that no row of the part names is null throughout.
-    let absent = spans[0].blocks.measure("idle", &DataType::Int64, Measure::Max).unwrap().unwrap();
-    assert_eq!(absent.null_count(), absent.len());
+    let every = BooleanArray::from(vec![true; blocks.series()]);
+    let selected = blocks.select(&every, std::slice::from_ref(&(i64::MIN..i64::MAX))).unwrap();
+    let absent = selected.measure("idle", &DataType::Int64, Measure::Max).unwrap().unwrap();
+    assert_eq!((absent.null_count(), absent.len()), (48, 48));
 }

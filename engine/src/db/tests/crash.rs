@@ -8,7 +8,7 @@ use arrow::datatypes::DataType;
 
 use super::support::*;
 use crate::system::MemoryDisk;
-use crate::{Alteration, Column, Db, Options, Result, ScanRequest, TableSchema};
+use crate::{Alteration, Column, Db, Options, Result, Rollup, ScanRequest, TableSchema, TableSnapshot};
 
 /// What a caller does.
 #[derive(Debug, Clone)]
@@ -26,6 +26,10 @@ enum Step {
     /// Drops the last field that was added.
     Narrow,
     Tag(usize),
+    /// Declares a rollup; what was there is written anew by the next compaction.
+    RollUp(usize),
+    /// Drops the oldest rollup.
+    Unroll,
     Truncate,
     Compact,
     Drop,
@@ -41,6 +45,8 @@ struct Model {
     users: Option<BTreeMap<i64, String>>,
     /// Those that were added to `cpu`.
     columns: Vec<String>,
+    /// Those of `cpu`.
+    rollups: Vec<String>,
 }
 
 struct Dice(u64);
@@ -64,7 +70,9 @@ impl Dice {
     }
 
     fn step(&mut self, number: usize) -> Step {
-        match self.roll(33) {
+        match self.roll(37) {
+            33..=35 => Step::RollUp(number),
+            36 => Step::Unroll,
             30..=32 => Step::Import((0..1 + self.roll(3)).map(|_| self.rows()).collect()),
             26..=29 => Step::Compact,
             22 => Step::Narrow,
@@ -106,6 +114,8 @@ impl Model {
                     self.columns.retain(|column| *column != last);
                 }
             }
+            Step::RollUp(number) => self.rollups.push(format!("r{number}")),
+            Step::Unroll => drop(self.rollups.drain(..self.rollups.len().min(1))),
             Step::Truncate => self.cpu.clear(),
             Step::Drop => self.users = None,
             Step::Create => self.users = self.users.take().or_else(|| Some(BTreeMap::new())),
@@ -129,13 +139,18 @@ impl Model {
         let snapshot = db.snapshot();
         let users = snapshot.table("users").map(|_| user_contents(&snapshot));
         let columns = snapshot.table("cpu").map_or_else(Vec::new, |table| added(table.schema()));
-        Self { cpu: cpu_contents(&snapshot, ScanRequest::default()), users, columns }
+        let rollups = snapshot.table("cpu").map_or_else(Vec::new, rollups);
+        Self { cpu: cpu_contents(&snapshot, ScanRequest::default()), users, columns, rollups }
     }
 }
 
 /// The columns beside those that the table began with.
 fn added(table: &TableSchema) -> Vec<String> {
     table.columns[4..].iter().map(|column| column.name.clone()).collect()
+}
+
+fn rollups(table: &TableSnapshot) -> Vec<String> {
+    table.rollups().into_iter().map(|rollup| rollup.name).collect()
 }
 
 fn last_field(columns: &[String]) -> Option<String> {
@@ -178,6 +193,14 @@ fn perform(disk: &MemoryDisk, open: &mut Option<Db>, step: &Step) -> Result<()> 
         Step::Tag(number) => db.alter_table("cpu", Alteration::AddTags(vec![format!("t{number}")])),
         Step::Narrow => match last_field(&added(db.catalog().table("cpu").expect("it is always there"))) {
             Some(last) => db.alter_table("cpu", Alteration::DropColumn(last)),
+            None => Ok(()),
+        },
+        Step::RollUp(number) => {
+            let rollup = Rollup { name: format!("r{number}"), width_us: 60_000_000, columns: Vec::new() };
+            db.alter_table("cpu", Alteration::AddRollup(rollup))
+        }
+        Step::Unroll => match rollups(db.snapshot().table("cpu").expect("it is always there")).first() {
+            Some(first) => db.alter_table("cpu", Alteration::DropRollup(first.clone())),
             None => Ok(()),
         },
         Step::Truncate => db.truncate("cpu"),
