@@ -39,7 +39,14 @@ impl PartReader {
         let schema = footer.schema();
         let roots: Vec<_> = names.into_iter().filter_map(|name| schema.index_of(name).ok()).collect();
         let mask = ProjectionMask::roots(footer.parquet_schema(), roots);
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(part.file()?, footer)
+        let file = part.file()?;
+        let groups = plan.row_groups.iter().map(|&group| footer.metadata().row_group(group));
+        let chunks = groups.flat_map(|group| group.columns().iter().enumerate());
+        file.will_read(chunks.filter(|(leaf, _)| mask.leaf_included(*leaf)).map(|(_, chunk)| {
+            let (start, len) = chunk.byte_range();
+            start..start + len
+        }));
+        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer)
             .with_projection(mask)
             .with_batch_size(BATCH_ROWS_MAX)
             .with_row_groups(plan.row_groups.clone());
