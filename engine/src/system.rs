@@ -9,6 +9,7 @@ mod uuid;
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -69,6 +70,8 @@ pub trait DiskRead: Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// Bytes in the file.
     fn size(&self) -> io::Result<u64>;
+    /// Says which ranges of bytes will be read soon, so that a file that is far away can fetch them together.
+    fn will_read(&self, _ranges: &[Range<u64>]) {}
 }
 
 /// Clock, disk and randomness together; cheap to clone.

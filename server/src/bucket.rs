@@ -10,6 +10,7 @@
 //! **Invariant:** knows files and objects only, never what is in them. The log and the manifest never leave the local disk.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -20,12 +21,14 @@ use object_store::buffered::BufWriter;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use tokio::io::AsyncWriteExt;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 use url::Url;
 
 use self::cache::Cache;
+use self::object::Object;
 
 mod cache;
+mod object;
 
 /// The directory whose files are objects, in the data directory.
 pub(crate) const PARTS_DIR: &str = "parts";
@@ -95,7 +98,12 @@ impl Remote {
         runtime.spawn(async move {
             let _ = reply.send(request.await);
         });
-        answer.recv().map_err(|_| io::Error::other("the connection to the bucket was closed"))?.map_err(io::Error::from)
+        let received = match Handle::try_current().map(|caller| caller.runtime_flavor()) {
+            // The thread belongs to others too: they must go on meanwhile.
+            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(|| answer.recv()),
+            _ => answer.recv(),
+        };
+        received.map_err(|_| io::Error::other("the connection to the bucket was closed"))?.map_err(io::Error::from)
     }
 
     fn key(&self, name: &str) -> Key {
@@ -107,9 +115,14 @@ impl Remote {
         self.wait(async move { Ok(store.head(&key).await?.size) })
     }
 
-    fn read(&self, name: &str, range: std::ops::Range<u64>) -> io::Result<Bytes> {
+    fn read(&self, name: &str, range: Range<u64>) -> io::Result<Bytes> {
         let (store, key) = (Arc::clone(&self.store), self.key(name));
         self.wait(async move { store.get_range(&key, range).await })
+    }
+
+    fn read_all(&self, name: &str, ranges: Vec<Range<u64>>) -> io::Result<Vec<Bytes>> {
+        let (store, key) = (Arc::clone(&self.store), self.key(name));
+        self.wait(async move { store.get_ranges(&key, &ranges).await })
     }
 
     /// Uploads a file; the object appears whole or not at all.
@@ -320,8 +333,7 @@ impl Disk for BucketDisk {
                 found => return found,
             }
         }
-        let size = self.remote.size(&name)?;
-        Ok(Arc::new(Object { remote: Arc::clone(&self.remote), name, size }))
+        Ok(Arc::new(Object::open(&self.remote, name)?))
     }
 
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()> {
@@ -367,28 +379,6 @@ impl Disk for BucketDisk {
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {
         self.local.lock(path)
-    }
-}
-
-/// A part that is in the bucket only.
-struct Object {
-    remote: Arc<Remote>,
-    name: String,
-    size: u64,
-}
-
-impl DiskRead for Object {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let bytes = self.remote.read(&self.name, offset..offset + buffer.len() as u64)?;
-        if bytes.len() != buffer.len() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        buffer.copy_from_slice(&bytes);
-        Ok(())
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.size)
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Gate {
     queries: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
     pub(crate) tokens: identity::Tokens,
+    /// How long a request waits for its turn.
+    turn_max: Duration,
     checks: Semaphore,
     remembered: identity::Remembered,
 }
@@ -63,8 +65,13 @@ impl Gate {
 
     /// The same, with tokens that let their users in.
     pub(crate) fn with_tokens(counters: Arc<Counters>, tokens: identity::Tokens) -> Arc<Gate> {
+        Gate::with_patience(counters, tokens, TURN_MAX)
+    }
+
+    fn with_patience(counters: Arc<Counters>, tokens: identity::Tokens, turn_max: Duration) -> Arc<Gate> {
         let system = System::real();
         Arc::new(Gate {
+            turn_max,
             doors: OnceLock::new(),
             counters,
             started_us: system.clock().monotonic_us(),
@@ -84,21 +91,28 @@ impl Gate {
 
     /// A turn for one query.
     pub(crate) async fn query_turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        turn(&self.queries, "queries").await
+        self.turn(&self.queries, "queries").await
     }
 
     /// A turn for one upload: there is memory for its body, and room for its rows.
     pub(crate) async fn upload_turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let turn = turn(&self.uploads, "uploads").await?;
+        let turn = self.turn(&self.uploads, "uploads").await?;
         let doors = self.doors()?;
         let room = async {
             while !doors.session.db().has_room() {
                 sleep(ROOM_LOOK).await;
             }
         };
-        let found = timeout(TURN_MAX, room).await;
+        let found = timeout(self.turn_max, room).await;
         found.map_err(|_| Problem::new("overloaded", "rows come in faster than they can be written to parts"))?;
         Ok(turn)
+    }
+
+    async fn turn(&self, turns: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, Problem> {
+        match timeout(self.turn_max, Arc::clone(turns).acquire_owned()).await {
+            Ok(turn) => Ok(turn.expect("the semaphore is never closed")),
+            Err(_) => Err(Problem::new("overloaded", format!("too many {what} run at a time"))),
+        }
     }
 
     /// Microseconds since 1970.
@@ -116,13 +130,6 @@ impl Gate {
             .get()
             .cloned()
             .ok_or_else(|| Problem::new("starting", "the database is not open yet: its log is being replayed"))
-    }
-}
-
-async fn turn(turns: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, Problem> {
-    match timeout(TURN_MAX, Arc::clone(turns).acquire_owned()).await {
-        Ok(turn) => Ok(turn.expect("the semaphore is never closed")),
-        Err(_) => Err(Problem::new("overloaded", format!("too many {what} run at a time"))),
     }
 }
 

@@ -8,13 +8,17 @@ pub(crate) mod precision;
 pub(crate) mod read;
 pub(crate) mod refusal;
 pub(crate) mod shape;
+mod spool;
+mod upload;
+
+pub(crate) use upload::upload;
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use juno_sql::Incoming;
 use juno_sql::engine::Catalog;
@@ -27,18 +31,10 @@ use crate::serve::Doors;
 use known::Known;
 use line_protocol::Parsed;
 use precision::Precision;
-use read::Format;
 use refusal::Refusal;
-use shape::Wanted;
 
 /// The longest body of line protocol, before and after gunzip.
 const WRITE_BYTES_MAX: usize = 64 << 20;
-/// The longest upload, before and after gunzip.
-const UPLOAD_BYTES_MAX: usize = 256 << 20;
-/// The most rows of one upload: they are one commit.
-const UPLOAD_ROWS_MAX: usize = 10_000_000;
-/// Rows of an upload that are worth parts of their own; fewer go through the log.
-const IMPORT_ROWS_MIN: usize = 200_000;
 /// Bad lines that an answer lists; all are counted.
 const LISTED_LINES_MAX: usize = 100;
 /// How often a text is parsed while other writers change the tables under it.
@@ -84,76 +80,6 @@ pub(crate) async fn write(
         "errors": rejected.iter().take(LISTED_LINES_MAX).collect::<Vec<_>>(),
     });
     Ok((StatusCode::BAD_REQUEST, Json(body)).into_response())
-}
-
-/// `POST /api/v4/ingest?table=&time=&tags=&precision=`: one upload, stored whole or not at all.
-pub(crate) async fn upload(
-    State(gate): State<Arc<Gate>>,
-    Query(pairs): Query<Pairs>,
-    headers: HeaderMap,
-    request: Body,
-) -> Result<Response, Problem> {
-    let doors = gate.doors()?;
-    let wanted = wanted(&pairs)?;
-    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let format = Format::of_media(media).ok_or_else(|| {
-        Problem::new("unsupported-media-type", format!("Content-Type \"{media}\" is not one of {}", Format::MEDIA))
-    })?;
-    identity::writer()?;
-    let _turn = gate.upload_turn().await?;
-    let bytes = body::read(request, &headers, UPLOAD_BYTES_MAX).await?;
-    let catalog = doors.session.db().catalog();
-    let table = wanted.table.clone();
-    let read = blocking(&doors, move || {
-        let known = catalog.table(&wanted.table).map(|table| Known::of(table));
-        let batches = read::bytes(format, bytes.into(), &wanted, known.as_ref())?;
-        all(batches, &wanted, known.as_ref())
-    });
-    let incoming = read.await?;
-    let rows: usize = incoming.iter().map(|incoming| incoming.rows.num_rows()).sum();
-    if rows < IMPORT_ROWS_MIN {
-        store(&doors, incoming).await?;
-    } else {
-        import(&doors, incoming).await?;
-    }
-    doors.counters.ingested(format.name(), rows as u64, 0);
-    Ok(Json(json!({"table": table, "rows": rows})).into_response())
-}
-
-fn wanted(pairs: &Pairs) -> Result<Wanted, Problem> {
-    let mut wanted = Wanted::default();
-    for (name, value) in pairs {
-        match name.as_str() {
-            "table" => wanted.table = value.clone(),
-            "time" => wanted.time = Some(value.clone()),
-            "tags" => wanted.tags = Some(shape::names(value)),
-            "precision" => wanted.precision = Some(Precision::read(value).ok_or_else(|| odd_precision(value))?),
-            other => return Err(Problem::unknown_parameter(other, &["table", "time", "tags", "precision"])),
-        }
-    }
-    if wanted.table.is_empty() || wanted.table.len() > shape::NAME_BYTES_MAX {
-        return Err(
-            Problem::new("invalid-parameter-value", "table=NAME must say which table the rows are for").at("?table")
-        );
-    }
-    Ok(wanted)
-}
-
-/// All rows of an upload in memory, each of them checked.
-fn all(batches: read::Batches, wanted: &Wanted, known: Option<&Known>) -> Result<Vec<Incoming>, Refusal> {
-    let (mut incoming, mut rows) = (vec![], 0);
-    for batch in batches {
-        let batch = batch?;
-        let shaped = shape::shape(&batch, rows, wanted, known)?;
-        rows += batch.num_rows();
-        if rows > UPLOAD_ROWS_MAX {
-            return Err(Refusal::TooLarge(format!(
-                "an upload may have {UPLOAD_ROWS_MAX} rows; send it in several requests"
-            )));
-        }
-        incoming.push(shaped);
-    }
-    Ok(incoming)
 }
 
 /// Runs work that computes on the query runtime's blocking threads.
@@ -224,15 +150,6 @@ async fn store(doors: &Doors, incoming: Vec<Incoming>) -> Result<(), Problem> {
     }
     let session = doors.session.connect_as(identity::user());
     let stored = doors.query.spawn(async move { session.ingest(incoming).await });
-    let stored = stored.await.map_err(|_| Problem::new("internal-error", "the rows could not be stored"))?;
-    stored.map(drop).map_err(Problem::from)
-}
-
-/// One import on the query runtime. It runs to its end even when the client goes away.
-async fn import(doors: &Doors, incoming: Vec<Incoming>) -> Result<(), Problem> {
-    let session = doors.session.connect();
-    let batches = incoming.into_iter().map(Ok::<_, juno_sql::Error>);
-    let stored = doors.query.spawn(async move { session.import(batches).await });
     let stored = stored.await.map_err(|_| Problem::new("internal-error", "the rows could not be stored"))?;
     stored.map(drop).map_err(Problem::from)
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use juno_sql::engine::{Db, Options};
 use juno_sql::kernels::Device;
-use juno_sql::{Memory, Session};
+use juno_sql::{Memory, Session, TEMPORARY_DIR};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -314,8 +314,13 @@ fn open_db(storage: &Storage) -> Result<Db, Error> {
             options.system = options.system.with_disk(Arc::new(disk));
         }
     }
-    Db::open_with(&storage.data, options)
-        .map_err(|error| Error::Data { path: storage.data.clone(), cause: error.into() })
+    let db = Db::open_with(&storage.data, options)
+        .map_err(|error| Error::Data { path: storage.data.clone(), cause: error.into() })?;
+    // What queries of a process that was killed had put aside; the directory is this process's alone by now.
+    match std::fs::remove_dir_all(storage.data.join(TEMPORARY_DIR)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => Ok(db),
+    }
 }
 
 /// A runtime with named threads.

@@ -64,13 +64,16 @@ impl<E: From<Error>> From<juno_engine::Error> for Failure<E> {
 }
 
 /// All batches, which are of one table and have the columns of the first, past the log and in one step; blocks on the engine.
+/// `permit` refuses tables that the user may not write.
 pub(crate) fn import<E: From<Error>>(
     db: &Db,
     public: &PublicSchema,
+    permit: impl FnOnce(&str) -> Result<()>,
     batches: impl IntoIterator<Item = Result<Incoming, E>>,
 ) -> Result<u64, E> {
     let mut batches = batches.into_iter();
     let Some(first) = batches.next().transpose()? else { return Ok(0) };
+    permit(&first.table)?;
     let table = ready(db, public, &first)?;
     let conformed = std::iter::once(Ok(first)).chain(batches).map(|batch| {
         let rows = fitted(&table, &batch.map_err(Failure)?).and_then(|rows| column::conform(&table, &rows));

@@ -56,7 +56,7 @@ pub use functions::kernel_counters;
 pub use ingest::Incoming;
 pub use juno_engine as engine;
 pub use juno_kernels as kernels;
-pub use memory::Memory;
+pub use memory::{Memory, TEMPORARY_DIR};
 pub use place::place;
 pub use role::{Role, User};
 pub use session::{Account, Accounts, CopyIn, Session};

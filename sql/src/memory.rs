@@ -4,13 +4,15 @@
 //! with an error.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::error::Result;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{
     FairSpillPool, GreedyMemoryPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
 };
-use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 
 /// Limits, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +29,15 @@ impl Default for Memory {
     }
 }
 
-/// The surroundings of all queries, whose memory is bounded.
-pub(crate) fn shared(memory: Memory) -> RuntimeEnv {
-    RuntimeEnv { memory_pool: Arc::new(GreedyMemoryPool::new(memory.all_bytes_max)), ..RuntimeEnv::default() }
+/// The directory in a data directory for what sorts and aggregates put aside. What is left in it by a process that was killed may be
+/// removed before a session is opened.
+pub const TEMPORARY_DIR: &str = "tmp";
+
+/// The surroundings of all queries, whose memory is bounded and whose temporary files are in a directory.
+pub(crate) fn shared(memory: Memory, temporary: PathBuf) -> Result<RuntimeEnv> {
+    let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![temporary]));
+    let pool = Arc::new(GreedyMemoryPool::new(memory.all_bytes_max));
+    RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk).build()
 }
 
 /// The same for one query, which has a limit of its own.
@@ -103,7 +111,8 @@ mod tests {
     #[test]
     fn a_query_is_held_to_its_own_limit_and_all_to_theirs() {
         let memory = Memory { query_bytes_max: 60, all_bytes_max: 100 };
-        let all = shared(memory);
+        let directory = tempfile::tempdir().unwrap();
+        let all = shared(memory, directory.path().join("tmp")).unwrap();
         let query = || of_query(&all, memory);
         let reserve = |env: &RuntimeEnv| MemoryConsumer::new("rows").register(&env.memory_pool);
         let (one, other) = (query(), query());

@@ -387,8 +387,10 @@ impl Session {
         &self,
         batches: impl IntoIterator<Item = Result<Incoming, E>> + Send + 'static,
     ) -> Result<u64, E> {
-        let shared = Arc::clone(&self.shared);
-        blocking(move || Ok(ingest::import(&shared.db, &shared.public, batches))).await?
+        self.user.needs(Role::Operator, "writing rows")?;
+        let (shared, user) = (Arc::clone(&self.shared), self.user.clone());
+        let permit = move |table: &str| role::own_table(&user, table);
+        blocking(move || Ok(ingest::import(&shared.db, &shared.public, permit, batches))).await?
     }
 
     /// Where the session stands in its transaction.

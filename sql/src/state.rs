@@ -41,7 +41,7 @@ fn shortcuts(builder: &mut SessionStateBuilder) {
     rules.splice(0..0, [Arc::new(Latest) as _, Arc::new(Aggregates) as _, Arc::new(Runs) as _]);
 }
 
-fn builder(device: &Device, limits: Memory) -> SessionStateBuilder {
+fn builder(device: &Device) -> SessionStateBuilder {
     let mut builder = functions::register(SessionStateBuilder::new().with_default_features(), device);
     builder.scalar_functions().get_or_insert_default().extend(cast::functions());
     shortcuts(&mut builder);
@@ -49,13 +49,14 @@ fn builder(device: &Device, limits: Memory) -> SessionStateBuilder {
     builder
         .with_type_planner(Arc::new(SqlTypes { next }))
         .with_physical_optimizer_rule(Arc::new(Yielding))
-        .with_runtime_env(Arc::new(memory::shared(limits)))
         .with_config(config())
 }
 
 /// The state that every statement starts from: with PostgreSQL's catalog beside the public schema.
 pub(crate) fn with_catalog(device: &Device, limits: Memory, public: &Arc<PublicSchema>) -> Result<SessionState> {
-    let context = SessionContext::new_with_state(builder(device, limits).build());
+    let runtime = memory::shared(limits, public.db().path().join(memory::TEMPORARY_DIR))?;
+    let state = builder(device).with_runtime_env(Arc::new(runtime)).build();
+    let context = SessionContext::new_with_state(state);
     let catalog = Arc::new(MemoryCatalogProvider::new());
     catalog.register_schema(SCHEMA, Arc::clone(public) as _)?;
     context.register_catalog(DATABASE, Arc::clone(&catalog) as _);
@@ -75,7 +76,5 @@ pub(crate) fn with_catalog(device: &Device, limits: Memory, public: &Arc<PublicS
 
 /// Functions and types without tables, for DEFAULT expressions.
 pub(crate) fn bare(device: &Device) -> SessionState {
-    builder(device, Memory::default())
-        .with_config(SessionConfig::new().set_str("datafusion.sql_parser.dialect", "PostgreSQL"))
-        .build()
+    builder(device).with_config(SessionConfig::new().set_str("datafusion.sql_parser.dialect", "PostgreSQL")).build()
 }

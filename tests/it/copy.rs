@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** each test has a server of its own; what was not copied whole is not there.
 
+use std::io::Write;
 use std::process::Command;
 
 use crate::client::Postgres;
@@ -67,6 +68,53 @@ fn files_of_the_server_are_copied_whole_or_not_at_all() {
     assert!(message.contains("id, s, n"), "{message}");
     client.rows("COPY two (id) FROM 'copy.parquet' (FORMAT parquet)");
     assert_eq!(client.value("SELECT count(*) || ' ' || count(other) FROM two"), "70000 0");
+}
+
+#[test]
+fn a_long_copy_goes_into_parts_while_it_comes_in_whole_or_not_at_all() {
+    let server = server();
+    let client = Postgres::connect(&server);
+    client.rows("CREATE TABLE logs (time TIMESTAMPTZ, host TEXT, message TEXT, n BIGINT) WITH (tags = 'host')");
+    client.rows("INSERT INTO logs VALUES (to_timestamp(5), 'h5', 'older', 0), (to_timestamp(0), 'h0', 'stays', 0)");
+    let filler = "x".repeat(4000);
+    let row = |n: u32| {
+        format!(
+            "{}\th{}\t{n} {filler}\t{n}\n",
+            format_args!("1970-01-01 {:02}:{:02}:{:02}+00", n / 3600, n / 60 % 60, n % 60),
+            n % 10
+        )
+    };
+    let rows = 25_000;
+    let mut file = std::io::BufWriter::new(std::fs::File::create(server.scratch("rows.txt")).expect("a file"));
+    // Neither in order of time nor all of them once.
+    (1..=rows).rev().chain(1..=10).for_each(|n| file.write_all(row(n).as_bytes()).expect("a disk"));
+    drop(file);
+    let bad = server.scratch("bad.txt");
+    std::fs::copy(server.scratch("rows.txt"), &bad).expect("a copy");
+    let mut appended = std::fs::OpenOptions::new().append(true).open(&bad).expect("a file");
+    appended.write_all(b"1970-01-01 00:00:00+00\th\tm\tseven\n").expect("a disk");
+    let copy = |name: &str| format!("COPY logs FROM '{}'", server.scratch(name).display());
+    assert_eq!(client.error(&copy("bad.txt")).0, "22P02");
+    assert_eq!(client.rows("SELECT host, message, n FROM logs ORDER BY n, time"), ["h0|stays|0", "h5|older|0"]);
+    client.rows("CALL flush()");
+    let parts = |dir: &std::path::Path| std::fs::read_dir(dir.join("parts")).expect("a directory").count();
+    let before = parts(server.data());
+    assert_eq!(client.error(&copy("bad.txt")).0, "22P02");
+    assert_eq!(parts(server.data()), before, "nothing is left of it");
+
+    client.rows(&copy("rows.txt"));
+    assert!(parts(server.data()) > before, "the rows are in parts already");
+    let sum = u64::from(rows) * (u64::from(rows) + 1) / 2;
+    assert_eq!(
+        client.value("SELECT count(*) || ' ' || sum(n) || ' ' || min(length(message)) FROM logs"),
+        format!("{} {sum} 5", rows + 1)
+    );
+    assert_eq!(client.value("SELECT length(message) FROM logs WHERE host = 'h5' AND time = to_timestamp(5)"), "4002");
+    client.rows("BEGIN");
+    client.rows("DELETE FROM logs");
+    client.rows(&copy("rows.txt"));
+    client.rows("ROLLBACK");
+    assert_eq!(client.value("SELECT count(*) FROM logs"), (rows + 1).to_string());
 }
 
 const PSYCOPG: &str = r#"

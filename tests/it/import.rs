@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** after a refused upload the table holds what it held before, row by row and column by column.
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -346,4 +347,32 @@ fn an_upload_of_many_batches_is_stored_whole_or_not_at_all() {
     assert!(metrics.contains("juno_rows_ingested_total{format=\"csv\"} 70000\n"), "{metrics}");
     postgres.rows("CALL flush()");
     assert_eq!(postgres.value("SELECT count(*) FROM t WHERE v = 6"), "10000");
+}
+
+#[test]
+fn a_long_upload_is_kept_in_a_file_and_stored_whole_or_not_at_all() {
+    let server = server();
+    let postgres = Postgres::connect(&server);
+    let filler = "y".repeat(4000);
+    let rows = 22_000;
+    let mut csv = String::from("time,host,message,n\n");
+    for n in 0..rows {
+        writeln!(csv, "2026-01-01T{:02}:{:02}:{:02}Z,h{},{n}{filler},{n}", n / 3600, n / 60 % 60, n % 60, n % 7)
+            .expect("memory");
+    }
+    let query = "table=logs&tags=host";
+    let bad = format!("{csv}never,h,m,1\n");
+    refused(&server, query, CSV, bad.as_bytes(), 422, "unstorable-rows");
+    assert_eq!(postgres.error("SELECT * FROM logs").0, "42P01", "not even the table was made");
+    for _ in 0..2 {
+        stored(&server, query, CSV, csv.as_bytes(), rows);
+        let sum = rows * (rows - 1) / 2;
+        assert_eq!(postgres.value("SELECT count(*) || ' ' || sum(n) FROM logs"), format!("{rows} {sum}"));
+    }
+    let before = picture(&postgres, "logs").len();
+    refused(&server, query, CSV, format!("{csv}2026-01-02T00:00:00Z,h,\"m,1\n").as_bytes(), 400, "unreadable-body");
+    assert_eq!(picture(&postgres, "logs").len(), before);
+    let mut names =
+        std::fs::read_dir(server.data()).expect("a directory").map(|entry| entry.expect("an entry").file_name());
+    assert!(names.all(|name| !name.to_string_lossy().starts_with(".tmp")), "bodies are gone");
 }

@@ -10,6 +10,7 @@ mod command;
 mod copy;
 mod crash;
 mod drivers;
+mod formats;
 mod history;
 mod import;
 mod limits;

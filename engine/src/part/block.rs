@@ -3,6 +3,7 @@
 //! **Invariant:** every byte handed out lay in a block that matched its checksum.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -70,6 +71,23 @@ impl PartFile {
     pub(super) fn blocks(&self) -> impl Iterator<Item = io::Result<Bytes>> {
         let starts = (0..self.len).step_by(READ_LEN as usize);
         starts.map(|start| self.read(start, (self.len - start).min(READ_LEN)))
+    }
+
+    /// Says which ranges of bytes will be read soon.
+    pub(super) fn will_read(&self, ranges: impl IntoIterator<Item = Range<u64>>) {
+        let mut blocks: Vec<Range<u64>> = ranges
+            .into_iter()
+            .map(|range| range.start / BLOCK_LEN * BLOCK_LEN..range.end.next_multiple_of(BLOCK_LEN).min(self.len))
+            .collect();
+        blocks.sort_unstable_by_key(|range| range.start);
+        blocks.dedup_by(|next, before| {
+            let joins = next.start <= before.end;
+            if joins {
+                before.end = before.end.max(next.end);
+            }
+            joins
+        });
+        self.file.will_read(&blocks);
     }
 
     /// Bytes of the file, from whole blocks that were checked.

@@ -42,6 +42,12 @@ impl PartReader {
         let mask = ProjectionMask::roots(footer.parquet_schema(), roots);
         let file = part.file()?;
         let refused = Arc::clone(&file.refused);
+        let groups = plan.row_groups.iter().map(|&group| footer.metadata().row_group(group));
+        let chunks = groups.flat_map(|group| group.columns().iter().enumerate());
+        file.will_read(chunks.filter(|(leaf, _)| mask.leaf_included(*leaf)).map(|(_, chunk)| {
+            let (start, len) = chunk.byte_range();
+            start..start + len
+        }));
         let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer)
             .with_projection(mask)
             .with_batch_size(BATCH_ROWS_MAX)

@@ -12,19 +12,28 @@ use super::problem::Problem;
 
 /// Reads a body of at most `limit_bytes`, before and after gunzip.
 pub(crate) async fn read(body: Body, headers: &HeaderMap, limit_bytes: usize) -> Result<Vec<u8>, Problem> {
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > limit_bytes) {
-        return Err(too_large(limit_bytes));
-    }
+    let zipped = is_zipped(headers)?;
+    check_length(headers, limit_bytes as u64)?;
     let bytes = axum::body::to_bytes(body, limit_bytes).await.map_err(|error| match over_limit(&error) {
-        true => too_large(limit_bytes),
+        true => too_large(limit_bytes as u64),
         false => Problem::new("unreadable-body", format!("the body ended early: {error}")),
     })?;
+    if zipped { gunzip(&bytes, limit_bytes) } else { Ok(bytes.into()) }
+}
+
+/// Refuses a body that says itself that it is too long.
+pub(crate) fn check_length(headers: &HeaderMap, limit_bytes: u64) -> Result<(), Problem> {
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > limit_bytes) { Err(too_large(limit_bytes)) } else { Ok(()) }
+}
+
+/// Whether a body is zipped; refuses what cannot be unpacked.
+pub(crate) fn is_zipped(headers: &HeaderMap) -> Result<bool, Problem> {
     let encoding =
         headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?").trim().to_lowercase());
     match encoding.as_deref() {
-        None | Some("" | "identity") => Ok(bytes.into()),
-        Some("gzip" | "x-gzip") => gunzip(&bytes, limit_bytes),
+        None | Some("" | "identity") => Ok(false),
+        Some("gzip" | "x-gzip") => Ok(true),
         Some(other) => Err(Problem::new(
             "unsupported-media-type",
             format!("Content-Encoding \"{other}\" is not known; send gzip or none"),
@@ -38,10 +47,11 @@ fn gunzip(bytes: &[u8], limit_bytes: usize) -> Result<Vec<u8>, Problem> {
     limited
         .read_to_end(&mut out)
         .map_err(|error| Problem::new("unreadable-body", format!("the body is not whole gzip: {error}")))?;
-    if out.len() > limit_bytes { Err(too_large(limit_bytes)) } else { Ok(out) }
+    if out.len() > limit_bytes { Err(too_large(limit_bytes as u64)) } else { Ok(out) }
 }
 
-fn too_large(limit_bytes: usize) -> Problem {
+/// The problem of a body over its limit.
+pub(crate) fn too_large(limit_bytes: u64) -> Problem {
     Problem::new("too-large", format!("the body is larger than {} MiB; send it in several requests", limit_bytes >> 20))
 }
 

@@ -11,6 +11,8 @@ use tower::Service;
 
 use super::*;
 
+mod full;
+
 struct Web {
     router: Router,
     _directory: TempDir,

@@ -13,10 +13,11 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Statement as Sql};
-use futures::{Stream, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use juno_engine::{Db, OnConflict, TableKind, TableSchema, Write};
+use tokio::sync::mpsc;
 
-use super::Session;
+use super::{Session, blocking};
 use crate::copy::{Copy, CopyOptions, CopyPlace, CopyRows, Subject};
 use crate::definition::{folded, table_name};
 use crate::interrupt::Interrupt;
@@ -26,6 +27,10 @@ use crate::{Error, Result, change, spelling, table};
 
 /// The most bytes of rows that one COPY may hold before its commit.
 const COPY_BYTES_MAX: usize = 1 << 30;
+/// Bytes of rows for a telemetry table after which a COPY of its own goes straight into parts.
+const HELD_BYTES_MAX: usize = 64 << 20;
+/// Batches that wait to go into parts.
+const BATCHES_WAITING: usize = 2;
 
 /// A COPY FROM that waits for its rows.
 #[derive(Debug, Clone)]
@@ -111,24 +116,59 @@ impl Session {
     async fn store(&self, copy: &CopyIn, rows: impl Stream<Item = Result<CopyRows>> + Send) -> Result<Outcome> {
         self.check_writable("COPY FROM")?;
         let missing = self.missing(copy)?;
-        let (mut writes, mut count, mut bytes) = (Vec::new(), 0, 0);
-        let mut rows = std::pin::pin!(rows);
-        while let Some(CopyRows { rows, lines }) = rows.try_next().await? {
-            count += rows.num_rows();
-            bytes += rows.get_array_memory_size();
+        let alone = !self.transaction.lock().holds() && matches!(copy.table.kind, TableKind::Telemetry { .. });
+        let (mut writes, mut bytes) = (Vec::new(), 0);
+        let mut writable = std::pin::pin!(rows.map(|batch| {
+            let CopyRows { rows, lines } = batch?;
+            let rows = with_defaults(&rows, &missing)?;
+            let write = insertion(&copy.table, &self.shared.db, rows.clone());
+            write.map_err(|error| self.located(copy, &rows, &lines, error))
+        }));
+        while let Some(write) = writable.try_next().await? {
+            bytes += write.rows.as_ref().map_or(0, RecordBatch::get_array_memory_size);
+            writes.push(write);
+            if alone && bytes > HELD_BYTES_MAX {
+                let held = futures::stream::iter(writes.into_iter().map(Ok));
+                let count = self.store_in_parts(copy, held.chain(writable)).await?;
+                return Ok(Outcome::done(format!("COPY {count}")));
+            }
             if bytes > COPY_BYTES_MAX {
                 let most = COPY_BYTES_MAX >> 20;
                 return Err(Error::OutOfMemory(format!(
-                    "one COPY may hold {most} MiB of rows, since it stores all or none: copy in several steps, or use juno import"
+                    "one COPY into a table with a key, or in a transaction, may hold {most} MiB of rows, since it stores all or \
+                     none: copy in several steps"
                 )));
             }
-            let rows = with_defaults(&rows, &missing)?;
-            let write = insertion(&copy.table, &self.shared.db, rows.clone());
-            writes.push(write.map_err(|error| self.located(copy, &rows, &lines, error))?);
         }
+        let count: usize = writes.iter().filter_map(|write| write.rows.as_ref()).map(RecordBatch::num_rows).sum();
         let view = self.view();
         self.settle(writes, view).await?;
         Ok(Outcome::done(format!("COPY {count}")))
+    }
+
+    /// Has the engine sort rows into parts while they come in, and show them in one step.
+    async fn store_in_parts(&self, copy: &CopyIn, writes: impl Stream<Item = Result<Write>> + Send) -> Result<u64> {
+        let (sender, mut waiting) = mpsc::channel(BATCHES_WAITING);
+        let (db, table) = (self.shared.db.clone(), copy.table.name.clone());
+        let importing = tokio::spawn(blocking(move || {
+            let batches = std::iter::from_fn(|| match waiting.blocking_recv() {
+                Some(Next::Rows(rows)) => Some(Ok(rows)),
+                Some(Next::End) => None,
+                // Whoever sent them was stopped, or met a bad row.
+                None => Some(Err(Error::Cancelled)),
+            });
+            Ok(db.import(&table, batches)?.rows)
+        }));
+        let mut writes = std::pin::pin!(writes);
+        while let Some(write) = writes.try_next().await? {
+            let Some(rows) = write.rows else { continue };
+            // Where nobody takes them, the import failed and says why.
+            if sender.send(Next::Rows(rows)).await.is_err() {
+                break;
+            }
+        }
+        let _ = sender.send(Next::End).await;
+        importing.await.map_err(|error| Error::Internal(format!("the import failed: {error}")))?
     }
 
     /// The columns that the input has not: their DEFAULT, or null.
@@ -165,6 +205,12 @@ impl Session {
         let line = lines.get(from).copied().unwrap_or_default();
         Error::Row { place: format!("COPY {}, line {line}", copy.table.name), cause: Box::new(cause) }
     }
+}
+
+/// What travels to an import.
+enum Next {
+    Rows(RecordBatch),
+    End,
 }
 
 /// The write that stores new rows; a row whose primary key exists is an error.
