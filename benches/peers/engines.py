@@ -8,13 +8,14 @@ cpu_ms is processor time over all threads of the engine, not of its client. sums
 import json
 import os
 import pathlib
+import resource
 import shutil
 import subprocess
 import sys
 import time
 
 from generate import FIELDS, TAGS
-from queries import Dialect
+from queries import DISTINCT_ON, JOIN_MAX, Dialect
 
 THREADS = 2
 
@@ -37,9 +38,9 @@ class Engine(Dialect):
     def cpu(self):
         return time.process_time()
 
-    def loaded(self):
-        """Whether the store is there already."""
-        return self.store.exists()
+    def peak(self):
+        """The most KiB that the engine held in memory, of an engine within this process with the process itself."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def size(self):
         return size(self.store)
@@ -67,7 +68,7 @@ class DuckDB(Engine):
         self.connection.close()
 
     def ask(self, sql):
-        return self.connection.execute(sql).to_arrow_table()
+        return self.connection.sql(sql).to_arrow_table()
 
 
 class DuckDBSorted(DuckDB):
@@ -77,7 +78,9 @@ class DuckDBSorted(DuckDB):
 
 class ChDB(Engine):
     """ClickHouse's MergeTree by host and time, with the codecs that it recommends for telemetry."""
-    table, last = "peers.cpu", "SELECT * FROM peers.cpu ORDER BY hostname DESC, time DESC LIMIT 1 BY hostname"
+    table = "peers.cpu"
+    distinct_on = "SELECT * FROM peers.cpu ORDER BY hostname DESC, time DESC LIMIT 1 BY hostname"
+    join_max = JOIN_MAX.replace("FROM cpu ", "FROM peers.cpu AS cpu ", 1).replace("FROM cpu ", "FROM peers.cpu ", 1)
 
     def at(self, second):
         return f"toDateTime64({super().at(second).removeprefix('TIMESTAMP ')}, 6, 'UTC')"
@@ -135,8 +138,14 @@ class DataFusion(Engine):
 
 class Juno(Engine):
     """juno behind the PostgreSQL protocol."""
-    last = "SELECT DISTINCT ON (hostname) * FROM cpu ORDER BY hostname, time DESC"
+    distinct_on = DISTINCT_ON
     program = os.environ.get("PEERS_JUNO", "target/release/juno")
+
+    def before(self, query):
+        return [f"SET juno.aggregates = {'off' if query.raw else 'on'}"]
+
+    def peak(self):
+        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 
     def load(self):
         shutil.rmtree(self.store, ignore_errors=True)
@@ -160,7 +169,8 @@ class Juno(Engine):
 
     def ask(self, sql):
         cursor = self.connection.cursor(binary=True)
-        return cursor.execute(sql).fetchall()
+        cursor.execute(sql)
+        return cursor.fetchall() if cursor.description else []
 
     def close(self):
         self.connection.close()
@@ -203,7 +213,7 @@ def main():
     wall, cpu = time.perf_counter(), engine.cpu()
     engine.load()
     cpu, wall = engine.cpu() - cpu, time.perf_counter() - wall
-    print(json.dumps({"cpu_s": cpu, "wall_s": wall, "bytes": engine.size()}))
+    print(json.dumps({"cpu_s": cpu, "wall_s": wall, "peak_kib": engine.peak(), "bytes": engine.size()}))
 
 
 if __name__ == "__main__":

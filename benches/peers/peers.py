@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """juno beside DuckDB, chDB and DataFusion on TSBS cpu-only: the same rows, the same query instances, answers compared.
 
-    cargo build --release && cargo build --release -p juno-benches
+    cargo build --release --workspace --bins
     pip install -r benches/peers/requirements.txt
-    benches/peers/peers.py [--data FOLDER] [--store FOLDER] [--engines juno,embedded,duckdb] [--queries lastpoint]
+    benches/peers/peers.py [--hosts 100] [--hours 72] [--decimals 0] [--data FOLDER] [--store FOLDER]
+                           [--engines juno,embedded,duckdb] [--queries lastpoint-join-max]
 
-Run in the repository's root. Without --data the set is generated; with --store the loaded databases are kept for the next
-run. Every engine is a process of its own, asked in turn, so that a noisy moment hits all alike. Processor time is over
-all threads of the engine; the ratio is to the better of DuckDB's two.
+Run in the repository's root. The set is generated, unless --data names a folder that has one; with --store the loaded
+databases are kept for the next run. Every engine is a process of its own, asked in turn, so that a noisy moment hits all
+alike. Processor time is over all threads of the engine; the ratio is to the better of DuckDB's two.
+
+double-groupby-N-raw is the same query as double-groupby-N, answered from rows by juno too; the latter may use aggregates
+that juno keeps. lastpoint-distinct-on asks DuckDB and DataFusion the join, which is quicker there, and ClickHouse LIMIT BY.
 """
 import argparse
 import json
@@ -54,7 +58,7 @@ class Process:
 
 
 def load(names, data, folder, rows):
-    print("| engine | load, CPU µs per row | rows/s | bytes per row |\n|---|---|---|---|")
+    print("| engine | load, CPU µs per row | rows/s | bytes per row | most memory while loading, MiB |\n|---|---|---|---|---|")
     for name in names:
         store = folder / name
         if store.exists():
@@ -66,7 +70,7 @@ def load(names, data, folder, rows):
         command = [sys.executable, HERE / "engines.py", "juno" if name == "embedded" else name, "load", data, store]
         taken = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
         cost, speed, size = taken["cpu_s"] * 1e6 / rows, rows / taken["wall_s"], taken["bytes"] / rows
-        print(f"| {name} | {cost:.2f} | {speed:.0f} | {size:.2f} |", flush=True)
+        print(f"| {name} | {cost:.2f} | {speed:.0f} | {size:.2f} | {taken['peak_kib'] / 1024:.0f} |", flush=True)
     print()
 
 
@@ -89,7 +93,9 @@ def measure(asked, data, wanted, count, rounds, meta):
         instances = queries.instances(meta, query, count)
         taken = {name: [] for name in asked}
         for name, process in asked.items():
-            process.ask(dialect(name, data).sql(instances[0]))
+            speaks = dialect(name, data)
+            for text in speaks.before(instances[0]) + [speaks.sql(instances[0])]:
+                process.ask(text)
         for _ in range(rounds):
             answers = {}
             for name, process in asked.items():
@@ -133,7 +139,8 @@ def report(figures, names):
 def processor():
     info = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(": ")[1] for line in info if line.startswith("model name")), "unknown processor")
-    return f"{model}, {os.cpu_count()} cores"
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], stdout=subprocess.PIPE, text=True).stdout.strip()
+    return f"{model}, {os.cpu_count()} cores; commit {commit}"
 
 
 def run(arguments, data, folder):
@@ -154,7 +161,10 @@ def run(arguments, data, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="folder with cpu.parquet and meta.json")
+    parser.add_argument("--hosts", type=int, default=100)
+    parser.add_argument("--hours", type=float, default=72)
+    parser.add_argument("--decimals", type=int, default=0)
+    parser.add_argument("--data", help="folder with cpu.parquet and meta.json; where there is none, it is generated there")
     parser.add_argument("--store", help="folder where the loaded databases stay")
     parser.add_argument("--engines", default=",".join(ALL))
     parser.add_argument("--queries", help="by comma; all")
@@ -162,10 +172,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        data = arguments.data
-        if data is None:
-            data = f"{temporary}/data"
-            generate.generate(data, 100, 72, 0, False)
+        data = arguments.data or f"{temporary}/data"
+        if not (pathlib.Path(data) / "meta.json").exists():
+            generate.generate(data, arguments.hosts, arguments.hours, arguments.decimals, False)
         folder = pathlib.Path(arguments.store or temporary)
         folder.mkdir(parents=True, exist_ok=True)
         return run(arguments, data, folder)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from generate import FIELDS
 
-NAMES = ["single-groupby-1-1-1", "single-groupby-1-1-12", "single-groupby-5-8-1", "double-groupby-1", "double-groupby-5",
-         "double-groupby-all", "cpu-max-all-8", "high-cpu-1", "high-cpu-all", "lastpoint", "groupby-orderby-limit"]
-# DISTINCT ON costs most engines far more than this form.
+NAMES = ["single-groupby-1-1-1", "single-groupby-1-1-12", "single-groupby-5-8-1", "double-groupby-1-raw",
+         "double-groupby-5-raw", "double-groupby-all-raw", "double-groupby-1", "double-groupby-5", "double-groupby-all",
+         "cpu-max-all-8", "high-cpu-1", "high-cpu-all", "lastpoint-distinct-on", "lastpoint-join-max", "groupby-orderby-limit"]
+DISTINCT_ON = "SELECT DISTINCT ON (hostname) * FROM cpu ORDER BY hostname, time DESC"
 JOIN_MAX = ("SELECT cpu.* FROM cpu JOIN (SELECT hostname AS h, max(time) AS t FROM cpu GROUP BY hostname) m "
             "ON cpu.hostname = m.h AND cpu.time = m.t")
 
@@ -23,11 +24,14 @@ class Instance:
     hosts: list = None
     first: int = 0
     end: int = 0
+    # From rows even where an engine has aggregates of them.
+    raw: bool = False
 
 
 def instances(meta, name, count):
     """`count` instances of one query."""
     made = []
+    name, raw = name.removesuffix("-raw"), name.endswith("-raw")
     for number in range(count):
         pick = random.Random(f"{name}:{number}")
 
@@ -41,15 +45,15 @@ def instances(meta, name, count):
             made.append(Instance("single", FIELDS[:fields], some(hosts), *window(hours)))
         elif name.startswith("double-groupby"):
             fields = name.rsplit("-", 1)[1]
-            made.append(Instance("double", FIELDS if fields == "all" else FIELDS[:int(fields)], None, *window(12)))
+            made.append(Instance("double", FIELDS if fields == "all" else FIELDS[:int(fields)], None, *window(12), raw))
         elif name == "cpu-max-all-8":
             made.append(Instance("max", FIELDS, some(8), *window(8)))
         elif name == "high-cpu-1":
             made.append(Instance("high", None, some(1), *window(12)))
         elif name == "high-cpu-all":
             made.append(Instance("high", None, None, *window(12)))
-        elif name == "lastpoint":
-            made.append(Instance("last"))
+        elif name.startswith("lastpoint"):
+            made.append(Instance(name))
         else:
             made.append(Instance("limit", None, None, *window(1)))
     return made
@@ -58,7 +62,12 @@ def instances(meta, name, count):
 class Dialect:
     """Standard SQL; engines change what they spell otherwise."""
     table = "cpu"
-    last = JOIN_MAX
+    # DISTINCT ON costs most engines far more than the join, so they are asked that either way.
+    distinct_on = join_max = JOIN_MAX
+
+    def before(self, query):
+        """Statements that come before an instance, outside the measured time."""
+        return []
 
     def at(self, second):
         return f"TIMESTAMP '{datetime.datetime.fromtimestamp(second, datetime.timezone.utc):%Y-%m-%d %H:%M:%S}'"
@@ -86,8 +95,10 @@ class Dialect:
                         "GROUP BY 1, 2 ORDER BY 1, 2")
             case "high":
                 return f"SELECT * FROM {self.table} WHERE usage_user > 90.0 AND {within}"
-            case "last":
-                return self.last
+            case "lastpoint-distinct-on":
+                return self.distinct_on
+            case "lastpoint-join-max":
+                return self.join_max
             case _:
                 return (f"SELECT {self.bucket(60)} AS minute, max(usage_user) FROM {self.table} "
                         f"WHERE time < {self.at(query.end)} GROUP BY minute ORDER BY minute DESC LIMIT 5")

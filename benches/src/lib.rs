@@ -4,4 +4,6 @@
 
 pub mod forecast_score;
 pub mod machine;
+pub mod measured;
+pub mod rows;
 pub mod table;

@@ -56,8 +56,31 @@ pub fn children_cpu_seconds() -> Result<f64> {
 /// # Errors
 /// Where /proc has no such process.
 pub fn resident_mib(pid: u32) -> Result<f64> {
-    let status = read_to_string(format!("/proc/{pid}/status")).context("no /proc on this machine")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("/proc lists no VmRSS")?;
+    status_mib(&pid.to_string(), "VmRSS:")
+}
+
+/// The most memory that a process ever held, in MiB.
+///
+/// # Errors
+/// Where /proc has no such process.
+pub fn peak_mib(pid: u32) -> Result<f64> {
+    status_mib(&pid.to_string(), "VmHWM:")
+}
+
+/// Bytes that a process had written to the disk; files that were removed before they got there do not count.
+///
+/// # Errors
+/// Where /proc has no such process.
+pub fn written_bytes(pid: u32) -> Result<u64> {
+    let io = read_to_string(format!("/proc/{pid}/io")).context("/proc counts no input and output")?;
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).context("/proc lists no write_bytes")?;
+    Ok(line.trim().parse()?)
+}
+
+fn status_mib(process: &str, name: &str) -> Result<f64> {
+    let status = read_to_string(format!("/proc/{process}/status")).context("no /proc on this machine")?;
+    let line =
+        status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name} in /proc"))?;
     Ok(line.trim().trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
 }
 

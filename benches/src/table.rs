@@ -67,6 +67,12 @@ impl Table {
         Ok(column.as_primitive::<Int64Type>().iter().map(Option::unwrap_or_default).collect())
     }
 
+    /// The rows in order, cut into batches.
+    pub fn batches(&self, rows: usize) -> Vec<RecordBatch> {
+        let starts = (0..self.len()).step_by(rows.max(1));
+        starts.map(|start| self.rows.slice(start, rows.min(self.len() - start))).collect()
+    }
+
     fn column(&self, name: &str) -> Result<&arrow::array::ArrayRef> {
         self.rows.column_by_name(name).with_context(|| format!("the file has no column {name}"))
     }

@@ -7,7 +7,7 @@
 
 use std::io::{BufRead, Write, stdin, stdout};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use arrow::array::AsArray;
@@ -16,6 +16,7 @@ use arrow::datatypes::{DataType, Float64Type};
 use arrow::record_batch::RecordBatch;
 use clap::Parser;
 use juno_benches::machine;
+use juno_benches::measured::now;
 use juno_sql::Session;
 use juno_sql::engine::Db;
 use juno_sql::kernels::Device;
@@ -28,21 +29,16 @@ struct Arguments {
     data: PathBuf,
 }
 
-#[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
-fn now() -> Instant {
-    Instant::now()
-}
-
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let session = runtime.block_on(open(arguments.data))?;
+    let session = Arc::new(runtime.block_on(open(arguments.data))?);
     println!("ready");
     for line in stdin().lock().lines() {
         let line = line?;
         let (wall, cpu) = (now(), machine::threads_cpu_seconds()?);
         // On a worker, as a server would: the thread that reads lines has no part in it.
-        let asked = session.connect();
+        let asked = Arc::clone(&session);
         let text = line.clone();
         let batches = runtime.block_on(runtime.spawn(async move { asked.collect(&text).await }))?;
         let batches = batches.with_context(|| line.clone())?;

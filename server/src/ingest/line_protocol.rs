@@ -81,7 +81,7 @@ pub(crate) fn parse_part<'a>(
     lookup: Lookup<'a>,
 ) -> Parsed {
     let mut parsed = Parsed::default();
-    let mut tables = Tables { rows: vec![], index: HashMap::new(), recent: 0, series: HashMap::new(), lookup };
+    let mut tables = Tables { rows: vec![], index: HashMap::new(), recent: 0, series: SeriesSeen::default(), lookup };
     let mut at = 0;
     while at < text.len() {
         let rest = &text[at..];
@@ -147,9 +147,35 @@ struct Tables<'a> {
     index: HashMap<String, usize>,
     /// Lines come in runs of one table.
     recent: usize,
-    /// Series by the text before the first space.
-    series: HashMap<&'a [u8], Series>,
+    series: SeriesSeen<'a>,
     lookup: Lookup<'a>,
+}
+
+/// Series by the text before the first space.
+#[derive(Default)]
+struct SeriesSeen<'a> {
+    /// In the order in which they came.
+    all: Vec<(&'a [u8], Series)>,
+    places: HashMap<&'a [u8], usize>,
+    /// The place of the next one, where they come in the same order again, as from a host that reports all at once.
+    next: usize,
+}
+
+impl<'a> SeriesSeen<'a> {
+    /// A series that came before.
+    fn find(&mut self, text: &[u8]) -> Option<&Series> {
+        let place = match self.all.get(self.next) {
+            Some((next, _)) if *next == text => self.next,
+            _ => *self.places.get(text)?,
+        };
+        self.next = if place + 1 == self.all.len() { 0 } else { place + 1 };
+        Some(&self.all[place].1)
+    }
+
+    fn add(&mut self, text: &'a [u8], series: Series) {
+        self.places.insert(text, self.all.len());
+        self.all.push((text, series));
+    }
 }
 
 impl<'a> Tables<'a> {
@@ -157,14 +183,15 @@ impl<'a> Tables<'a> {
     fn add_plain(&mut self, line: &'a [u8], number: u64, precision: Precision, now_us: i64) -> Option<()> {
         let line = Plain::cut(line)?;
         let time_us = line.time_us(precision, now_us)?;
-        if !self.series.contains_key(line.series) {
-            let (measurement, tags) = line.tags()?;
-            let table = *self.index.get(measurement)?;
-            let series = Series { table, tags: self.rows[table].find_tags(&tags)? };
-            self.series.insert(line.series, series);
+        if let Some(series) = self.series.find(line.series) {
+            return self.rows[series.table].add_plain(&series.tags, line.fields, number, time_us);
         }
-        let series = &self.series[line.series];
-        self.rows[series.table].add_plain(&series.tags, line.fields, number, time_us)
+        let (measurement, tags) = line.tags()?;
+        let table = *self.index.get(measurement)?;
+        let series = Series { table, tags: self.rows[table].find_tags(&tags)? };
+        let added = self.rows[table].add_plain(&series.tags, line.fields, number, time_us);
+        self.series.add(line.series, series);
+        added
     }
 
     fn table(&mut self, name: &str) -> &mut TableRows {

@@ -302,7 +302,9 @@ impl TableRows {
 impl Column {
     /// The values with nulls up to a row, which the caller must add.
     fn at(&mut self, row: usize) -> &mut Values {
-        self.values.pad(row - self.len);
+        if row > self.len {
+            self.values.pad(row - self.len);
+        }
         self.len = row + 1;
         &mut self.values
     }
