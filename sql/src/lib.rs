@@ -32,6 +32,7 @@ mod place;
 mod procedure;
 mod prune;
 mod role;
+mod rounding;
 mod runs;
 mod scan;
 mod session;

@@ -148,6 +148,31 @@ with connection.transaction():
     except psycopg.errors.DivisionByZero:
         pass
     assert connection.execute("SELECT count(*) FROM p WHERE n = 1000").fetchone() == (1,)
+with connection.transaction():
+    for binary in (False, True):
+        cursor = connection.cursor(binary=binary)
+        found = cursor.execute("SELECT count(*) FROM p WHERE n = ANY(%s)", ([1, 2, 3],)).fetchone()
+        assert found == (3,), found
+        assert cursor.execute("SELECT count(*) FROM p WHERE n <> ALL(%s) AND n < 100", ([1, 2, 3],)).fetchone() == (97,)
+        assert cursor.execute("SELECT count(*) FROM p WHERE id = ANY(%s)", ([key],)).fetchone() == (1,)
+        assert cursor.execute("SELECT count(*) FROM p WHERE s = ANY(%s)", (["it's", "b"],)).fetchone() == (1,)
+        assert cursor.execute("SELECT count(*) FROM p WHERE at = ANY(%s)", ([at],)).fetchone() == (1,)
+        assert cursor.execute("SELECT count(*) FROM p WHERE f = ANY(%s)", ([0.1, 0.2],)).fetchone() == (1,)
+        assert cursor.execute("SELECT count(*) FROM p WHERE n = ANY(%s)", ([],)).fetchone() == (0,)
+        assert cursor.execute("SELECT array_agg(n ORDER BY n) FROM p WHERE n < 3").fetchone() == ([0, 1, 2],)
+        assert cursor.execute("SELECT array_agg(s) FROM p WHERE id = %s", (key,)).fetchone() == (["it's"],)
+with connection.pipeline():
+    pass
+connection.autocommit = True
+try:
+    with connection.pipeline():
+        connection.execute("INSERT INTO p (id, n) VALUES (%s, 5000)", (uuid.uuid4(),))
+        connection.execute("SELECT 1 / 0")
+    sys.exit("a division by zero went by")
+except psycopg.errors.DivisionByZero:
+    pass
+assert connection.execute("SELECT count(*) FROM p WHERE n = 5000").fetchone() == (0,), "a pipeline is one transaction"
+connection.autocommit = False
 connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
 other = psycopg.connect(host="127.0.0.1", port=int(sys.argv[1]), user="anyone", dbname="juno", autocommit=True)
 assert connection.execute("SELECT count(*) FROM p WHERE n = 1000").fetchone() == (1,)
@@ -198,6 +223,21 @@ async def main():
     assert row["id"] == other and row["n"] == 110 and row["j"] is None, row
     assert await c.execute("UPDATE a SET n = 8") == "UPDATE 1"
     assert await c.execute("DELETE FROM a WHERE n = $1", 8) == "DELETE 1"
+    assert await c.fetchval("SELECT count(*) FROM a WHERE n = ANY($1)", [8, 9]) == 0
+    await c.executemany("INSERT INTO a (id, n, at) VALUES ($1, $2, $3)", [(uuid.uuid4(), n, at) for n in range(5)])
+    assert await c.fetchval("SELECT count(*) FROM a WHERE n = ANY($1)", [1, 2, 99]) == 2
+    assert await c.fetchval("SELECT count(*) FROM a WHERE n = ANY($1::int[])", [1, 2, 99]) == 2
+    assert await c.fetchval("SELECT count(*) FROM a WHERE n <> ALL($1)", [1, 2]) == 3
+    assert await c.fetchval("SELECT count(*) FROM a WHERE id = ANY($1)", [key, other]) == 0
+    assert await c.fetchval("SELECT count(*) FROM a WHERE at = ANY($1)", [at]) == 5
+    assert await c.fetchval("SELECT array_agg(n ORDER BY n) FROM a") == [0, 1, 2, 3, 4]
+    try:
+        await c.executemany("INSERT INTO a (id, n) VALUES ($1, $2)", [(key, 1), (key, 2)])
+        sys.exit("a duplicate was taken")
+    except asyncpg.UniqueViolationError:
+        pass
+    assert await c.fetchval("SELECT count(*) FROM a") == 5, "executemany is all or nothing"
+    await c.execute("DELETE FROM a")
     async with c.transaction():
         await c.execute("INSERT INTO a (id) VALUES ($1)", uuid.uuid4())
     assert await c.fetchval("SELECT count(*) FROM a") == 1

@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{
     Ident, ObjectName, Query, SelectItem, SetExpr, UnaryOperator, Value, ValueWithSpan, WindowSpec, WindowType,
 };
 
-use super::{parsed, plain_name, take};
+use super::{ANY_OF, parsed, plain_name, take};
 use crate::cast;
 use crate::types::HIDDEN_PREFIX;
 
@@ -51,6 +51,13 @@ pub(super) fn adapt(expr: &mut Expr) {
         Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
             unescape(pattern, escape_char)
         }
+        Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } if is_parameter(right) => {
+            *expr = any_of(left, right);
+        }
+        Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } if is_parameter(right) => {
+            let found = Box::new(Expr::Nested(Box::new(any_of(left, right))));
+            *expr = Expr::UnaryOp { op: UnaryOperator::Not, expr: found };
+        }
         Expr::AnyOp { left, compare_op, right, .. } => {
             array_of_text(right);
             if let Expr::Subquery(rows) = right.as_ref() {
@@ -73,6 +80,19 @@ pub(super) fn adapt(expr: &mut Expr) {
         }
         _ => {}
     }
+}
+
+fn is_parameter(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }) => true,
+        Expr::Nested(inner) => is_parameter(inner),
+        _ => false,
+    }
+}
+
+fn any_of(left: &mut Expr, right: &mut Expr) -> Expr {
+    let op = BinaryOperator::Custom(ANY_OF.into());
+    Expr::BinaryOp { left: Box::new(take(left)), op, right: Box::new(take(right)) }
 }
 
 fn replace(expr: &mut Expr, text: &str) {
@@ -217,7 +237,8 @@ fn adapt_call(call: &mut Function) -> Option<Expr> {
             None
         }
         "array" => match &mut call.args {
-            FunctionArguments::Subquery(rows) => array_of_rows(rows),
+            // Not the sub-query itself, which ANY would take for its rows.
+            FunctionArguments::Subquery(rows) => array_of_rows(rows).map(|rows| Expr::Nested(Box::new(rows))),
             _ => None,
         },
         "date_trunc" => {
