@@ -153,7 +153,7 @@ impl Db {
             if prepared.is_empty() {
                 return Ok(state.sequence);
             }
-            let steps = prepared.into_iter().map(Step::Rows).collect();
+            let steps = prepared.into_iter().map(|write| Step::Rows(Box::new(write))).collect();
             if let Answer::Done(sequence) = self.inner.request(Body::Steps { steps, since: state.sequence })? {
                 return Ok(sequence);
             }

@@ -103,7 +103,7 @@ impl Pending {
             waiting.merge()?;
         }
         self.tables = tables;
-        self.steps.extend(prepared.writes.into_iter().map(Step::Rows));
+        self.steps.extend(prepared.writes.into_iter().map(|write| Step::Rows(Box::new(write))));
         self.bytes += bytes;
         self.since = Some(self.since.map_or(prepared.since, |since| since.min(prepared.since)));
         Ok(())

@@ -75,7 +75,11 @@ impl Own {
         let numbers = DataType::new_list(DataType::Int16, true);
         let texts = DataType::new_list(DataType::Utf8, true);
         match self {
-            Own::Index => retyped(library, &[("indkey", numbers.clone()), ("indoption", numbers)]),
+            Own::Index => {
+                let oids = DataType::new_list(DataType::Int32, true);
+                let lists = [("indclass", oids.clone()), ("indcollation", oids)];
+                retyped(&retyped(library, &lists), &[("indkey", numbers.clone()), ("indoption", numbers)])
+            }
             Own::Constraint => retyped(library, &[("conkey", numbers.clone()), ("confkey", numbers)]),
             Own::Class => retyped(library, &[("relacl", texts.clone()), ("reloptions", texts)]),
             Own::Settings => table::texts(table::SETTINGS),

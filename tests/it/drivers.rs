@@ -252,3 +252,65 @@ fn asyncpg_prepares_in_binary() {
     let output = Command::new(python).args(["-c", ASYNCPG, &server.pg_port().to_string()]).output().expect("python");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+const SQLALCHEMY: &str = r#"
+import datetime, sys
+from sqlalchemy import JSON, Column, DateTime, Float, Integer, MetaData, String, create_engine, func, inspect, select, text
+from sqlalchemy.orm import Session, declarative_base
+engine = create_engine(f"postgresql+psycopg://anyone@127.0.0.1:{sys.argv[1]}/juno")
+Base = declarative_base()
+class User(Base):
+    __tablename__ = "sa_user"
+    id = Column(Integer, primary_key=True, autoincrement=False)
+    name = Column(String(30), nullable=False)
+    at = Column(DateTime(timezone=True))
+    score = Column(Float)
+    data = Column(JSON)
+Base.metadata.create_all(engine)
+Base.metadata.create_all(engine)
+with engine.begin() as connection:
+    connection.execute(text("CREATE VIEW sa_view AS SELECT id FROM sa_user"))
+inspector = inspect(engine)
+assert "sa_user" in inspector.get_table_names() and "sa_view" in inspector.get_view_names()
+assert inspector.get_schema_names() == ["information_schema", "public"], inspector.get_schema_names()
+columns = {column["name"]: column for column in inspector.get_columns("sa_user")}
+assert list(columns) == ["id", "name", "at", "score", "data"], columns
+assert str(columns["name"]["type"]) == "VARCHAR(30)" and not columns["name"]["nullable"], columns
+assert columns["at"]["type"].timezone and str(columns["id"]["type"]) == "INTEGER", columns
+assert inspector.get_pk_constraint("sa_user")["constrained_columns"] == ["id"]
+for nothing in (inspector.get_foreign_keys, inspector.get_unique_constraints, inspector.get_check_constraints):
+    assert nothing("sa_user") == [], nothing
+inspector.get_indexes("sa_user")
+inspector.get_table_comment("sa_user")
+assert "sa_user" in inspector.get_view_definition("sa_view")
+reflected = MetaData()
+reflected.reflect(engine)
+assert [column.name for column in reflected.tables["sa_user"].primary_key] == ["id"]
+at = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+with Session(engine) as session:
+    session.add_all([User(id=n, name=f"u{n}", at=at, score=n / 2, data={"a": n}) for n in range(50)])
+    session.commit()
+    first, second, third = session.scalars(select(User).where(User.id.in_([1, 2, 3])).order_by(User.id)).all()
+    first.name = "other"
+    session.delete(second)
+    session.commit()
+    assert session.scalar(select(func.count()).select_from(User)) == 49
+    assert (session.get(User, 1).name, session.get(User, 3).data, session.get(User, 3).at) == ("other", {"a": 3}, at)
+    session.execute(text("CREATE TABLE sa_gone (id INTEGER PRIMARY KEY)"))
+    session.rollback()
+assert "sa_gone" not in inspect(engine).get_table_names()
+with engine.begin() as connection:
+    connection.execute(text("DROP VIEW sa_view"))
+Base.metadata.drop_all(engine)
+"#;
+
+#[test]
+fn sqlalchemy_reflects_and_stores_objects() {
+    if python("psycopg").is_none() {
+        return;
+    }
+    let Some(python) = python("sqlalchemy") else { return };
+    let server = server();
+    let output = Command::new(python).args(["-c", SQLALCHEMY, &server.pg_port().to_string()]).output().expect("python");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

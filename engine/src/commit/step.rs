@@ -23,7 +23,7 @@ const APART: u64 = 1 << 48;
 
 /// One step.
 pub(crate) enum Step {
-    Rows(RowsWrite),
+    Rows(Box<RowsWrite>),
     Create { id: u64, definition: Arc<Definition> },
     Drop { id: u64, definition: Arc<Definition> },
     Alter { id: u64, before: Arc<Definition>, after: Arc<Definition> },
@@ -111,6 +111,7 @@ pub(super) fn plan(state: &mut State, steps: Vec<Step>, since: u64) -> Result<Op
         }
         let (entry, change) = match step {
             Step::Rows(write) => {
+                let write = *write;
                 let id = numbers.of(write.id);
                 let Some(table) = found.filter(|_| is_as(found, id, &write.definition)) else { return Ok(None) };
                 if let Some(absent) = &write.absent {

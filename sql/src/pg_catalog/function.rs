@@ -26,6 +26,7 @@ pub(crate) fn functions(public: &Arc<PublicSchema>) -> Vec<ScalarUDF> {
         ("pg_get_indexdef", Asks::Index),
         ("pg_get_viewdef", Asks::View),
         ("to_regclass", Asks::Number),
+        ("to_regtype", Asks::TypeNumber),
         ("array_to_string", Asks::Joined),
         ("pg_database_size", Asks::DatabaseSize),
         ("pg_get_function_arguments", Asks::Arguments),
@@ -61,6 +62,8 @@ enum Asks {
     View,
     /// The number of a relation by its name.
     Number,
+    /// The number of a type by its name.
+    TypeNumber,
     /// A list as one text; what is no list is a text already.
     Joined,
     /// The arguments of a function by its number.
@@ -110,7 +113,7 @@ impl ScalarUDFImpl for Function {
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(match self.asks {
-            Asks::Number => DataType::Int32,
+            Asks::Number | Asks::TypeNumber => DataType::Int32,
             Asks::DatabaseSize | Asks::RelationSize | Asks::Nothing => DataType::Int64,
             _ => DataType::Utf8,
         })
@@ -137,6 +140,10 @@ impl ScalarUDFImpl for Function {
                 let status = self.relations.db().status();
                 let bytes = i64::try_from(status.part_bytes + status.log_bytes).ok();
                 Arc::new(Int64Array::from(vec![bytes; first.len()]))
+            }
+            Asks::TypeNumber => {
+                let names = cast(first, &DataType::Utf8)?;
+                Arc::new(names.as_string::<i32>().iter().map(|name| type_number(name?)).collect::<Int32Array>())
             }
             Asks::Nothing => Arc::new(Int64Array::from(vec![0; first.len()])),
             Asks::RelationSize => {
@@ -236,6 +243,34 @@ impl Function {
             _ => None,
         })
     }
+}
+
+/// PostgreSQL's own number for a type; none for a type that juno has not.
+fn type_number(name: &str) -> Option<i32> {
+    let name = name.trim().to_lowercase();
+    Some(match name.strip_prefix("pg_catalog.").unwrap_or(&name) {
+        "bool" | "boolean" => 16,
+        "bytea" => 17,
+        "name" => 19,
+        "int8" | "bigint" => 20,
+        "int2" | "smallint" => 21,
+        "int4" | "int" | "integer" => 23,
+        "text" => 25,
+        "oid" => 26,
+        "json" => 114,
+        "float4" | "real" => 700,
+        "float8" | "double precision" => 701,
+        "varchar" | "character varying" => 1043,
+        "date" => 1082,
+        "time" | "time without time zone" => 1083,
+        "timestamp" | "timestamp without time zone" => 1114,
+        "timestamptz" | "timestamp with time zone" => 1184,
+        "interval" => 1186,
+        "numeric" | "decimal" => 1700,
+        "uuid" => 2950,
+        "jsonb" => 3802,
+        _ => return None,
+    })
 }
 
 /// `12 MB`, in the largest unit that leaves the number below 10240, as PostgreSQL shows sizes.

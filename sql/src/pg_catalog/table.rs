@@ -38,6 +38,14 @@ fn numbers(numbers: &[i16]) -> ScalarValue {
     ScalarValue::List(ScalarValue::new_list_nullable(&numbers, &DataType::Int16))
 }
 
+/// A class of operators that PostgreSQL has, for columns of an index.
+const INT4_OPS: i32 = 1978;
+
+fn oids(numbers: &[i32]) -> ScalarValue {
+    let numbers: Vec<_> = numbers.iter().map(|number| ScalarValue::from(*number)).collect();
+    ScalarValue::List(ScalarValue::new_list_nullable(&numbers, &DataType::Int32))
+}
+
 /// The rows in the columns of a schema.
 pub(super) fn batch(schema: &SchemaRef, rows: &[Row]) -> Result<RecordBatch> {
     let column = |field: &Arc<Field>| -> Result<ArrayRef> {
@@ -105,6 +113,8 @@ pub(super) fn index(relations: &Relations) -> Vec<Row> {
             ("indislive", true.into()),
             ("indkey", numbers(key)),
             ("indoption", numbers(&vec![0; key.len()])),
+            ("indclass", oids(&vec![INT4_OPS; key.len()])),
+            ("indcollation", oids(&vec![0; key.len()])),
         ])
     })
 }

@@ -207,7 +207,19 @@ fn similar_to_regex(pattern: &str) -> String {
 /// A pattern with an escape of its own, with the backslash in its place.
 fn unescape(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) {
     let Some(Value::SingleQuotedString(own)) = escape.as_ref().map(|escape| &escape.value) else { return };
-    let (Some(own), Some(text)) = (own.chars().next().filter(|own| *own != '\\'), literal(pattern)) else { return };
+    let Some(own) = own.chars().next().filter(|own| *own != '\\') else { return };
+    let Some(text) = literal(pattern) else {
+        // What stands for itself is put aside while the others change.
+        let quoted = if own == '\'' { "''".to_owned() } else { own.to_string() };
+        let text = format!(
+            "replace(replace(replace(replace({pattern}, '\\', '\\\\'), '{quoted}{quoted}', chr(1)), '{quoted}', '\\'), chr(1), '{quoted}')"
+        );
+        if let Some(changed) = parsed(&text) {
+            *pattern = changed;
+            *escape = None;
+        }
+        return;
+    };
     let (mut changed, mut chars) = (String::new(), text.chars());
     while let Some(c) = chars.next() {
         match c {
@@ -232,6 +244,12 @@ fn adapt_call(call: &mut Function) -> Option<Expr> {
             }));
             None
         }
+        "generate_subscripts" => match arguments(call)?.as_slice() {
+            [list, Expr::Value(ValueWithSpan { value: Value::Number(dimension, _), .. })] if dimension == "1" => {
+                parsed(&format!("generate_series(1, cardinality({list})::BIGINT)"))
+            }
+            _ => None,
+        },
         "clock_timestamp" | "statement_timestamp" | "transaction_timestamp" => {
             call.name = named("now");
             None
