@@ -3,12 +3,14 @@
 //! **Invariant:** nothing is visible or acknowledged before it is durable; checks against the table happen here, in the
 //! order of the log.
 
+pub(crate) mod step;
+
 use std::sync::Arc;
 
+use self::step::Step;
 use crate::definition::Definition;
 use crate::log::record::Kind;
 use crate::log::writer::{EntryRef, LogWriter};
-use crate::lookup::check_absent;
 use crate::manifest::TableRecord;
 use crate::memtable::{Run, choose_merge};
 use crate::state::{Change, State, TableState};
@@ -45,9 +47,9 @@ pub(crate) enum Answer {
 }
 
 pub(crate) enum Body {
-    /// Writes that were checked against the state of commit `since`.
-    Rows {
-        writes: Vec<RowsWrite>,
+    /// What was checked against the state of commit `since`.
+    Steps {
+        steps: Vec<Step>,
         since: u64,
     },
     Create(TableSchema),
@@ -179,7 +181,7 @@ impl Committer {
 impl Body {
     fn bytes(&self) -> usize {
         match self {
-            Self::Rows { writes, .. } => writes.iter().map(|write| write.encoded.len()).sum(),
+            Self::Steps { steps, .. } => steps.iter().map(Step::bytes).sum(),
             _ => 0,
         }
     }
@@ -197,7 +199,7 @@ type Plan = (Vec<(Kind, u64, Vec<u8>)>, Vec<Change>);
 fn plan(state: &mut State, body: Body) -> Result<Option<Plan>> {
     let id = |table: &String| Ok(state.table(table).ok_or_else(|| Error::UnknownTable { table: table.clone() })?.id);
     match body {
-        Body::Rows { writes, since } => return plan_rows(state, writes, since),
+        Body::Steps { steps, since } => return step::plan(state, steps, since),
         Body::Rotate => Ok(Plan::default()),
         Body::Create(schema) => plan_create(state, schema),
         Body::Drop(table) => id(&table).map(|id| plan_one(state, Kind::Drop, id, Vec::new(), Change::Drop { table })),
@@ -213,30 +215,6 @@ fn plan_one(state: &mut State, kind: Kind, id: u64, body: Vec<u8>, change: Chang
     let sequence = state.sequence + 1;
     state.apply(change.clone(), sequence);
     (vec![(kind, id, body)], vec![change])
-}
-
-fn plan_rows(state: &mut State, writes: Vec<RowsWrite>, since: u64) -> Result<Option<Plan>> {
-    for write in &writes {
-        let table = state.table(&write.table).ok_or_else(|| Error::UnknownTable { table: write.table.clone() })?;
-        if table.id != write.id || !Arc::ptr_eq(&table.definition, &write.definition) {
-            return Ok(None);
-        }
-    }
-    let sequence = state.sequence + 1;
-    let mut after = state.clone();
-    let mut plan = Plan::default();
-    for write in writes {
-        if let Some(absent) = &write.absent {
-            check_absent(after.table(&write.table).expect("it was just found"), absent, since)?;
-        }
-        let run = Arc::new(Run::clone(&write.run).at(sequence));
-        let change = Change::Rows { table: write.table, id: write.id, run };
-        after.apply(change.clone(), sequence);
-        plan.0.push((Kind::Rows, write.id, write.encoded));
-        plan.1.push(change);
-    }
-    *state = after;
-    Ok(Some(plan))
 }
 
 fn plan_create(state: &mut State, schema: TableSchema) -> Result<Plan> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 
+use crate::commit::step::Step;
 use crate::commit::{Answer, Body, Committer, Request, Task};
 use crate::pending::{Pending, prepare_all};
 use crate::store::Store;
@@ -157,9 +158,8 @@ impl Db {
             if prepared.is_empty() {
                 return Ok(state.sequence);
             }
-            if let Answer::Done(sequence) =
-                self.inner.request(Body::Rows { writes: prepared, since: state.sequence })?
-            {
+            let steps = prepared.into_iter().map(|write| Step::Rows(Box::new(write))).collect();
+            if let Answer::Done(sequence) = self.inner.request(Body::Steps { steps, since: state.sequence })? {
                 return Ok(sequence);
             }
         }
@@ -167,10 +167,11 @@ impl Db {
         Err(Error::InvalidRow { table: writes.first().map_or_else(String::new, |write| write.table.clone()), reason })
     }
 
-    /// As [`Self::commit`], for writes that waited: keys that had to be absent must be so still.
+    /// As [`Self::commit`], for what waited: keys that had to be absent must be so still.
     ///
     /// # Errors
-    /// As [`Self::commit`]; [`Error::Stale`] where a table was altered or dropped meanwhile.
+    /// As [`Self::commit`]; [`Error::TableExists`] where a name was taken meanwhile, [`Error::Stale`] where a table was altered
+    /// or dropped.
     pub fn commit_pending(&self, pending: Pending) -> Result<u64> {
         let store = &self.inner.store;
         if pending.is_empty() {
@@ -178,12 +179,16 @@ impl Db {
         }
         store.check_writable()?;
         store.wait_for_room()?;
-        let (writes, since) = pending.into_writes();
-        let table = writes.first().map_or_else(String::new, |write| write.table.clone());
-        match self.inner.request(Body::Rows { writes, since })? {
-            Answer::Done(sequence) => Ok(sequence),
-            Answer::Stale => Err(Error::Stale { table }),
+        let (steps, since) = pending.into_steps();
+        let table = steps.first().map_or_else(String::new, |step| step.table().to_owned());
+        let drops = steps.iter().any(|step| matches!(step, Step::Drop { .. }));
+        let Answer::Done(sequence) = self.inner.request(Body::Steps { steps, since })? else {
+            return Err(Error::Stale { table });
+        };
+        if drops {
+            self.inner.forget_parts()?;
         }
+        Ok(sequence)
     }
 
     /// Sorts all rows of all batches straight into parts, past the log, and shows them in one step: when it returns they are

@@ -53,7 +53,7 @@ pub use self::error::{Error, Result};
 pub use self::import::ImportReport;
 pub use self::options::Options;
 pub use self::part::aggregate::{Blocks, Measure, Selected};
-pub use self::pending::{Mark, Pending, PreparedWrites};
+pub use self::pending::{Mark, Pending, PreparedWrites, TableChange};
 pub use self::rollup::{ROLLUPS_MAX, Rollup};
 pub use self::scan::{Comparison, FieldFilter, ScanRequest, TagFilter, TimeRange};
 pub use self::schema::{COLUMNS_MAX, Column, TableKind, TableSchema};

@@ -32,7 +32,7 @@
 //! | 0..4 | kind: 1 rows, 2 create table, 3 drop table, 4 add columns, 5 alter table, 6 truncate table |
 //! | 4..8 | length of the body in bytes |
 //! | 8..16 | the sequence number of the commit |
-//! | 16..24 | the table's number, which is the sequence number of the commit that created it |
+//! | 16..24 | the table's number: the sequence number of the commit that created it, and of the n-th further table of that commit n × 2⁴⁸ more |
 //! | 24.. | the body |
 //!
 //! The body of *rows* is one Arrow IPC stream with one batch, sorted by key, one row per key. A column `__deleted` marks

@@ -1,30 +1,48 @@
-//! Writes that wait for their commit, and the database as it would be with them.
+//! Writes and changes of tables that wait for their commit, and the database as it would be with them.
 //!
-//! **Invariant:** nothing here is durable or visible to others; what is prepared was checked against the rows that its
-//! snapshot shows, and [`crate::Db::commit_pending`] checks again what others committed since.
+//! **Invariant:** nothing here is durable or visible to others; what is prepared was checked against what its snapshot shows,
+//! and [`crate::Db::commit_pending`] checks again what others committed since.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::append::prepare;
 use crate::commit::RowsWrite;
+use crate::commit::step::{Step, uncommitted};
 use crate::definition::Definition;
 use crate::log::entry;
 use crate::lookup::check_absent;
 use crate::memtable::{Run, choose_merge};
 use crate::snapshot::Snapshot;
 use crate::state::{Change, State, TableState};
-use crate::{COMMIT_BYTES_MAX, Error, Result, Write};
+use crate::{Alteration, COMMIT_BYTES_MAX, Error, Result, TableSchema, Write};
 
-/// Writes of a transaction, in order.
+/// What a transaction does, in order.
 #[derive(Default)]
 pub struct Pending {
-    writes: Vec<RowsWrite>,
+    steps: Vec<Step>,
     bytes: usize,
+    /// How many steps change which tables there are.
+    definitions: usize,
+    /// Tables that were created, those that are gone again too.
+    created: u64,
     /// What scans of the tables see besides: the same rows in few runs, by table.
     tables: BTreeMap<String, Waiting>,
     /// The oldest commit that a write was checked against.
     since: Option<u64>,
+}
+
+/// A change to which tables there are.
+#[derive(Debug, Clone)]
+pub enum TableChange {
+    /// A new table.
+    Create(TableSchema),
+    /// A table goes with its rows.
+    Drop(String),
+    /// The rows of a table go.
+    Truncate(String),
+    /// A table is defined otherwise.
+    Alter(String, Alteration),
 }
 
 /// Rows of one table that wait.
@@ -36,10 +54,11 @@ struct Waiting {
     runs: Vec<Arc<Run>>,
 }
 
-/// A place among pending writes to go back to.
+/// A place among pending steps to go back to.
 pub struct Mark {
-    writes: usize,
+    steps: usize,
     bytes: usize,
+    definitions: usize,
     tables: BTreeMap<String, Waiting>,
 }
 
@@ -84,18 +103,81 @@ impl Pending {
             waiting.merge()?;
         }
         self.tables = tables;
-        self.writes.extend(prepared.writes);
+        self.steps.extend(prepared.writes.into_iter().map(|write| Step::Rows(Box::new(write))));
         self.bytes += bytes;
         self.since = Some(self.since.map_or(prepared.since, |since| since.min(prepared.since)));
         Ok(())
     }
 
-    /// A snapshot that shows the pending rows over its own.
+    /// Appends a change of tables, checked against [`Self::over`] a snapshot.
+    ///
+    /// # Errors
+    /// As [`crate::Db::create_table`], [`crate::Db::drop_table`] and [`crate::Db::alter_table`]; then nothing was appended.
+    pub fn define(&mut self, base: &Snapshot, change: TableChange) -> Result<()> {
+        let whole = self.over(base);
+        let state = whole.state();
+        let found = |table: &str| state.table(table).ok_or_else(|| Error::UnknownTable { table: table.into() });
+        match change {
+            TableChange::Create(schema) => {
+                schema.validate()?;
+                if state.table(&schema.name).is_some() {
+                    return Err(Error::TableExists { table: schema.name });
+                }
+                self.create(Arc::new(Definition::new(Arc::new(schema))));
+            }
+            TableChange::Drop(table) => self.drop(found(&table)?),
+            TableChange::Truncate(table) => {
+                let found = found(&table)?;
+                self.drop(found);
+                self.create(Arc::clone(&found.definition));
+            }
+            TableChange::Alter(table, alteration) => {
+                let found = found(&table)?;
+                let after = Arc::new(found.definition.altered(alteration, state.sequence + 1)?);
+                if after.table.name != table && state.table(&after.table.name).is_some() {
+                    return Err(Error::TableExists { table: after.table.name.clone() });
+                }
+                if after != found.definition {
+                    self.alter(found, after);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, definition: Arc<Definition>) {
+        self.created += 1;
+        self.definitions += 1;
+        self.steps.push(Step::Create { id: uncommitted(self.created), definition });
+    }
+
+    fn drop(&mut self, table: &TableState) {
+        self.tables.remove(&table.schema.name);
+        self.definitions += 1;
+        self.steps.push(Step::Drop { id: table.id, definition: Arc::clone(&table.definition) });
+    }
+
+    fn alter(&mut self, table: &TableState, after: Arc<Definition>) {
+        if let Some(waiting) = self.tables.remove(&table.schema.name).filter(|waiting| waiting.is_of(table)) {
+            let mut rows = TableState::new(waiting.id, waiting.definition);
+            rows.active = waiting.runs;
+            rows.redefine(Arc::clone(&after));
+            let waiting = Waiting { id: rows.id, definition: rows.definition, runs: rows.active };
+            self.tables.insert(after.table.name.clone(), waiting);
+        }
+        self.definitions += 1;
+        self.steps.push(Step::Alter { id: table.id, before: Arc::clone(&table.definition), after });
+    }
+
+    /// A snapshot that shows what is pending over its own.
     pub fn over(&self, base: &Snapshot) -> Snapshot {
-        if self.tables.is_empty() {
+        if self.steps.is_empty() {
             return base.clone();
         }
         let mut state = State::clone(base.state());
+        if self.definitions > 0 {
+            self.steps.iter().filter(|step| step.defines()).for_each(|step| step.show(&mut state));
+        }
         let sequence = state.sequence + 1;
         for (name, waiting) in &self.tables {
             if let Some(table) = state.table_mut(name).filter(|table| waiting.is_of(table)) {
@@ -113,7 +195,12 @@ impl Pending {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty()
+        self.steps.is_empty()
+    }
+
+    /// Whether any step changes which tables there are.
+    pub fn defines(&self) -> bool {
+        self.definitions > 0
     }
 
     /// Bytes that wait, as in the log.
@@ -123,19 +210,20 @@ impl Pending {
 
     /// The place behind all that waits now.
     pub fn mark(&self) -> Mark {
-        Mark { writes: self.writes.len(), bytes: self.bytes, tables: self.tables.clone() }
+        Mark { steps: self.steps.len(), bytes: self.bytes, definitions: self.definitions, tables: self.tables.clone() }
     }
 
-    /// Forgets what was pushed behind a mark of the same writes.
+    /// Forgets what was pushed behind a mark of the same steps.
     pub fn undo_to(&mut self, mark: &Mark) {
-        self.writes.truncate(mark.writes);
+        self.steps.truncate(mark.steps);
         self.bytes = mark.bytes;
+        self.definitions = mark.definitions;
         self.tables = mark.tables.clone();
     }
 
-    /// The writes, and the oldest commit that they were checked against.
-    pub(crate) fn into_writes(self) -> (Vec<RowsWrite>, u64) {
-        (self.writes, self.since.unwrap_or(0))
+    /// The steps, and the oldest commit that their rows were checked against.
+    pub(crate) fn into_steps(self) -> (Vec<Step>, u64) {
+        (self.steps, self.since.unwrap_or(0))
     }
 }
 
@@ -190,70 +278,4 @@ pub(crate) fn prepare_all(state: &State, writes: &[Write]) -> Result<Vec<RowsWri
 }
 
 #[cfg(test)]
-mod tests {
-    use arrow::array::{AsArray, Int32Array};
-    use arrow::datatypes::{DataType, Int32Type};
-    use arrow::record_batch::RecordBatch;
-
-    use super::*;
-    use crate::{Column, Db, OnConflict, ScanRequest, TableKind, TableSchema};
-
-    fn insert(ids: &[i32]) -> Write {
-        let ids = Arc::new(Int32Array::from(ids.to_vec()));
-        let rows = RecordBatch::try_from_iter([("id", ids as _)]).unwrap();
-        Write { on_conflict: OnConflict::Error, ..Write::rows("t", rows) }
-    }
-
-    fn delete(ids: &[i32]) -> Write {
-        Write { deletes: insert(ids).rows, rows: None, on_conflict: OnConflict::Replace, table: "t".into() }
-    }
-
-    fn ids(snapshot: &Snapshot) -> Vec<i32> {
-        let request = ScanRequest { projection: vec![0], ..ScanRequest::default() };
-        let slices = snapshot.table("t").unwrap().scan(&request).unwrap();
-        let batches = slices.iter().flat_map(|slice| slice.read().unwrap()).map(|batch| batch.unwrap());
-        let mut ids: Vec<i32> =
-            batches.flat_map(|batch| batch.column(0).as_primitive::<Int32Type>().values().to_vec()).collect();
-        ids.sort_unstable();
-        ids
-    }
-
-    fn push(pending: &mut Pending, db: &Db, write: Write) -> Result<()> {
-        let prepared = pending.over(&db.snapshot()).prepare(&[write])?;
-        pending.push(prepared)
-    }
-
-    #[test]
-    fn pending_writes_show_over_a_snapshot_can_be_undone_and_are_checked_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let db = Db::open(directory.path()).unwrap();
-        let columns = vec![Column::new("id", DataType::Int32, false)];
-        db.create_table(TableSchema {
-            name: "t".into(),
-            columns,
-            key: vec![0],
-            kind: TableKind::Keyed,
-            retention: None,
-        })
-        .unwrap();
-        db.commit(vec![insert(&[1, 2])]).unwrap();
-        let mut pending = Pending::default();
-        for id in 10..60 {
-            push(&mut pending, &db, insert(&[id])).unwrap();
-        }
-        push(&mut pending, &db, delete(&[1])).unwrap();
-        push(&mut pending, &db, insert(&[1])).unwrap();
-        assert!(matches!(push(&mut pending, &db, insert(&[10])), Err(Error::Duplicate { .. })));
-        let mark = pending.mark();
-        push(&mut pending, &db, delete(&[2, 1])).unwrap();
-        assert_eq!(ids(&pending.over(&db.snapshot())), (10..60).collect::<Vec<_>>());
-        pending.undo_to(&mark);
-        assert_eq!(ids(&pending.over(&db.snapshot())), [1, 2].into_iter().chain(10..60).collect::<Vec<_>>());
-        assert_eq!(ids(&db.snapshot()), [1, 2]);
-        let mut rival = Pending::default();
-        push(&mut rival, &db, insert(&[10])).unwrap();
-        db.commit_pending(pending).unwrap();
-        assert_eq!(ids(&db.snapshot()).len(), 52);
-        assert!(matches!(db.commit_pending(rival), Err(Error::Duplicate { .. })));
-    }
-}
+mod tests;

@@ -71,6 +71,14 @@ impl TableSnapshot {
         runs + self.state.parts.iter().map(|part| part.record.rows).sum::<u64>()
     }
 
+    /// Bytes of its parts, and of its rows in memory.
+    pub fn bytes(&self) -> u64 {
+        let parts: u64 = self.state.parts.iter().map(|part| part.record.bytes).sum();
+        let frozen = self.state.frozen.iter().flat_map(|frozen| &frozen.runs);
+        let runs = frozen.chain(&self.state.active);
+        parts + runs.map(|run| run.bytes).sum::<u64>()
+    }
+
     /// Parts on the disk.
     pub fn parts(&self) -> usize {
         self.state.parts.len()

@@ -83,7 +83,7 @@ impl TableState {
 
     /// Takes on another definition. Parts and runs lack the columns that are new in it; runs get new tags as nulls, which
     /// leaves their order as it is.
-    fn redefine(&mut self, definition: Arc<Definition>) {
+    pub(crate) fn redefine(&mut self, definition: Arc<Definition>) {
         let rekeyed = self.schema.key.len() != definition.stored.key.len();
         self.schema = Arc::clone(&definition.stored);
         self.definition = definition;

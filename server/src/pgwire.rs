@@ -1,8 +1,8 @@
 //! The PostgreSQL wire door: protocol 3.0 and 3.2, simple and extended, text and binary, SCRAM-SHA-256 and TLS.
 //!
 //! pgwire's messages carry the bytes; the order of the conversation, the values and the limits are juno's own.
-//! Statements of one Query message run one after the other, as one transaction unless the client opened a block; the
-//! first error stops the rest and undoes those before it.
+//! Statements of one Query message, and those before a Sync, run one after the other, as one transaction unless the client
+//! opened a block; the first error stops the rest and undoes those before it.
 //!
 //! **Invariant:** nothing is decided here about SQL: a statement goes to a session, its rows and errors come back as bytes.
 

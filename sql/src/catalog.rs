@@ -1,4 +1,5 @@
-//! The `public` schema: the engine's tables and the views that ship with juno, always as they are now.
+//! The `public` schema: the engine's tables and the views that ship with juno, always as they are now; or as a transaction that
+//! changes them sees them.
 //!
 //! **Invariant:** nothing is cached here that DDL could make stale.
 
@@ -11,7 +12,7 @@ use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::SessionState;
 use parking_lot::RwLock;
 
-use juno_engine::Db;
+use juno_engine::{Catalog, Db};
 
 use crate::table::Table;
 use crate::view::{View, Views};
@@ -31,9 +32,18 @@ pub(crate) struct PublicSchema {
     db: Db,
     /// A state without tables, for planning DEFAULT expressions.
     defaults: SessionState,
+    /// What a transaction sees; none where it is what is committed.
+    seen: Option<RwLock<Arc<Catalog>>>,
     views: RwLock<BTreeMap<String, Arc<dyn TableProvider>>>,
     /// Of those, the ones that users made.
     user_views: RwLock<Views>,
+}
+
+/// The views of one moment, to go back to.
+#[derive(Clone)]
+pub(crate) struct ViewsThen {
+    views: BTreeMap<String, Arc<dyn TableProvider>>,
+    user_views: Views,
 }
 
 impl std::fmt::Debug for PublicSchema {
@@ -44,7 +54,45 @@ impl std::fmt::Debug for PublicSchema {
 
 impl PublicSchema {
     pub(crate) fn new(db: Db, defaults: SessionState) -> Self {
-        PublicSchema { db, defaults, views: RwLock::default(), user_views: RwLock::default() }
+        PublicSchema { db, defaults, seen: None, views: RwLock::default(), user_views: RwLock::default() }
+    }
+
+    /// The same for a transaction of its own: its views change here alone, its tables are those of [`Self::see`].
+    pub(crate) fn branch(&self) -> Self {
+        let then = self.views_now();
+        PublicSchema {
+            db: self.db.clone(),
+            defaults: self.defaults.clone(),
+            seen: Some(RwLock::new(self.catalog())),
+            views: RwLock::new(then.views),
+            user_views: RwLock::new(then.user_views),
+        }
+    }
+
+    /// Shows other tables, where it is a branch.
+    pub(crate) fn see(&self, catalog: &Arc<Catalog>) {
+        if let Some(seen) = &self.seen {
+            *seen.write() = Arc::clone(catalog);
+        }
+    }
+
+    /// All tables.
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        match &self.seen {
+            Some(seen) => Arc::clone(&seen.read()),
+            None => self.db.catalog(),
+        }
+    }
+
+    /// The views as they are now.
+    pub(crate) fn views_now(&self) -> ViewsThen {
+        ViewsThen { views: self.views.read().clone(), user_views: self.user_views() }
+    }
+
+    /// Goes back to the views of a moment.
+    pub(crate) fn restore_views(&self, then: &ViewsThen) {
+        *self.views.write() = then.views.clone();
+        *self.user_views.write() = then.user_views.clone();
     }
 
     /// The engine that the tables come from.
@@ -89,7 +137,7 @@ impl PublicSchema {
 #[async_trait]
 impl SchemaProvider for PublicSchema {
     fn table_names(&self) -> Vec<String> {
-        let catalog = self.db.catalog();
+        let catalog = self.catalog();
         catalog.tables.keys().cloned().chain(self.views.read().keys().cloned()).collect()
     }
 
@@ -101,12 +149,12 @@ impl SchemaProvider for PublicSchema {
             Some(name) => (name, true),
             None => (name, false),
         };
-        let Some(schema) = self.db.catalog().table(name).cloned() else { return Ok(None) };
+        let Some(schema) = self.catalog().table(name).cloned() else { return Ok(None) };
         let table = Table::new(self.db.clone(), schema, &self.defaults)?;
         Ok(Some(Arc::new(if whole { table.with_hidden() } else { table })))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.has_view(name) || self.db.catalog().table(name).is_some()
+        self.has_view(name) || self.catalog().table(name).is_some()
     }
 }

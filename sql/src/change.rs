@@ -80,7 +80,7 @@ pub(crate) async fn plan(
     types: &[Option<DataType>],
 ) -> Result<Planned> {
     let (with, mut statement) = unwrapped(parsed)?;
-    default::fill(&mut statement, &public.db().catalog())?;
+    default::fill(&mut statement, &public.catalog())?;
     let change = match statement {
         Sql::Insert(insert) => insert_plan(state, public, with, insert, types).await?,
         Sql::Update(update) => update_plan(state, public, with, update, types).await?,
@@ -112,7 +112,7 @@ fn target(public: &PublicSchema, name: &ast::ObjectName, alias: Option<String>) 
     if public.has_view(&name) {
         return Err(Error::InvalidDefinition(format!("\"{name}\" is a view and cannot be changed")));
     }
-    let catalog = public.db().catalog();
+    let catalog = public.catalog();
     let table =
         catalog.table(&name).ok_or_else(|| Error::UndefinedTable(format!("relation \"{name}\" does not exist")))?;
     Ok(Target { table: Arc::clone(table), alias: alias.unwrap_or(name) })

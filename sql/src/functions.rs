@@ -4,9 +4,11 @@
 //! changes nothing, so that planning and EXPLAIN are free of effects.
 
 mod anomaly_score;
+mod any_of;
 mod arithmetic;
 mod calls;
 mod catalog;
+mod checked;
 mod date_part;
 mod fill;
 mod first_last;
@@ -26,6 +28,7 @@ mod pg_typeof;
 mod points;
 mod quote;
 mod refusal;
+mod single_value;
 mod time_bucket;
 mod time_bucket_gapfill;
 mod to_char;
@@ -43,7 +46,7 @@ use datafusion::functions_aggregate::variance::var_samp_udaf;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use juno_kernels::Device;
 
-use crate::multiply;
+use crate::{multiply, rounding};
 
 pub(crate) use catalog::all as catalog_functions;
 pub(crate) use gapfill::Planner as GapFillPlanner;
@@ -72,6 +75,7 @@ pub(crate) fn register(mut builder: SessionStateBuilder, device: &Device) -> Ses
     relations.insert(0, Arc::new(forecast::Table::new(device, catalogs)));
     builder
         .with_analyzer_rule(Arc::new(multiply::Rule))
+        .with_analyzer_rule(Arc::new(rounding::Rule))
         .with_analyzer_rule(Arc::new(gapfill::Rule))
         .with_query_planner(Arc::new(multiply::Planner))
         .with_physical_optimizer_rule(Arc::new(forecast::Batching::new(device)))
@@ -84,6 +88,7 @@ fn aggregates(device: &Device) -> Vec<Arc<AggregateUDF>> {
         alias(bool_and_udaf(), "every"),
         alias(var_samp_udaf(), "variance"),
         ordered_set::mode(),
+        single_value::single_value(),
         ordered_set::percentile_disc(),
         first_last::first(),
         first_last::last(),

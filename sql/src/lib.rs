@@ -34,6 +34,7 @@ mod procedure;
 mod prune;
 mod role;
 mod rollup;
+mod rounding;
 mod runs;
 mod scan;
 mod session;

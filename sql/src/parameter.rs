@@ -12,7 +12,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType as SqlType, ExactNumberInfo, Expr, TimezoneInfo, Value, VisitMut, VisitorMut,
+    ArrayElemTypeDef, CastKind, DataType as SqlType, ExactNumberInfo, Expr, TimezoneInfo, Value, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 
@@ -147,6 +147,9 @@ fn sql_name(data_type: &DataType) -> Option<SqlType> {
             SqlType::Numeric(ExactNumberInfo::PrecisionAndScale(u64::from(*precision), i64::from(*scale)))
         }
         DataType::Utf8 => SqlType::Text,
+        DataType::List(item) => {
+            SqlType::Array(ArrayElemTypeDef::SquareBracket(Box::new(sql_name(item.data_type())?), None))
+        }
         DataType::Date32 => SqlType::Date,
         DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => SqlType::Timestamp(None, TimezoneInfo::Tz),
         DataType::Timestamp(TimeUnit::Microsecond, None) => SqlType::Timestamp(None, TimezoneInfo::None),

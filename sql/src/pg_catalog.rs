@@ -7,6 +7,7 @@
 mod attribute;
 mod function;
 mod relation;
+mod routine;
 mod table;
 
 use std::sync::Arc;
@@ -52,6 +53,8 @@ enum Own {
     Class,
     Constraint,
     Index,
+    Proc,
+    Settings,
 }
 
 impl Own {
@@ -62,6 +65,8 @@ impl Own {
             "pg_class" => Own::Class,
             "pg_constraint" => Own::Constraint,
             "pg_index" => Own::Index,
+            "pg_proc" => Own::Proc,
+            "pg_settings" => Own::Settings,
             _ => return None,
         })
     }
@@ -70,10 +75,15 @@ impl Own {
         let numbers = DataType::new_list(DataType::Int16, true);
         let texts = DataType::new_list(DataType::Utf8, true);
         match self {
-            Own::Index => retyped(library, &[("indkey", numbers.clone()), ("indoption", numbers)]),
+            Own::Index => {
+                let oids = DataType::new_list(DataType::Int32, true);
+                let lists = [("indclass", oids.clone()), ("indcollation", oids)];
+                retyped(&retyped(library, &lists), &[("indkey", numbers.clone()), ("indoption", numbers)])
+            }
             Own::Constraint => retyped(library, &[("conkey", numbers.clone()), ("confkey", numbers)]),
             Own::Class => retyped(library, &[("relacl", texts.clone()), ("reloptions", texts)]),
-            Own::Attrdef | Own::Attribute => Arc::clone(library),
+            Own::Settings => table::texts(table::SETTINGS),
+            Own::Attrdef | Own::Attribute | Own::Proc => Arc::clone(library),
         }
     }
 }
@@ -81,7 +91,8 @@ impl Own {
 #[async_trait]
 impl SchemaProvider for PgCatalog {
     fn table_names(&self) -> Vec<String> {
-        self.base.table_names().into_iter().chain(["pg_indexes".into(), "pg_user".into()]).collect()
+        let own = ["pg_indexes", "pg_user"].into_iter().chain(table::EMPTY.iter().map(|(name, _)| *name));
+        self.base.table_names().into_iter().chain(own.map(str::to_owned)).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -91,6 +102,9 @@ impl SchemaProvider for PgCatalog {
         }
         if name == "pg_indexes" {
             return self.computed(table::indexes(&self.relations).0, Source::Indexes);
+        }
+        if let Some((_, columns)) = table::EMPTY.iter().find(|(empty, _)| *empty == name) {
+            return self.computed(table::texts(columns), Source::Rows(Vec::new()));
         }
         if name == "pg_user" {
             let (schema, rows) = table::users();
@@ -176,6 +190,12 @@ impl Computed {
             Own::Attrdef => table::attrdef(&self.relations),
             Own::Constraint => table::constraint(&self.relations, namespace),
             Own::Index => table::index(&self.relations),
+            Own::Settings => table::settings(),
+            Own::Proc => {
+                let others = widened(&read(Arc::clone(library)).await?, &self.schema)?;
+                let own = batch(&self.schema, &routine::rows(namespace))?;
+                return Ok(concat_batches(&self.schema, [&others, &own])?);
+            }
             Own::Class => {
                 let others = read(Arc::clone(library)).await?;
                 let of_public = column::<Int32Type>(&others, "relnamespace")?;

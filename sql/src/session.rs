@@ -5,6 +5,7 @@
 mod changing;
 mod copy;
 mod defining;
+mod message;
 mod rolling;
 mod user;
 mod utility;
@@ -41,6 +42,7 @@ use crate::memory::{self, Memory};
 use crate::procedure::{Call, Procedure};
 use crate::role::{self, Role, User};
 use crate::setting::Settings;
+use crate::state::Planner;
 use crate::statement::{Kind, Outcome, Prepared, Statement, Work};
 use crate::table::StatementSnapshot;
 use crate::transaction::{Ended, Modes, Transaction, TransactionStatus, View};
@@ -54,13 +56,12 @@ struct Shared {
     db: Db,
     device: Device,
     memory: Memory,
-    /// The state that each statement starts from.
-    state: SessionState,
-    /// The same for plans that few rules can do something for.
-    lean: SessionState,
+    /// Over the tables as they are committed.
+    planner: Arc<Planner>,
     /// Functions and types without tables, for DEFAULT expressions.
     bare: SessionState,
-    public: Arc<PublicSchema>,
+    /// Views are planned anew by one session at a time.
+    planning_views: tokio::sync::Mutex<()>,
     compatibility: PostgresCompatibilityParser,
     /// The users, as their table has them.
     accounts: RwLock<Arc<Accounts>>,
@@ -102,18 +103,19 @@ impl Session {
     pub async fn open_with(db: Db, device: Device, memory: Memory) -> Result<Session> {
         let bare = state::bare(&device);
         let public = Arc::new(PublicSchema::new(db.clone(), bare.clone()));
-        let state = state::with_catalog(&device, memory, &public)?;
-        let compatibility = PostgresCompatibilityParser::new();
-        let lean = lean::lean(&state);
+        let planner = Arc::new(Planner::new(
+            &device,
+            Arc::new(memory::shared(memory, db.path().join(memory::TEMPORARY_DIR))?),
+            public,
+        )?);
         let shared = Shared {
             db,
             device,
             memory,
-            state,
-            lean,
+            planner,
             bare,
-            public,
-            compatibility,
+            planning_views: tokio::sync::Mutex::default(),
+            compatibility: PostgresCompatibilityParser::new(),
             accounts: RwLock::default(),
             locks: Arc::default(),
             sessions: AtomicU64::new(0),
@@ -121,8 +123,8 @@ impl Session {
         let session = Session::over(Arc::new(shared));
         migrate::migrate(&session).await?;
         session.load_accounts().await?;
-        ops::register_views(&session.shared.state, &session.shared.public).await?;
-        view::load(&session).await?;
+        ops::register_views(&session.shared.planner.state, &session.shared.planner.public).await?;
+        view::open(&session).await?;
         Ok(session)
     }
 
@@ -159,7 +161,7 @@ impl Session {
     /// # Errors
     /// [`Error::Syntax`] and [`Error::Unsupported`].
     pub fn parse(&self, sql: &str) -> Result<Vec<Statement>> {
-        statement::parse(sql, &self.shared.compatibility, &self.user.name)
+        statement::parse(sql, &self.shared.compatibility, &self.user.name, |name| self.value_of(name))
     }
 
     /// Plans a statement. `types` are the parameter types that the client named, by position.
@@ -169,7 +171,8 @@ impl Session {
     pub async fn prepare(&self, statement: Statement, types: &[Option<DataType>]) -> Result<Prepared> {
         role::permit(&self.user, &statement.kind)?;
         // Planning reads no rows, so that it needs neither a snapshot nor a state of its own.
-        let state = &self.shared.state;
+        let planner = self.planner()?;
+        let state = &planner.state;
         match statement.kind {
             Kind::Query(tag, parsed) => {
                 let names = output::names(&parsed);
@@ -180,7 +183,7 @@ impl Session {
                 Ok(Prepared { parameters, wanted, schema, work: Work::Query(tag, Box::new(plan), names) })
             }
             Kind::Change(parsed) => {
-                let (change, parameters, wanted) = change::plan(state, &self.shared.public, *parsed, types).await?;
+                let (change, parameters, wanted) = change::plan(state, &planner.public, *parsed, types).await?;
                 role::own_table(&self.user, &change.table.name)?;
                 let schema = change.returning.as_ref().map(|returning| Arc::clone(&returning.schema));
                 Ok(Prepared { parameters, wanted, schema, work: Work::Change(Box::new(change)) })
@@ -241,13 +244,13 @@ impl Session {
         if self.transaction_status() == TransactionStatus::Failed && !ends {
             return Err(Error::FailedTransaction);
         }
-        let immediate = match &prepared.work {
-            Work::Call { .. } => true,
-            Work::Other(kind) => kind.is_immediate(),
-            Work::Query(..) | Work::Change(_) | Work::Declare(..) | Work::CopyIn(_) | Work::CopyOut { .. } => false,
-        };
-        if immediate {
-            self.end_implicit().await?;
+        match &prepared.work {
+            Work::Call { .. } => self.end_implicit().await?,
+            Work::Other(kind) if kind.is_immediate() => self.end_implicit().await?,
+            Work::Other(kind) if kind.defines() && !self.transaction.lock().holds() => {
+                return Box::pin(self.alone(prepared)).await;
+            }
+            _ => {}
         }
         let timeout = self.settings.lock().duration("statement_timeout");
         let mut interrupt = Interrupt::new(self.cancels.subscribe(), timeout);
@@ -295,76 +298,6 @@ impl Session {
         }
     }
 
-    /// Runs every statement of a text, one after the other; the outcome of the last. Rows of the others are read and dropped.
-    /// Several statements are one transaction unless they open a block themselves.
-    ///
-    /// # Errors
-    /// The first error; statements after it are not run, and those before it are undone.
-    pub async fn query(&self, sql: &str) -> Result<Outcome> {
-        let statements = self.parse(sql)?;
-        let ran = self.one_by_one(statements).await;
-        if ran.is_err() && self.transaction.lock().is_implicit() {
-            self.fail_transaction();
-        }
-        ran
-    }
-
-    async fn one_by_one(&self, statements: Vec<Statement>) -> Result<Outcome> {
-        let mut last = Outcome::Empty;
-        let several = statements.len() > 1;
-        for statement in statements {
-            if let Outcome::Rows { stream, .. } = last {
-                drain(stream).await?;
-            }
-            if several {
-                self.begin_implicit();
-            }
-            let prepared = self.prepare(statement, &[]).await?;
-            last = self.execute(&prepared, Vec::new()).await?;
-        }
-        self.end_implicit().await?;
-        Ok(last)
-    }
-
-    /// Begins the transaction that the statements of one message form, unless there is one.
-    pub fn begin_implicit(&self) {
-        let modes = self.settings.lock().modes();
-        self.transaction.lock().begin_implicit(modes);
-    }
-
-    /// Commits the transaction that the statements of one message formed, if there is one. An error in it has ended it.
-    ///
-    /// # Errors
-    /// As COMMIT.
-    pub async fn end_implicit(&self) -> Result<()> {
-        let ended = {
-            let mut transaction = self.transaction.lock();
-            if transaction.is_implicit() { transaction.end() } else { None }
-        };
-        match ended {
-            Some(ended) => {
-                let committed = self.commit_ended(ended).await;
-                self.cursors.lock().end(committed.is_ok());
-                committed
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// The rows of a text's last statement, all in memory; none where it returns none.
-    ///
-    /// # Errors
-    /// As [`Session::query`].
-    pub async fn collect(&self, sql: &str) -> Result<Vec<RecordBatch>> {
-        match self.query(sql).await? {
-            Outcome::Rows { stream, .. } => Ok(stream.try_collect().await?),
-            Outcome::Done { .. } | Outcome::Empty => Ok(Vec::new()),
-            Outcome::CopyIn(_) | Outcome::CopyOut { .. } => {
-                Err(Error::Unsupported("COPY needs a client that sends or takes its rows".into()))
-            }
-        }
-    }
-
     /// Takes telemetry: creates tables on first write, widens them by new fields, and makes all of it durable at once.
     ///
     /// # Errors
@@ -375,7 +308,7 @@ impl Session {
             role::own_table(&self.user, &batch.table)?;
         }
         let shared = Arc::clone(&self.shared);
-        blocking(move || ingest::commit(&shared.db, &shared.public, incoming)).await
+        blocking(move || ingest::commit(&shared.db, &shared.planner.public, incoming)).await
     }
 
     /// Takes telemetry by the million rows: batches of one table with the columns of the first are sorted straight into
@@ -390,7 +323,7 @@ impl Session {
         self.user.needs(Role::Operator, "writing rows")?;
         let (shared, user) = (Arc::clone(&self.shared), self.user.clone());
         let permit = move |table: &str| role::own_table(&user, table);
-        blocking(move || Ok(ingest::import(&shared.db, &shared.public, permit, batches))).await?
+        blocking(move || Ok(ingest::import(&shared.db, &shared.planner.public, permit, batches))).await?
     }
 
     /// Where the session stands in its transaction.
@@ -464,7 +397,9 @@ impl Session {
 
     /// A state that plans what sees the database as it is in a snapshot, for one statement.
     fn statement_state(&self, snapshot: Snapshot, plan: &LogicalPlan) -> SessionState {
-        let mut state = if lean::fits(plan) { self.shared.lean.clone() } else { self.shared.state.clone() };
+        // Plans carry their tables: whose planner it is makes no difference any more.
+        let planner = &self.shared.planner;
+        let mut state = if lean::fits(plan) { planner.lean.clone() } else { planner.state.clone() };
         state
             .config_mut()
             .set_extension(Arc::new(StatementSnapshot { snapshot, aggregates: self.settings.lock().aggregates() }));
@@ -506,18 +441,22 @@ impl Session {
     }
 
     async fn commit_ended(&self, ended: Ended) -> Result<()> {
-        let Ended { pending: Some(pending), .. } = &ended else { return Ok(()) };
+        let Ended { pending: Some(pending), changes_views, .. } = &ended else { return Ok(()) };
         if pending.is_empty() {
             return Ok(());
         }
-        let db = self.shared.db.clone();
+        let (db, changes_views) = (self.shared.db.clone(), *changes_views);
         let committed = blocking(move || {
             // The locks go with the rest of it, after the commit.
             let mut ended = ended;
             let pending = ended.pending.take().unwrap_or_default();
             Ok(db.commit_pending(pending)?)
         });
-        committed.await.map(drop)
+        committed.await?;
+        if changes_views {
+            Box::pin(view::load(&self.connect())).await?;
+        }
+        Ok(())
     }
 
     /// Refuses a statement that writes where the transaction only reads.

@@ -3,7 +3,11 @@
 //! **Invariant:** a setting that would have an effect in PostgreSQL and has none here takes only the value that is true of juno.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::time::Duration;
+
+use datafusion::sql::parser::Statement as Parsed;
+use datafusion::sql::sqlparser::ast::{Expr, Value, VisitMut, VisitorMut};
 
 use crate::transaction::Modes;
 use crate::{Error, Result};
@@ -73,6 +77,53 @@ fn known(name: &str) -> Result<&'static (&'static str, &'static str, Takes)> {
         .iter()
         .find(|(known, ..)| known.eq_ignore_ascii_case(name))
         .ok_or_else(|| Error::InvalidArgument(format!("unrecognized configuration parameter \"{name}\"")))
+}
+
+/// Whether a text asks for settings as a function.
+pub(crate) fn asked(sql: &str) -> bool {
+    sql.to_lowercase().contains("current_setting")
+}
+
+/// `current_setting('name' [, missing_ok])` becomes the value that the setting has now.
+pub(crate) fn fill(statement: &mut Parsed, value_of: &impl Fn(&str) -> Result<String>) -> Result<()> {
+    struct Fill<'a, F>(&'a F);
+    impl<F: Fn(&str) -> Result<String>> VisitorMut for Fill<'_, F> {
+        type Break = Error;
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+            let Expr::Function(call) = expr else { return ControlFlow::Continue(()) };
+            let is_it = call.name.0.last().and_then(|part| part.as_ident());
+            if is_it.is_none_or(|name| !name.value.eq_ignore_ascii_case("current_setting")) {
+                return ControlFlow::Continue(());
+            }
+            let arguments = call.args.to_string();
+            let mut arguments = arguments.trim_matches(['(', ')']).split(',').map(str::trim);
+            let name = arguments.next().and_then(|name| name.strip_prefix('\'')?.strip_suffix('\''));
+            let Some(name) = name else {
+                let text = "current_setting takes the name of a setting, written out";
+                return ControlFlow::Break(Error::Unsupported(text.into()));
+            };
+            let may_miss = arguments.next().is_some_and(|missing| missing.eq_ignore_ascii_case("true"));
+            *expr = match (self.0)(name) {
+                Ok(value) => Expr::value(Value::SingleQuotedString(value)),
+                Err(_) if may_miss => Expr::value(Value::Null),
+                Err(error) => return ControlFlow::Break(error),
+            };
+            ControlFlow::Continue(())
+        }
+    }
+    let filled = match statement {
+        Parsed::Statement(statement) => VisitMut::visit(statement.as_mut(), &mut Fill(value_of)),
+        _ => ControlFlow::Continue(()),
+    };
+    match filled {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+/// Every setting with its default.
+pub(crate) fn defaults() -> impl Iterator<Item = (&'static str, &'static str)> {
+    KNOWN.iter().map(|(name, default, _)| (*name, *default))
 }
 
 impl Settings {

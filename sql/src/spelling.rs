@@ -3,9 +3,11 @@
 //! **Invariant:** looks at the statement alone and at no catalog: types are not known here, so that what depends on them is for
 //! the planners of `functions`.
 
+mod catalog;
 mod expression;
 mod literal;
 mod rows;
+mod scalar;
 
 use std::ops::ControlFlow;
 
@@ -13,11 +15,17 @@ use datafusion::sql::sqlparser::ast::{self, Expr, LimitClause, Query, Select, Ta
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+pub(crate) use self::catalog::plannable;
 pub(crate) use self::literal::with_seconds;
+
+/// The operator that `x = ANY ($1)` becomes: the planner can type the parameter of an operator.
+pub(crate) const ANY_OF: &str = "any_of";
 
 /// Changes every part of a statement that is spelt differently.
 pub(crate) fn adapt(statement: &mut ast::Statement) {
     let _ = VisitMut::visit(statement, &mut Spelling);
+    // After ANY, ALL and ARRAY have taken theirs.
+    scalar::adapt(statement);
 }
 
 struct Spelling;
@@ -49,19 +57,6 @@ impl VisitorMut for Spelling {
         fetch_to_limit(query);
         ControlFlow::Continue(())
     }
-}
-
-/// What psql asks of a relation's options, which no relation has, in words that only PostgreSQL itself can plan.
-const OPTIONS: &str = "pg_catalog.array_to_string(c.reloptions || array(select 'toast.' || x from pg_catalog.unnest(tc.reloptions) x), ', ')";
-
-/// How psql asks for the default of a column; the library would answer null.
-const DEFAULT: &str = "(SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid, true)
-   FROM pg_catalog.pg_attrdef d
-   WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.atthasdef)";
-
-/// The text of a catalog query with psql's questions in words that can be planned.
-pub(crate) fn plannable(sql: &str) -> String {
-    sql.replace(OPTIONS, "''").replace(DEFAULT, "pg_catalog.pg_get_column_default(a.attrelid, a.attnum)")
 }
 
 /// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.

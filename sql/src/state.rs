@@ -1,11 +1,12 @@
 //! How DataFusion is set up: PostgreSQL's dialect and types, juno's functions and plan rules, PostgreSQL's catalog.
 //!
-//! **Invariant:** made once when a database is opened; statements start from clones.
+//! **Invariant:** made once when a database is opened, and for a transaction that changes tables; statements start from clones.
 
 use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
 use datafusion::config::Dialect;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
@@ -15,12 +16,11 @@ use juno_kernels::Device;
 use crate::aggregate::Aggregates;
 use crate::catalog::{DATABASE, PG_CATALOG, PublicSchema, SCHEMA};
 use crate::latest::Latest;
-use crate::memory::{self, Memory};
 use crate::pg_catalog::{self, PgCatalog};
 use crate::runs::Runs;
 use crate::types::SqlTypes;
 use crate::yielding::Yielding;
-use crate::{Result, cast, functions};
+use crate::{Result, cast, functions, lean};
 
 fn config() -> SessionConfig {
     let mut config =
@@ -41,7 +41,7 @@ fn shortcuts(builder: &mut SessionStateBuilder) {
     rules.splice(0..0, [Arc::new(Latest) as _, Arc::new(Aggregates) as _, Arc::new(Runs) as _]);
 }
 
-fn builder(device: &Device) -> SessionStateBuilder {
+fn builder(device: &Device, runtime: Arc<RuntimeEnv>) -> SessionStateBuilder {
     let mut builder = functions::register(SessionStateBuilder::new().with_default_features(), device);
     builder.scalar_functions().get_or_insert_default().extend(cast::functions());
     shortcuts(&mut builder);
@@ -49,14 +49,28 @@ fn builder(device: &Device) -> SessionStateBuilder {
     builder
         .with_type_planner(Arc::new(SqlTypes { next }))
         .with_physical_optimizer_rule(Arc::new(Yielding))
+        .with_runtime_env(runtime)
         .with_config(config())
 }
 
-/// The state that every statement starts from: with PostgreSQL's catalog beside the public schema.
-pub(crate) fn with_catalog(device: &Device, limits: Memory, public: &Arc<PublicSchema>) -> Result<SessionState> {
-    let runtime = memory::shared(limits, public.db().path().join(memory::TEMPORARY_DIR))?;
-    let state = builder(device).with_runtime_env(Arc::new(runtime)).build();
-    let context = SessionContext::new_with_state(state);
+/// What statements over a picture of the tables start from.
+pub(crate) struct Planner {
+    pub(crate) public: Arc<PublicSchema>,
+    pub(crate) state: SessionState,
+    /// The same for plans that few rules can do something for.
+    pub(crate) lean: SessionState,
+}
+
+impl Planner {
+    pub(crate) fn new(device: &Device, runtime: Arc<RuntimeEnv>, public: Arc<PublicSchema>) -> Result<Self> {
+        let state = with_catalog(device, runtime, &public)?;
+        Ok(Planner { public, lean: lean::lean(&state), state })
+    }
+}
+
+/// With PostgreSQL's catalog beside the public schema.
+fn with_catalog(device: &Device, runtime: Arc<RuntimeEnv>, public: &Arc<PublicSchema>) -> Result<SessionState> {
+    let context = SessionContext::new_with_state(builder(device, runtime).build());
     let catalog = Arc::new(MemoryCatalogProvider::new());
     catalog.register_schema(SCHEMA, Arc::clone(public) as _)?;
     context.register_catalog(DATABASE, Arc::clone(&catalog) as _);
@@ -76,5 +90,7 @@ pub(crate) fn with_catalog(device: &Device, limits: Memory, public: &Arc<PublicS
 
 /// Functions and types without tables, for DEFAULT expressions.
 pub(crate) fn bare(device: &Device) -> SessionState {
-    builder(device).with_config(SessionConfig::new().set_str("datafusion.sql_parser.dialect", "PostgreSQL")).build()
+    builder(device, Arc::default())
+        .with_config(SessionConfig::new().set_str("datafusion.sql_parser.dialect", "PostgreSQL"))
+        .build()
 }

@@ -19,7 +19,7 @@ use crate::procedure::Procedure;
 use crate::role::{self, RoleStatement};
 use crate::rollup::{self, RollupStatement};
 use crate::session::CopyIn;
-use crate::{Error, Result, spelling};
+use crate::{Error, Result, setting, spelling};
 
 /// The longest statement text that is parsed, in bytes.
 pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
@@ -99,6 +99,11 @@ impl Kind {
 
     /// Whether the statement takes effect at once, whatever transaction it stands in.
     pub(crate) fn is_immediate(&self) -> bool {
+        matches!(self, Kind::Role(_) | Kind::Rollup(_) | Kind::Call(_) | Kind::Maintain(_))
+    }
+
+    /// Whether the statement changes which tables and views there are, or empties tables.
+    pub(crate) fn defines(&self) -> bool {
         matches!(
             self,
             Kind::CreateTable(_)
@@ -107,10 +112,6 @@ impl Kind {
                 | Kind::DropTable { .. }
                 | Kind::CreateView(_)
                 | Kind::DropView { .. }
-                | Kind::Role(_)
-                | Kind::Rollup(_)
-                | Kind::Call(_)
-                | Kind::Maintain(_)
         )
     }
 }
@@ -195,7 +196,12 @@ impl Outcome {
 ///
 /// # Errors
 /// [`Error::Syntax`] and [`Error::Unsupported`].
-pub(crate) fn parse(sql: &str, compatibility: &PostgresCompatibilityParser, user: &str) -> Result<Vec<Statement>> {
+pub(crate) fn parse(
+    sql: &str,
+    compatibility: &PostgresCompatibilityParser,
+    user: &str,
+    setting: impl Fn(&str) -> Result<String>,
+) -> Result<Vec<Statement>> {
     if sql.len() > STATEMENT_BYTES_MAX {
         let most = STATEMENT_BYTES_MAX >> 20;
         return Err(Error::InvalidArgument(format!(
@@ -229,6 +235,9 @@ pub(crate) fn parse(sql: &str, compatibility: &PostgresCompatibilityParser, user
     };
     if role::asks_user(sql) {
         parsed.iter_mut().for_each(|statement| role::name_user(statement, user));
+    }
+    if setting::asked(sql) {
+        parsed.iter_mut().try_for_each(|statement| setting::fill(statement, &setting))?;
     }
     parsed.into_iter().map(classify).collect()
 }

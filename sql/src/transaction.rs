@@ -2,18 +2,23 @@
 //!
 //! Statements of one message form a transaction of their own, an implicit one, unless the client opened a block.
 //!
-//! **Invariant:** holds writes, never makes them. Under READ COMMITTED each statement reads the newest commits, under REPEATABLE
+//! **Invariant:** holds writes and changes of tables, never makes them. Under READ COMMITTED each statement reads the newest commits, under REPEATABLE
 //! READ all read those of the first; both see the transaction's own writes over them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::sql::sqlparser::ast::{TransactionAccessMode, TransactionMode};
-use juno_engine::{Db, Mark, Pending, PreparedWrites, Snapshot};
+use juno_engine::{Db, Mark, Pending, PreparedWrites, Snapshot, TableChange};
+use parking_lot::Mutex;
 
+use crate::catalog::{PublicSchema, ViewsThen};
 use crate::lock::Held;
+use crate::state::Planner;
 use crate::{Error, Result};
 
-/// The most that one transaction may hold before COMMIT, in bytes.
+/// The most that a transaction block may hold before COMMIT, in bytes; one statement or message has the engine's own limit.
 const TRANSACTION_BYTES_MAX: usize = 256 << 20;
 /// The most savepoints that a transaction may have.
 const SAVEPOINTS_MAX: usize = 10_000;
@@ -73,12 +78,48 @@ struct Block {
     modes: Modes,
     pending: Pending,
     /// The oldest first.
-    savepoints: Vec<(String, Mark)>,
+    savepoints: Vec<Savepoint>,
+    /// There once it changes tables or views.
+    draft: Option<Arc<Draft>>,
     /// What REPEATABLE READ sees, from the first statement on.
     base: Option<Snapshot>,
     /// Whether a statement has read or written.
     used: bool,
     locks: BTreeMap<String, Held>,
+}
+
+struct Savepoint {
+    name: String,
+    mark: Mark,
+    /// The views, where the transaction had changed any tables or views.
+    views: Option<ViewsThen>,
+}
+
+/// Tables and views as a transaction has made them.
+pub(crate) struct Draft {
+    pub(crate) public: Arc<PublicSchema>,
+    planner: Mutex<Option<Arc<Planner>>>,
+    changes_views: AtomicBool,
+}
+
+impl Draft {
+    fn new(public: &PublicSchema) -> Self {
+        Draft { public: Arc::new(public.branch()), planner: Mutex::default(), changes_views: AtomicBool::new(false) }
+    }
+
+    /// What plans over it; made when it is first asked for.
+    pub(crate) fn planner(&self, make: impl FnOnce(Arc<PublicSchema>) -> Result<Planner>) -> Result<Arc<Planner>> {
+        let mut planner = self.planner.lock();
+        match planner.as_ref() {
+            Some(planner) => Ok(Arc::clone(planner)),
+            None => Ok(Arc::clone(planner.insert(Arc::new(make(Arc::clone(&self.public))?)))),
+        }
+    }
+
+    /// Takes down that views were changed, or what they read.
+    pub(crate) fn change_views(&self) {
+        self.changes_views.store(true, Ordering::Relaxed);
+    }
 }
 
 /// What a statement reads.
@@ -96,6 +137,8 @@ pub(crate) struct Ended {
     pub(crate) pending: Option<Pending>,
     pub(crate) modes: Modes,
     pub(crate) implicit: bool,
+    /// Whether views are to be planned anew.
+    pub(crate) changes_views: bool,
     #[expect(dead_code, reason = "held until the writes are durable, then dropped")]
     locks: BTreeMap<String, Held>,
 }
@@ -145,6 +188,7 @@ impl Transaction {
             modes,
             pending: Pending::default(),
             savepoints: Vec::new(),
+            draft: None,
             base: None,
             used: false,
             locks: BTreeMap::new(),
@@ -164,7 +208,8 @@ impl Transaction {
     pub(crate) fn end(&mut self) -> Option<Ended> {
         let block = self.block.take()?;
         let pending = (!block.failed).then_some(block.pending);
-        Some(Ended { pending, modes: block.modes, implicit: block.implicit, locks: block.locks })
+        let changes_views = block.draft.is_some_and(|draft| draft.changes_views.load(Ordering::Relaxed));
+        Some(Ended { pending, modes: block.modes, implicit: block.implicit, changes_views, locks: block.locks })
     }
 
     /// The modes of the transaction under way.
@@ -208,18 +253,34 @@ impl Transaction {
 
     /// Takes writes to wait for COMMIT.
     pub(crate) fn hold(&mut self, prepared: PreparedWrites) -> Result<()> {
-        let Some(block) = &mut self.block else {
-            return Err(Error::Internal("writes wait only in a transaction".into()));
-        };
+        let block = self.block.as_mut().ok_or_else(outside)?;
         let mark = block.pending.mark();
         block.pending.push(prepared)?;
-        if block.pending.bytes() > TRANSACTION_BYTES_MAX {
+        if block.pending.bytes() > TRANSACTION_BYTES_MAX && !block.implicit {
             block.pending.undo_to(&mark);
             let most = TRANSACTION_BYTES_MAX >> 20;
             return Err(Error::OutOfMemory(format!(
                 "a transaction may hold {most} MiB of changes: commit in smaller steps"
             )));
         }
+        Ok(())
+    }
+
+    /// What the transaction has made of tables and views, where it has changed any.
+    pub(crate) fn draft(&self) -> Option<Arc<Draft>> {
+        self.block.as_ref()?.draft.clone()
+    }
+
+    /// The same where it begins to.
+    pub(crate) fn begin_draft(&mut self, public: &PublicSchema) -> Result<Arc<Draft>> {
+        let block = self.block.as_mut().ok_or_else(outside)?;
+        Ok(Arc::clone(block.draft.get_or_insert_with(|| Arc::new(Draft::new(public)))))
+    }
+
+    /// Takes a change of tables to wait for COMMIT.
+    pub(crate) fn define(&mut self, db: &Db, change: TableChange) -> Result<()> {
+        let base = self.view(db).base;
+        self.block.as_mut().ok_or_else(outside)?.pending.define(&base, change)?;
         Ok(())
     }
 
@@ -252,8 +313,8 @@ impl Transaction {
                 "a transaction may have {SAVEPOINTS_MAX} savepoints: release some"
             )));
         }
-        let mark = block.pending.mark();
-        block.savepoints.push((name, mark));
+        let views = block.draft.as_ref().map(|draft| draft.public.views_now());
+        block.savepoints.push(Savepoint { name, mark: block.pending.mark(), views });
         Ok(())
     }
 
@@ -262,7 +323,12 @@ impl Transaction {
         let block = self.block("ROLLBACK TO SAVEPOINT")?;
         let place = place_of(&block.savepoints, name)?;
         block.savepoints.truncate(place + 1);
-        block.pending.undo_to(&block.savepoints[place].1);
+        let savepoint = &block.savepoints[place];
+        block.pending.undo_to(&savepoint.mark);
+        match (&savepoint.views, &block.draft) {
+            (Some(views), Some(draft)) => draft.public.restore_views(views),
+            _ => block.draft = None,
+        }
         block.failed = false;
         Ok(())
     }
@@ -277,9 +343,13 @@ impl Transaction {
 }
 
 /// The newest savepoint of this name.
-fn place_of(savepoints: &[(String, Mark)], name: &str) -> Result<usize> {
+fn place_of(savepoints: &[Savepoint], name: &str) -> Result<usize> {
     let missing = || Error::UndefinedSavepoint(format!("savepoint \"{name}\" does not exist"));
-    savepoints.iter().rposition(|(known, _)| known == name).ok_or_else(missing)
+    savepoints.iter().rposition(|savepoint| savepoint.name == name).ok_or_else(missing)
+}
+
+fn outside() -> Error {
+    Error::Internal("there is no transaction to wait in".into())
 }
 
 /// The name of an isolation level, as SHOW gives it.

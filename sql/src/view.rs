@@ -1,7 +1,7 @@
 //! CREATE VIEW and DROP VIEW: views that users make, kept as SQL in the table `juno_views`.
 //!
-//! **Invariant:** a view is planned when it is made, when the database is opened, and when a table that it may read was altered;
-//! what it reads cannot be dropped before it.
+//! **Invariant:** a view is planned when it is made, when the database is opened, and when a transaction that changed views or what
+//! they read is committed; what it reads cannot be dropped before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,11 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, col};
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{self, Statement as Sql};
+use futures::TryStreamExt;
 
 use crate::definition::{folded, table_name};
 use crate::session::Session;
-use crate::statement::Kind;
+use crate::statement::{Kind, Outcome};
 use crate::{Error, Result, output};
 
 /// Where they are kept.
@@ -41,8 +42,7 @@ pub(crate) async fn plan(
     let definition = query.to_string();
     let parsed = Parsed::Statement(Box::new(Sql::Query(query)));
     let names = output::names(&parsed);
-    let references = state.resolve_table_references(&parsed)?;
-    let reads = references.iter().map(|reference| reference.table().to_owned()).collect();
+    let reads = reads(state, &parsed)?;
     let plan = named(state.statement_to_plan(parsed).await?, names, columns)?;
     if !plan.get_parameter_fields()?.is_empty() {
         return Err(Error::InvalidParameter("there is no parameter $1 in a view".into()));
@@ -87,38 +87,51 @@ pub(crate) fn statement(name: &str, columns: &[String], definition: &str) -> Str
     format!("CREATE VIEW {}{columns} AS {definition}", quoted(name))
 }
 
-/// Registers the stored views. One that cannot be planned is named in the log and is not there.
-pub(crate) async fn load(session: &Session) -> Result<()> {
+/// Registers the views of a database that is opened.
+pub(crate) async fn open(session: &Session) -> Result<()> {
     session.query(TABLE).await?;
-    let mut stored: Vec<String> = Vec::new();
-    for batch in session.collect("SELECT definition FROM juno_views ORDER BY name").await? {
-        stored.extend(batch.column(0).as_string::<i32>().iter().flatten().map(str::to_owned));
-    }
-    // A view may read one that comes later: go on while any is made.
-    loop {
-        let mut left = Vec::new();
-        let before = stored.len();
-        for text in stored {
-            let made = match session.parse(&text)?.pop().map(|statement| statement.kind) {
-                Some(Kind::CreateView(view)) => session.register_view(&view).await,
-                _ => Err(Error::Corrupt(format!("the stored view \"{text}\" is none"))),
-            };
-            match made {
-                Ok(_) => {}
-                Err(error) => left.push((text, error)),
+    load(session).await
+}
+
+/// Registers the stored views, in place of those that there were. One that cannot be planned is named in the log and is not
+/// there.
+pub(crate) async fn load(session: &Session) -> Result<()> {
+    let _one_at_a_time = session.planning_views().await;
+    let Outcome::Rows { mut stream, .. } =
+        session.step("SELECT name, definition FROM juno_views ORDER BY name").await?
+    else {
+        return Err(Error::Internal("a query must have rows".into()));
+    };
+    let mut left: BTreeMap<String, (Box<ast::CreateView>, BTreeSet<String>)> = BTreeMap::new();
+    while let Some(batch) = stream.try_next().await? {
+        for (name, text) in batch.column(0).as_string::<i32>().iter().zip(batch.column(1).as_string::<i32>()) {
+            let (Some(name), Some(text)) = (name, text) else { continue };
+            match session.parse(text)?.pop().map(|statement| statement.kind) {
+                Some(Kind::CreateView(view)) => {
+                    let reads = session.reads(&view)?;
+                    left.insert(name.to_owned(), (view, reads));
+                }
+                _ => return Err(Error::Corrupt(format!("the stored view \"{text}\" is none"))),
             }
         }
-        if left.is_empty() {
-            return Ok(());
-        }
-        if left.len() == before {
-            for (text, error) in left {
-                tracing::error!(view = text, "a stored view cannot be planned and is not there: {error}");
-            }
-            return Ok(());
-        }
-        stored = left.into_iter().map(|(text, _)| text).collect();
     }
+    session.keep_views(&left.keys().cloned().collect());
+    // Those that are read come before those that read them.
+    while !left.is_empty() {
+        let is_ready = |name: &&String| left[*name].1.iter().all(|read| read == *name || !left.contains_key(read));
+        let Some(next) = left.keys().find(is_ready).or_else(|| left.keys().next()).cloned() else { break };
+        let Some((view, _)) = left.remove(&next) else { break };
+        if let Err(error) = session.register_view(&view).await {
+            tracing::error!(view = next, "a stored view cannot be planned and is not there: {error}");
+        }
+    }
+    Ok(())
+}
+
+/// The tables and views that a query names.
+pub(crate) fn reads(state: &SessionState, parsed: &Parsed) -> Result<BTreeSet<String>> {
+    let references = state.resolve_table_references(parsed)?;
+    Ok(references.iter().map(|reference| reference.table().to_owned()).collect())
 }
 
 /// The views that read any of these, and those that read them.

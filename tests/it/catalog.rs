@@ -50,6 +50,34 @@ fn psql_describes_keys_defaults_types_and_views() {
     }
 }
 
+/// Every command of psql 15 that asks the server.
+const COMMANDS: &str = r"
+    \d \d+ \dS \da \dA \dAc \dAf \dAo \dAp \db \db+ \dc \dC \dconfig \dconfig+ \dd \dD \ddp \dE \des \det \deu \dew \df \df+ \dfa
+    \dfn \dfp \dft \dfw \dF \dFd \dFp \dFt \dg \dg+ \di \di+ \dl \dL \dL+ \dm \dm+ \dn \dn+ \do \dO \dp \dP \dPi \drds \dRp
+    \dRs \ds \ds+ \dt \dt+ \dT \dT+ \dTS \du \du+ \dv \dv+ \dx \dx+ \dX \dy \l \l+ \z";
+
+#[test]
+fn every_backslash_command_of_psql_is_answered() {
+    if Command::new("psql").arg("--version").output().is_err() {
+        skip("psql is not installed", "JUNO_REQUIRE_CLIENTS");
+        return;
+    }
+    let server = with_device();
+    let run = |command: &str| server.psql(&["-c", command]).unwrap_or_else(|error| panic!("{command}: {error}"));
+    for command in COMMANDS.split_whitespace() {
+        run(command);
+    }
+    for command in [r"\d device_pkey", r"\sv operations_status", r"\df rate", r"\df+ time_bucket", r"\dt+ device"] {
+        run(command);
+    }
+    let functions = run(r"\df");
+    let rate = line(&functions, "public | rate");
+    assert!(rate.contains("double precision") && rate.contains("agg"), "{functions}");
+    assert!(line(&functions, "public | flush").contains("proc"), "{functions}");
+    Postgres::connect(&server).rows("INSERT INTO device (id, name) VALUES (gen_random_uuid(), 'a')");
+    assert!(line(&run(r"\dt+ device"), "public | device").contains("bytes"));
+}
+
 #[test]
 fn information_schema_names_columns_and_keys_as_postgresql_does() {
     let server = with_device();

@@ -148,6 +148,31 @@ with connection.transaction():
     except psycopg.errors.DivisionByZero:
         pass
     assert connection.execute("SELECT count(*) FROM p WHERE n = 1000").fetchone() == (1,)
+with connection.transaction():
+    for binary in (False, True):
+        cursor = connection.cursor(binary=binary)
+        found = cursor.execute("SELECT count(*) FROM p WHERE n = ANY(%s)", ([1, 2, 3],)).fetchone()
+        assert found == (3,), found
+        assert cursor.execute("SELECT count(*) FROM p WHERE n <> ALL(%s) AND n < 100", ([1, 2, 3],)).fetchone() == (97,)
+        assert cursor.execute("SELECT count(*) FROM p WHERE id = ANY(%s)", ([key],)).fetchone() == (1,)
+        assert cursor.execute("SELECT count(*) FROM p WHERE s = ANY(%s)", (["it's", "b"],)).fetchone() == (1,)
+        assert cursor.execute("SELECT count(*) FROM p WHERE at = ANY(%s)", ([at],)).fetchone() == (1,)
+        assert cursor.execute("SELECT count(*) FROM p WHERE f = ANY(%s)", ([0.1, 0.2],)).fetchone() == (1,)
+        assert cursor.execute("SELECT count(*) FROM p WHERE n = ANY(%s)", ([],)).fetchone() == (0,)
+        assert cursor.execute("SELECT array_agg(n ORDER BY n) FROM p WHERE n < 3").fetchone() == ([0, 1, 2],)
+        assert cursor.execute("SELECT array_agg(s) FROM p WHERE id = %s", (key,)).fetchone() == (["it's"],)
+with connection.pipeline():
+    pass
+connection.autocommit = True
+try:
+    with connection.pipeline():
+        connection.execute("INSERT INTO p (id, n) VALUES (%s, 5000)", (uuid.uuid4(),))
+        connection.execute("SELECT 1 / 0")
+    sys.exit("a division by zero went by")
+except psycopg.errors.DivisionByZero:
+    pass
+assert connection.execute("SELECT count(*) FROM p WHERE n = 5000").fetchone() == (0,), "a pipeline is one transaction"
+connection.autocommit = False
 connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
 other = psycopg.connect(host="127.0.0.1", port=int(sys.argv[1]), user="anyone", dbname="juno", autocommit=True)
 assert connection.execute("SELECT count(*) FROM p WHERE n = 1000").fetchone() == (1,)
@@ -198,6 +223,21 @@ async def main():
     assert row["id"] == other and row["n"] == 110 and row["j"] is None, row
     assert await c.execute("UPDATE a SET n = 8") == "UPDATE 1"
     assert await c.execute("DELETE FROM a WHERE n = $1", 8) == "DELETE 1"
+    assert await c.fetchval("SELECT count(*) FROM a WHERE n = ANY($1)", [8, 9]) == 0
+    await c.executemany("INSERT INTO a (id, n, at) VALUES ($1, $2, $3)", [(uuid.uuid4(), n, at) for n in range(5)])
+    assert await c.fetchval("SELECT count(*) FROM a WHERE n = ANY($1)", [1, 2, 99]) == 2
+    assert await c.fetchval("SELECT count(*) FROM a WHERE n = ANY($1::int[])", [1, 2, 99]) == 2
+    assert await c.fetchval("SELECT count(*) FROM a WHERE n <> ALL($1)", [1, 2]) == 3
+    assert await c.fetchval("SELECT count(*) FROM a WHERE id = ANY($1)", [key, other]) == 0
+    assert await c.fetchval("SELECT count(*) FROM a WHERE at = ANY($1)", [at]) == 5
+    assert await c.fetchval("SELECT array_agg(n ORDER BY n) FROM a") == [0, 1, 2, 3, 4]
+    try:
+        await c.executemany("INSERT INTO a (id, n) VALUES ($1, $2)", [(key, 1), (key, 2)])
+        sys.exit("a duplicate was taken")
+    except asyncpg.UniqueViolationError:
+        pass
+    assert await c.fetchval("SELECT count(*) FROM a") == 5, "executemany is all or nothing"
+    await c.execute("DELETE FROM a")
     async with c.transaction():
         await c.execute("INSERT INTO a (id) VALUES ($1)", uuid.uuid4())
     assert await c.fetchval("SELECT count(*) FROM a") == 1
@@ -210,5 +250,67 @@ fn asyncpg_prepares_in_binary() {
     let Some(python) = python("asyncpg") else { return };
     let server = server();
     let output = Command::new(python).args(["-c", ASYNCPG, &server.pg_port().to_string()]).output().expect("python");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+const SQLALCHEMY: &str = r#"
+import datetime, sys
+from sqlalchemy import JSON, Column, DateTime, Float, Integer, MetaData, String, create_engine, func, inspect, select, text
+from sqlalchemy.orm import Session, declarative_base
+engine = create_engine(f"postgresql+psycopg://anyone@127.0.0.1:{sys.argv[1]}/juno")
+Base = declarative_base()
+class User(Base):
+    __tablename__ = "sa_user"
+    id = Column(Integer, primary_key=True, autoincrement=False)
+    name = Column(String(30), nullable=False)
+    at = Column(DateTime(timezone=True))
+    score = Column(Float)
+    data = Column(JSON)
+Base.metadata.create_all(engine)
+Base.metadata.create_all(engine)
+with engine.begin() as connection:
+    connection.execute(text("CREATE VIEW sa_view AS SELECT id FROM sa_user"))
+inspector = inspect(engine)
+assert "sa_user" in inspector.get_table_names() and "sa_view" in inspector.get_view_names()
+assert inspector.get_schema_names() == ["information_schema", "public"], inspector.get_schema_names()
+columns = {column["name"]: column for column in inspector.get_columns("sa_user")}
+assert list(columns) == ["id", "name", "at", "score", "data"], columns
+assert str(columns["name"]["type"]) == "VARCHAR(30)" and not columns["name"]["nullable"], columns
+assert columns["at"]["type"].timezone and str(columns["id"]["type"]) == "INTEGER", columns
+assert inspector.get_pk_constraint("sa_user")["constrained_columns"] == ["id"]
+for nothing in (inspector.get_foreign_keys, inspector.get_unique_constraints, inspector.get_check_constraints):
+    assert nothing("sa_user") == [], nothing
+inspector.get_indexes("sa_user")
+inspector.get_table_comment("sa_user")
+assert "sa_user" in inspector.get_view_definition("sa_view")
+reflected = MetaData()
+reflected.reflect(engine)
+assert [column.name for column in reflected.tables["sa_user"].primary_key] == ["id"]
+at = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+with Session(engine) as session:
+    session.add_all([User(id=n, name=f"u{n}", at=at, score=n / 2, data={"a": n}) for n in range(50)])
+    session.commit()
+    first, second, third = session.scalars(select(User).where(User.id.in_([1, 2, 3])).order_by(User.id)).all()
+    first.name = "other"
+    session.delete(second)
+    session.commit()
+    assert session.scalar(select(func.count()).select_from(User)) == 49
+    assert (session.get(User, 1).name, session.get(User, 3).data, session.get(User, 3).at) == ("other", {"a": 3}, at)
+    session.execute(text("CREATE TABLE sa_gone (id INTEGER PRIMARY KEY)"))
+    session.rollback()
+assert "sa_gone" not in inspect(engine).get_table_names()
+with engine.begin() as connection:
+    connection.execute(text("DROP VIEW sa_view"))
+Base.metadata.drop_all(engine)
+"#;
+
+#[test]
+fn sqlalchemy_reflects_and_stores_objects() {
+    if python("psycopg").is_none() {
+        return;
+    }
+    let Some(python) = python("sqlalchemy") else { return };
+    let server = server();
+    let output = Command::new(python).args(["-c", SQLALCHEMY, &server.pg_port().to_string()]).output().expect("python");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -161,6 +161,7 @@ impl Connection {
             PgWireFrontendMessage::Flush(_) => Ok(self.socket.flush().await?),
             PgWireFrontendMessage::Sync(_) => {
                 self.skipping = false;
+                self.end_pipeline().await?;
                 if self.session.transaction_status() == TransactionStatus::Idle {
                     self.named.drop_portals();
                 }
@@ -207,7 +208,8 @@ impl Connection {
             if several {
                 self.session.begin_implicit();
             }
-            let ran = self.run(statement, &sql, several && statements.peek().is_none()).await;
+            let last = statements.peek().is_none() && self.session.is_implicit();
+            let ran = self.run(statement, &sql, last).await;
             self.doors.counters.statement(Door::Pgwire, started.elapsed());
             ran?;
         }
@@ -239,6 +241,23 @@ impl Connection {
             (_, outcome) => {
                 self.end_message(last).await?;
                 self.finish(outcome).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits what the statements before a Sync wrote. What keeps it from being committed is told in place of it.
+    async fn end_pipeline(&mut self) -> Result<(), Stop> {
+        if !self.session.is_implicit() {
+            return Ok(());
+        }
+        if let Err(trouble) = self.end_message(true).await {
+            match trouble {
+                Trouble::Stop(stop) => return Err(stop),
+                Trouble::Report(report) => {
+                    self.doors.counters.error(Door::Pgwire, report.code());
+                    self.socket.put(PgWireBackendMessage::ErrorResponse(report.into()));
+                }
             }
         }
         Ok(())

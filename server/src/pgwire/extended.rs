@@ -298,6 +298,10 @@ impl Connection {
                 Arc::clone(prepared)
             }
         };
+        // What lies between two Syncs is one transaction. A statement that is alone there commits by itself.
+        if !self.socket.sync_is_next() {
+            self.session.begin_implicit();
+        }
         let session = Arc::clone(&self.session);
         let outcome = self.on_query_runtime(async move { session.execute(&prepared, parameters).await });
         match outcome.await?? {

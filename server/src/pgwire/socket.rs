@@ -120,6 +120,11 @@ impl Socket {
         }
     }
 
+    /// Whether a Sync waits at the front of the input.
+    pub(super) fn sync_is_next(&self) -> bool {
+        self.input.starts_with(b"S\0\0\0\x04")
+    }
+
     /// Puts a message into the output; `flush` or a full buffer sends it.
     pub(super) fn put(&mut self, message: PgWireBackendMessage) {
         let length = self.output.len();

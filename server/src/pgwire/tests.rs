@@ -270,6 +270,43 @@ async fn a_client_that_vanishes_takes_its_statement_with_it() {
     }
 }
 
+/// Parse, Bind and Execute of a statement without parameters.
+fn executed(sql: &str) -> [(u8, Vec<u8>); 3] {
+    let parse = [b"\0", sql.as_bytes(), b"\0\0\0"].concat();
+    [(b'P', parse), (b'B', vec![0; 8]), (b'E', vec![0; 5])]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_between_two_syncs_is_stored_together_or_not_at_all() {
+    let server = Server::start().await;
+    let client = server.driver().await;
+    client.batch_execute("CREATE TABLE p (id INTEGER PRIMARY KEY)").await.unwrap();
+    let mut raw = server.raw().await;
+    let send = async |raw: &mut Raw, statements: &[&str]| {
+        let messages: Vec<_> = statements.iter().flat_map(|sql| executed(sql)).collect();
+        let mut messages: Vec<(u8, &[u8])> = messages.iter().map(|(kind, body)| (*kind, body.as_slice())).collect();
+        messages.push((b'S', b""));
+        raw.send(&messages).await;
+        raw.until(b'Z').await
+    };
+    let failing =
+        ["INSERT INTO p VALUES (1)", "CREATE TABLE q (a INTEGER)", "SELECT 1 / 0", "INSERT INTO p VALUES (2)"];
+    let answer = send(&mut raw, &failing).await;
+    assert_eq!((kinds(&answer).as_str(), code(&answer).as_str()), ("12C12C12EZ", "22012"));
+    let count = async || client.query_one("SELECT count(*) FROM p", &[]).await.unwrap().get::<_, i64>(0);
+    assert_eq!(count().await, 0);
+    assert!(client.batch_execute("SELECT * FROM q").await.is_err());
+    let answer = send(&mut raw, &["INSERT INTO p VALUES (1)", "SELECT id FROM p", "INSERT INTO p VALUES (2)"]).await;
+    assert_eq!(kinds(&answer), "12C12DC12CZ");
+    assert_eq!(count().await, 2);
+    // A block that is opened there goes on behind the Sync.
+    let answer = send(&mut raw, &["INSERT INTO p VALUES (3)", "BEGIN", "INSERT INTO p VALUES (4)"]).await;
+    assert_eq!((kinds(&answer).as_str(), answer.last().unwrap().1.as_slice()), ("12C12C12CZ", b"T".as_slice()));
+    assert_eq!(count().await, 2);
+    assert_eq!(kinds(&send(&mut raw, &["ROLLBACK"]).await), "12CZ");
+    assert_eq!(count().await, 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_house_refuses_clients_by_the_code_for_it() {
     let server = Server::start().await;

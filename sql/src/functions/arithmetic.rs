@@ -1,4 +1,4 @@
-//! Operators on times and intervals that DataFusion types another way than PostgreSQL, and `extract`.
+//! Operators that DataFusion types another way than PostgreSQL: on times and intervals, on integers, and `extract`.
 //!
 //! **Invariant:** looks at types only; no value is computed here.
 
@@ -8,13 +8,14 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, cast};
+use datafusion::logical_expr::{Expr, ExprSchemable, Operator, cast};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
-use super::{date_part, interval_multiply};
-use crate::spelling::with_seconds;
+use super::{any_of, checked, date_part, interval_multiply};
+use crate::spelling::{ANY_OF, with_seconds};
 
-/// Plans `date + interval` as a timestamp, `interval * number`, comparisons of times with texts, and `extract`.
+/// Plans `date + interval` as a timestamp, `interval * number`, integers that may overflow, comparisons of times with texts, and
+/// `extract`.
 #[derive(Debug)]
 pub(super) struct Arithmetic;
 
@@ -27,6 +28,14 @@ impl ExprPlanner for Arithmetic {
         let is_date = |data_type: &DataType| matches!(data_type, DataType::Date32 | DataType::Date64);
         let is_interval = |data_type: &DataType| matches!(data_type, DataType::Interval(_));
         match call.op {
+            Op::Custom(ref name) if name == ANY_OF => {
+                return Ok(PlannerResult::Planned(any_of::planned(call, schema)?));
+            }
+            Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo
+                if left.is_signed_integer() && right.is_signed_integer() =>
+            {
+                return Ok(of_integers(call));
+            }
             Op::Plus | Op::Minus if is_date(&left) && is_interval(&right) => call.left = timestamp(call.left),
             Op::Plus if is_interval(&left) && is_date(&right) => call.right = timestamp(call.right),
             Op::Multiply if is_interval(&left) && right.is_numeric() => {
@@ -51,6 +60,31 @@ impl ExprPlanner for Arithmetic {
     fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
         let call = ScalarFunction::new_udf(Arc::new(date_part::date_part()), args);
         Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
+    }
+}
+
+/// A number as it is written is an integer where it fits one; a result that does not fit is an error.
+fn of_integers(mut call: RawBinaryExpr) -> PlannerResult<RawBinaryExpr> {
+    for side in [&mut call.left, &mut call.right] {
+        if let Expr::Literal(value @ ScalarValue::Int64(Some(_)), _) = side
+            && let ScalarValue::Int64(Some(number)) = *value
+            && let Ok(number) = i32::try_from(number)
+        {
+            *value = ScalarValue::Int32(Some(number));
+        }
+    }
+    let op = match call.op {
+        BinaryOperator::Plus => Operator::Plus,
+        BinaryOperator::Minus => Operator::Minus,
+        BinaryOperator::Multiply => Operator::Multiply,
+        _ => return PlannerResult::Original(call),
+    };
+    match checked::function(op) {
+        Some(function) => {
+            let arguments = vec![call.left, call.right];
+            PlannerResult::Planned(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), arguments)))
+        }
+        None => PlannerResult::Original(call),
     }
 }
 

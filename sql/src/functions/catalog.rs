@@ -31,6 +31,9 @@ const YES: &[&str] = &[
     "pg_statistics_obj_is_visible",
     "pg_table_is_visible",
     "pg_ts_config_is_visible",
+    "pg_ts_dict_is_visible",
+    "pg_ts_parser_is_visible",
+    "pg_ts_template_is_visible",
     "pg_type_is_visible",
 ];
 
@@ -44,15 +47,14 @@ const NOTHING: &[&str] = &[
     "inet_client_addr",
     "inet_server_addr",
     "obj_description",
+    "pg_describe_object",
     "pg_get_function_sqlbody",
-    "pg_get_function_arguments",
-    "pg_get_function_identity_arguments",
-    "pg_get_function_result",
     "pg_get_functiondef",
     "pg_get_partkeydef",
     "pg_get_ruledef",
     "pg_get_serial_sequence",
     "pg_get_statisticsobjdef",
+    "pg_get_statisticsobjdef_columns",
     "pg_get_triggerdef",
     "pg_tablespace_location",
     "shobj_description",
@@ -66,13 +68,17 @@ const TEXTS: &[(&str, &str)] = &[
     ("pg_get_userbyid", "postgres"),
 ];
 
+/// Numbers that are always the same: the encoding UTF8.
+const NUMBERS: &[(&str, i32)] = &[("pg_char_to_encoding", 6)];
+
 /// All of them: any arguments. Immutable.
 pub(crate) fn all() -> impl Iterator<Item = ScalarUDF> {
     let yes = YES.iter().map(|name| (*name, ScalarValue::from(true)));
     let no = NO.iter().map(|name| (*name, ScalarValue::from(false)));
     let nothing = NOTHING.iter().map(|name| (*name, ScalarValue::Utf8(None)));
     let texts = TEXTS.iter().map(|(name, text)| (*name, ScalarValue::from(*text)));
-    yes.chain(no).chain(nothing).chain(texts).map(|(name, value)| {
+    let numbers = NUMBERS.iter().map(|(name, number)| (*name, ScalarValue::from(*number)));
+    yes.chain(no).chain(nothing).chain(texts).chain(numbers).map(|(name, value)| {
         let takes = vec![TypeSignature::Nullary, TypeSignature::VariadicAny];
         ScalarUDF::new_from_impl(Always { name, value, signature: Signature::one_of(takes, Volatility::Immutable) })
     })

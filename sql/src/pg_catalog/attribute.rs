@@ -38,7 +38,7 @@ pub(super) fn corrected(
     let mut lengths: Vec<Option<i16>> = given("attlen")?.as_primitive::<Int16Type>().iter().collect();
     let mut defaults: Vec<Option<bool>> = given("atthasdef")?.as_boolean().iter().collect();
     let attributes = arrow::compute::cast(given("attname")?, &DataType::Utf8)?;
-    let catalog = relations.db().catalog();
+    let catalog = relations.public.catalog();
     let views: HashMap<_, _> = relations.public.views().into_iter().collect();
     for (row, attribute) in attributes.as_string::<i32>().iter().enumerate() {
         let (Some(relation), Some(attribute)) = (names.get(&relids[row]), attribute) else { continue };

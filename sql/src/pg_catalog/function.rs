@@ -8,9 +8,11 @@ use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, StringArray
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::{Result, ScalarValue};
+use datafusion::functions_nested::string::array_to_string_udf;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
 use super::relation::{Kind, Relation, Relations};
+use super::routine;
 use super::table::{index_definition, key_columns};
 use crate::catalog::PublicSchema;
 use crate::functions::quoted;
@@ -24,7 +26,17 @@ pub(crate) fn functions(public: &Arc<PublicSchema>) -> Vec<ScalarUDF> {
         ("pg_get_indexdef", Asks::Index),
         ("pg_get_viewdef", Asks::View),
         ("to_regclass", Asks::Number),
+        ("to_regtype", Asks::TypeNumber),
+        ("array_to_string", Asks::Joined),
         ("pg_database_size", Asks::DatabaseSize),
+        ("pg_get_function_arguments", Asks::Arguments),
+        ("pg_get_function_identity_arguments", Asks::Arguments),
+        ("pg_get_function_result", Asks::Returns),
+        ("pg_indexes_size", Asks::Nothing),
+        ("pg_relation_size", Asks::RelationSize),
+        ("pg_table_size", Asks::RelationSize),
+        ("pg_tablespace_size", Asks::DatabaseSize),
+        ("pg_total_relation_size", Asks::RelationSize),
         ("pg_size_pretty", Asks::Pretty),
     ];
     let make = |(name, asks)| {
@@ -50,6 +62,18 @@ enum Asks {
     View,
     /// The number of a relation by its name.
     Number,
+    /// The number of a type by its name.
+    TypeNumber,
+    /// A list as one text; what is no list is a text already.
+    Joined,
+    /// The arguments of a function by its number.
+    Arguments,
+    /// What a function gives by its number.
+    Returns,
+    /// No bytes: keys are kept with their rows.
+    Nothing,
+    /// The bytes of a relation by its number or name.
+    RelationSize,
     /// The bytes of the database.
     DatabaseSize,
     /// A number of bytes for people.
@@ -89,13 +113,21 @@ impl ScalarUDFImpl for Function {
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(match self.asks {
-            Asks::Number => DataType::Int32,
-            Asks::DatabaseSize => DataType::Int64,
+            Asks::Number | Asks::TypeNumber => DataType::Int32,
+            Asks::DatabaseSize | Asks::RelationSize | Asks::Nothing => DataType::Int64,
             _ => DataType::Utf8,
         })
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if self.asks == Asks::Joined
+            && args
+                .arg_fields
+                .first()
+                .is_some_and(|field| !matches!(field.data_type(), DataType::Utf8 | DataType::Null))
+        {
+            return array_to_string_udf().invoke_with_args(args);
+        }
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let first = &arrays[0];
         let answers: ArrayRef = match self.asks {
@@ -109,7 +141,25 @@ impl ScalarUDFImpl for Function {
                 let bytes = i64::try_from(status.part_bytes + status.log_bytes).ok();
                 Arc::new(Int64Array::from(vec![bytes; first.len()]))
             }
-            Asks::Expression => cast(first, &DataType::Utf8)?,
+            Asks::TypeNumber => {
+                let names = cast(first, &DataType::Utf8)?;
+                Arc::new(names.as_string::<i32>().iter().map(|name| type_number(name?)).collect::<Int32Array>())
+            }
+            Asks::Nothing => Arc::new(Int64Array::from(vec![0; first.len()])),
+            Asks::RelationSize => {
+                let (all, snapshot) = (self.relations.all(), self.relations.db().snapshot());
+                let size = |row| self.relation_size(&all, &snapshot, first, row);
+                Arc::new((0..first.len()).map(size).collect::<Result<Int64Array>>()?)
+            }
+            Asks::Arguments | Asks::Returns => {
+                let numbers = cast(first, &DataType::Int64)?;
+                let told = |number: Option<i64>| {
+                    let routine = routine::by_oid(number?)?;
+                    Some(if self.asks == Asks::Arguments { routine.arguments } else { routine.returns })
+                };
+                Arc::new(numbers.as_primitive::<Int64Type>().iter().map(told).collect::<StringArray>())
+            }
+            Asks::Expression | Asks::Joined => cast(first, &DataType::Utf8)?,
             Asks::Pretty => {
                 let bytes = cast(first, &DataType::Int64)?;
                 let shown = bytes.as_primitive::<Int64Type>().iter().map(|bytes| bytes.map(pretty));
@@ -138,6 +188,28 @@ impl ScalarUDFImpl for Function {
 }
 
 impl Function {
+    /// The bytes of the relation that a number, or a name, at a row stands for.
+    fn relation_size(
+        &self,
+        all: &[Relation],
+        snapshot: &juno_engine::Snapshot,
+        asked: &ArrayRef,
+        row: usize,
+    ) -> Result<Option<i64>> {
+        if asked.is_null(row) {
+            return Ok(None);
+        }
+        let found = if asked.data_type().is_integer() {
+            let number = cast(asked, &DataType::Int64)?.as_primitive::<Int64Type>().value(row);
+            all.iter().find(|relation| i64::from(relation.oid) == number).cloned()
+        } else {
+            self.relations.by_name(cast(asked, &DataType::Utf8)?.as_string::<i32>().value(row))
+        };
+        let Some(relation) = found else { return Ok(None) };
+        let table = snapshot.table(&relation.name).filter(|_| relation.kind == Kind::Table);
+        Ok(Some(table.map_or(0, |table| i64::try_from(table.bytes()).unwrap_or(i64::MAX))))
+    }
+
     /// The definition of what a number, or a name, at a row stands for.
     fn defined(&self, all: &[Relation], asked: &ArrayRef, row: usize, place: i64) -> Result<Option<String>> {
         if asked.is_null(row) {
@@ -171,6 +243,34 @@ impl Function {
             _ => None,
         })
     }
+}
+
+/// PostgreSQL's own number for a type; none for a type that juno has not.
+fn type_number(name: &str) -> Option<i32> {
+    let name = name.trim().to_lowercase();
+    Some(match name.strip_prefix("pg_catalog.").unwrap_or(&name) {
+        "bool" | "boolean" => 16,
+        "bytea" => 17,
+        "name" => 19,
+        "int8" | "bigint" => 20,
+        "int2" | "smallint" => 21,
+        "int4" | "int" | "integer" => 23,
+        "text" => 25,
+        "oid" => 26,
+        "json" => 114,
+        "float4" | "real" => 700,
+        "float8" | "double precision" => 701,
+        "varchar" | "character varying" => 1043,
+        "date" => 1082,
+        "time" | "time without time zone" => 1083,
+        "timestamp" | "timestamp without time zone" => 1114,
+        "timestamptz" | "timestamp with time zone" => 1184,
+        "interval" => 1186,
+        "numeric" | "decimal" => 1700,
+        "uuid" => 2950,
+        "jsonb" => 3802,
+        _ => return None,
+    })
 }
 
 /// `12 MB`, in the largest unit that leaves the number below 10240, as PostgreSQL shows sizes.

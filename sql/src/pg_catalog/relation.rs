@@ -93,7 +93,7 @@ impl Relations {
     /// All of them: tables, their indexes, views.
     pub(super) fn all(&self) -> Vec<Relation> {
         let mut all = Vec::new();
-        for (name, table) in &self.db().catalog().tables {
+        for (name, table) in &self.public.catalog().tables {
             let relation = |kind: Kind, name: String| Relation {
                 oid: oid("relation", &name),
                 name,

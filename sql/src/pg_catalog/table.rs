@@ -13,6 +13,7 @@ use datafusion::error::Result;
 use super::relation::{Kind, Relation, Relations, key_name, oid, primary_key};
 use crate::catalog::{DATABASE, SCHEMA};
 use crate::functions::quoted;
+use crate::setting;
 
 /// The user that everything belongs to, as PostgreSQL numbers it.
 const OWNER: i32 = 10;
@@ -35,6 +36,14 @@ fn optional(text: Option<String>) -> ScalarValue {
 fn numbers(numbers: &[i16]) -> ScalarValue {
     let numbers: Vec<_> = numbers.iter().map(|number| ScalarValue::from(*number)).collect();
     ScalarValue::List(ScalarValue::new_list_nullable(&numbers, &DataType::Int16))
+}
+
+/// A class of operators that PostgreSQL has, for columns of an index.
+const INT4_OPS: i32 = 1978;
+
+fn oids(numbers: &[i32]) -> ScalarValue {
+    let numbers: Vec<_> = numbers.iter().map(|number| ScalarValue::from(*number)).collect();
+    ScalarValue::List(ScalarValue::new_list_nullable(&numbers, &DataType::Int32))
 }
 
 /// The rows in the columns of a schema.
@@ -104,6 +113,8 @@ pub(super) fn index(relations: &Relations) -> Vec<Row> {
             ("indislive", true.into()),
             ("indkey", numbers(key)),
             ("indoption", numbers(&vec![0; key.len()])),
+            ("indclass", oids(&vec![INT4_OPS; key.len()])),
+            ("indcollation", oids(&vec![0; key.len()])),
         ])
     })
 }
@@ -199,6 +210,53 @@ pub(super) fn users() -> (SchemaRef, Vec<Row>) {
         ("usesuper", true.into()),
     ]);
     (schema, vec![user])
+}
+
+/// Tables of which juno has nothing to tell, with their columns.
+pub(super) const EMPTY: &[(&str, &[&str])] = &[
+    ("pg_parameter_acl", &["oid", "parname", "paracl"]),
+    ("pg_user_mappings", &["umid", "srvid", "srvname", "umuser", "usename", "umoptions"]),
+];
+
+/// The columns of `pg_settings`.
+pub(super) const SETTINGS: &[&str] = &[
+    "name",
+    "setting",
+    "unit",
+    "category",
+    "short_desc",
+    "extra_desc",
+    "context",
+    "vartype",
+    "source",
+    "min_val",
+    "max_val",
+    "enumvals",
+    "boot_val",
+    "reset_val",
+    "sourcefile",
+    "sourceline",
+    "pending_restart",
+];
+
+/// `pg_settings`: every setting with its default.
+pub(super) fn settings() -> Vec<Row> {
+    // What JDBC asks for besides: columns of a key.
+    let all = setting::defaults().chain([("max_index_keys", "32")]);
+    let of = |(name, value): (&str, &str)| {
+        row([
+            ("name", text(name)),
+            ("setting", text(value)),
+            ("category", text("juno")),
+            ("context", text("user")),
+            ("vartype", text("string")),
+            ("source", text("default")),
+            ("boot_val", text(value)),
+            ("reset_val", text(value)),
+            ("pending_restart", text("f")),
+        ])
+    };
+    all.map(of).collect()
 }
 
 /// The columns of a key as they stand in a definition.

@@ -81,10 +81,11 @@ impl Session {
         place: CopyPlace,
     ) -> Result<CopyIn> {
         let name = table_name(name)?;
-        if self.shared.public.has_view(&name) {
+        let public = self.public();
+        if public.has_view(&name) {
             return Err(Error::InvalidDefinition(format!("\"{name}\" is a view and cannot be copied into")));
         }
-        let catalog = self.shared.db.catalog();
+        let catalog = public.catalog();
         let missing = || Error::UndefinedTable(format!("relation \"{name}\" does not exist"));
         let stored = Arc::clone(catalog.table(&name).ok_or_else(missing)?);
         let shown = table::shown(&stored);
@@ -173,7 +174,7 @@ impl Session {
 
     /// The columns that the input has not: their DEFAULT, or null.
     fn missing(&self, copy: &CopyIn) -> Result<Vec<(Field, Arc<dyn PhysicalExpr>)>> {
-        let state = &self.shared.state;
+        let state = &self.shared.planner.state;
         let nothing = DFSchema::empty();
         let shown = copy.table.columns.iter().filter(|column| !column.name.starts_with(HIDDEN_PREFIX));
         shown

@@ -1,16 +1,20 @@
 //! CREATE, ALTER, TRUNCATE and DROP of tables and views.
 //!
-//! **Invariant:** takes effect at once and for everybody; what waits in a transaction is not touched.
+//! Each is a transaction of its own, or waits with the rest of the transaction that it stands in.
+//!
+//! **Invariant:** nothing is changed before COMMIT, and then all of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{self, CreateTable, ObjectName, Statement as Sql};
 use futures::future::BoxFuture;
 
-use juno_engine::{Alteration, TableSchema};
+use juno_engine::{Alteration, TableChange, TableSchema};
 
-use super::{Session, blocking};
+use super::Session;
+use crate::catalog::PublicSchema;
 use crate::statement::{Kind, Outcome, Statement};
 use crate::transaction::TransactionStatus;
 use crate::{Error, Result, alter, definition, ops, view};
@@ -23,21 +27,19 @@ impl Session {
         }
         let defined = definition::define(create, None, &self.shared.bare)?;
         let mut notices = defined.notices;
-        if let Some(notice) = self.define(create, defined.table).await? {
+        if let Some(notice) = self.define(create, defined.table)? {
             notices = vec![notice];
         }
-        self.warn_of_transaction(&mut notices, "CREATE TABLE");
         Ok(Outcome::Done { tag: "CREATE TABLE".into(), notices })
     }
 
     /// Creates a table; the notice that IF NOT EXISTS found one.
-    async fn define(&self, create: &CreateTable, table: TableSchema) -> Result<Option<String>> {
+    fn define(&self, create: &CreateTable, table: TableSchema) -> Result<Option<String>> {
         let name = table.name.clone();
-        if self.shared.public.has_view(&name) {
+        if self.public().has_view(&name) {
             return Err(Error::DuplicateTable(name));
         }
-        let db = self.shared.db.clone();
-        match blocking(move || Ok(db.create_table(table)?)).await {
+        match self.change_tables(TableChange::Create(table)) {
             Ok(()) => Ok(None),
             Err(Error::DuplicateTable(_)) if create.if_not_exists => {
                 Ok(Some(format!("relation \"{name}\" already exists, skipping")))
@@ -46,7 +48,24 @@ impl Session {
         }
     }
 
-    /// CREATE TABLE AS: a table of the query's columns, then its rows; where they do not fit, the table goes again.
+    /// Has a change of tables wait for COMMIT.
+    fn change_tables(&self, change: TableChange) -> Result<()> {
+        let mut transaction = self.transaction.lock();
+        transaction.define(&self.shared.db, change)?;
+        let draft = transaction.begin_draft(&self.shared.planner.public)?;
+        draft.public.see(transaction.view(&self.shared.db).whole.catalog());
+        Ok(())
+    }
+
+    /// The views, as the transaction is about to change them.
+    fn views_to_change(&self) -> Result<Arc<PublicSchema>> {
+        let mut transaction = self.transaction.lock();
+        let draft = transaction.begin_draft(&self.shared.planner.public)?;
+        draft.change_views();
+        Ok(Arc::clone(&draft.public))
+    }
+
+    /// CREATE TABLE AS: a table of the query's columns, then its rows.
     async fn create_table_as(&self, create: &CreateTable, query: &ast::Query) -> Result<Outcome> {
         let parsed = Parsed::Statement(Box::new(Sql::Query(Box::new(query.clone()))));
         let prepared = self.prepare(Statement { kind: Kind::Query("SELECT", Box::new(parsed)) }, &[]).await?;
@@ -55,19 +74,11 @@ impl Session {
         let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
         let defined = definition::define(create, Some(columns), &self.shared.bare)?;
         let name = defined.table.name.clone();
-        let mut notices = defined.notices;
-        if let Some(notice) = self.define(create, defined.table).await? {
+        let notices = defined.notices;
+        if let Some(notice) = self.define(create, defined.table)? {
             return Ok(Outcome::Done { tag: "CREATE TABLE AS".into(), notices: vec![notice] });
         }
-        // A session of its own, since what waits in this one's transaction is for COMMIT.
-        let filler = self.connect();
-        let filled = filler.filled(&name, &names, query).await;
-        if filled.is_err() {
-            let db = self.shared.db.clone();
-            blocking(move || Ok(db.drop_table(&name)?)).await?;
-        }
-        let count = filled?;
-        self.warn_of_transaction(&mut notices, "CREATE TABLE AS");
+        let count = self.filled(&name, &names, query).await?;
         Ok(Outcome::Done { tag: format!("SELECT {count}"), notices })
     }
 
@@ -103,18 +114,19 @@ impl Session {
 
     pub(super) async fn drop_tables(&self, names: &[ObjectName], if_exists: bool, cascade: bool) -> Result<Outcome> {
         self.check_writable("DROP TABLE")?;
+        let public = self.public();
         let mut notices = Vec::new();
         let mut tables = Vec::new();
         // All are looked at before any is dropped.
         for name in names {
             let name = definition::table_name(name)?;
-            if self.shared.public.user_views().contains_key(&name) {
+            if public.user_views().contains_key(&name) {
                 return Err(Error::WrongKind(format!("\"{name}\" is not a table: use DROP VIEW")));
             }
-            if self.shared.public.has_view(&name) || ops::is_system_table(&name) {
+            if public.has_view(&name) || ops::is_system_table(&name) {
                 return Err(Error::InvalidDefinition(format!("\"{name}\" belongs to juno and cannot be dropped")));
             }
-            if self.shared.db.catalog().table(&name).is_some() {
+            if public.catalog().table(&name).is_some() {
                 tables.push(name);
             } else if if_exists {
                 notices.push(format!("table \"{name}\" does not exist, skipping"));
@@ -122,13 +134,12 @@ impl Session {
                 return Err(Error::UndefinedTable(format!("table \"{name}\" does not exist")));
             }
         }
-        let dependents = view::dependents(&self.shared.public.user_views(), &tables);
+        let dependents = view::dependents(&public.user_views(), &tables);
         self.drop_dependents(&format!("table {}", tables.join(", ")), dependents, cascade, &mut notices).await?;
         for name in tables {
-            let db = self.shared.db.clone();
-            blocking(move || Ok(db.drop_table(&name)?)).await?;
+            self.locked(&name).await?;
+            self.change_tables(TableChange::Drop(name))?;
         }
-        self.warn_of_transaction(&mut notices, "DROP TABLE");
         Ok(Outcome::Done { tag: "DROP TABLE".into(), notices })
     }
 
@@ -138,7 +149,7 @@ impl Session {
         let mut notices = Vec::new();
         for operation in &alter.operations {
             let Some(table) = self.alterable(&name, alter.if_exists, &mut notices)? else { break };
-            let readers = view::dependents(&self.shared.public.user_views(), std::slice::from_ref(&name));
+            let readers = view::dependents(&self.public().user_views(), std::slice::from_ref(&name));
             if alter::takes_names(operation) && !readers.is_empty() {
                 let readers: Vec<String> = readers.into_iter().collect();
                 return Err(Error::Unsupported(format!(
@@ -153,25 +164,30 @@ impl Session {
             }
             if !readers.is_empty() {
                 // Their plans were made for the table as it was.
-                Box::pin(view::load(&self.connect())).await?;
+                self.views_to_change()?;
+                Box::pin(view::load(self)).await?;
             }
         }
-        self.warn_of_transaction(&mut notices, "ALTER TABLE");
         Ok(Outcome::Done { tag: "ALTER TABLE".into(), notices })
     }
 
     /// Alters a table; the name that it has then.
     async fn altered(&self, name: String, alteration: Alteration) -> Result<String> {
         let then = match &alteration {
-            Alteration::RenameTable(to) if self.shared.public.has_view(to) => {
+            Alteration::RenameTable(to) if self.public().has_view(to) => {
                 return Err(Error::DuplicateTable(to.clone()));
             }
             Alteration::RenameTable(to) => to.clone(),
             _ => name.clone(),
         };
-        let db = self.shared.db.clone();
-        blocking(move || Ok(db.alter_table(&name, alteration)?)).await?;
+        self.locked(&name).await?;
+        self.change_tables(TableChange::Alter(name, alteration))?;
         Ok(then)
+    }
+
+    /// Takes the lock of a table to the end of the transaction.
+    async fn locked(&self, table: &str) -> Result<()> {
+        self.lock(table).await.map(drop)
     }
 
     /// A table that users may alter; none where it is missing and may be.
@@ -179,10 +195,10 @@ impl Session {
         if ops::is_system_table(name) {
             return Err(Error::InvalidDefinition(format!("\"{name}\" belongs to juno and cannot be altered")));
         }
-        if self.shared.public.has_view(name) {
+        if self.public().has_view(name) {
             return Err(Error::WrongKind(format!("\"{name}\" is not a table")));
         }
-        match self.shared.db.catalog().table(name) {
+        match self.public().catalog().table(name) {
             Some(table) => Ok(Some(Arc::clone(table))),
             None if if_exists => {
                 notices.push(format!("relation \"{name}\" does not exist, skipping"));
@@ -194,31 +210,31 @@ impl Session {
 
     pub(super) async fn truncate(&self, names: &[ObjectName], if_exists: bool) -> Result<Outcome> {
         self.check_writable("TRUNCATE")?;
+        let public = self.public();
         let mut notices = Vec::new();
         let mut tables = Vec::new();
         for name in names {
             let name = definition::table_name(name)?;
-            if self.shared.public.has_view(&name) {
+            if public.has_view(&name) {
                 return Err(Error::WrongKind(format!("\"{name}\" is not a table")));
             }
-            match self.shared.db.catalog().table(&name) {
+            match public.catalog().table(&name) {
                 Some(_) => tables.push(name),
                 None if if_exists => notices.push(format!("relation \"{name}\" does not exist, skipping")),
                 None => return Err(Error::UndefinedTable(format!("relation \"{name}\" does not exist"))),
             }
         }
         for name in tables {
-            let db = self.shared.db.clone();
-            blocking(move || Ok(db.truncate(&name)?)).await?;
+            self.locked(&name).await?;
+            self.change_tables(TableChange::Truncate(name))?;
         }
-        self.warn_of_transaction(&mut notices, "TRUNCATE");
         Ok(Outcome::Done { tag: "TRUNCATE TABLE".into(), notices })
     }
 
     async fn drop_dependents(
         &self,
         what: &str,
-        dependents: std::collections::BTreeSet<String>,
+        dependents: BTreeSet<String>,
         cascade: bool,
         notices: &mut Vec<String>,
     ) -> Result<()> {
@@ -235,20 +251,21 @@ impl Session {
 
     pub(super) async fn create_view(&self, create: &ast::CreateView) -> Result<Outcome> {
         self.check_writable("CREATE VIEW")?;
+        let public = self.public();
         let (name, columns) = view::heading(create)?;
         let mut notices = Vec::new();
-        let known = self.shared.public.user_views().contains_key(&name);
+        let known = public.user_views().contains_key(&name);
         if known && create.if_not_exists {
             notices.push(format!("relation \"{name}\" already exists, skipping"));
             return Ok(Outcome::Done { tag: "CREATE VIEW".into(), notices });
         }
-        let taken = self.shared.public.has_view(&name) || self.shared.db.catalog().table(&name).is_some();
+        let taken = public.has_view(&name) || public.catalog().table(&name).is_some();
         if taken && !(known && create.or_replace) {
             return Err(Error::DuplicateTable(name));
         }
         definition::check_name(&name)?;
-        let (table, made) = view::plan(&self.shared.state, create.query.clone(), &columns).await?;
-        let below = view::dependents(&self.shared.public.user_views(), std::slice::from_ref(&name));
+        let (table, made) = view::plan(&self.planner()?.state, create.query.clone(), &columns).await?;
+        let below = view::dependents(&public.user_views(), std::slice::from_ref(&name));
         if made.reads.contains(&name) || below.iter().any(|view| made.reads.contains(view)) {
             return Err(Error::InvalidDefinition(format!("view \"{name}\" would read itself")));
         }
@@ -259,35 +276,52 @@ impl Session {
             quoted(&name),
             quoted(&text)
         );
-        Box::pin(self.connect().query(&sql)).await?;
-        self.shared.public.add_user_view(&name, Arc::new(table), made);
+        Box::pin(self.step(&sql)).await?;
+        self.views_to_change()?.add_user_view(&name, Arc::new(table), made);
         if known {
             // Those that read it were planned over what it was.
-            Box::pin(view::load(&self.connect())).await?;
+            Box::pin(view::load(self)).await?;
         }
-        self.warn_of_transaction(&mut notices, "CREATE VIEW");
         Ok(Outcome::Done { tag: "CREATE VIEW".into(), notices })
     }
 
     /// Plans a stored view and puts it into the catalog.
     pub(crate) async fn register_view(&self, create: &ast::CreateView) -> Result<()> {
         let (name, columns) = view::heading(create)?;
-        let (table, made) = view::plan(&self.shared.state, create.query.clone(), &columns).await?;
-        self.shared.public.add_user_view(&name, Arc::new(table), made);
+        let (table, made) = view::plan(&self.planner()?.state, create.query.clone(), &columns).await?;
+        self.public().add_user_view(&name, Arc::new(table), made);
         Ok(())
+    }
+
+    /// The tables and views that a stored view names.
+    pub(crate) fn reads(&self, view: &ast::CreateView) -> Result<BTreeSet<String>> {
+        let parsed = Parsed::Statement(Box::new(Sql::Query(view.query.clone())));
+        view::reads(&self.shared.planner.state, &parsed)
+    }
+
+    /// Forgets the views that are not among these.
+    pub(crate) fn keep_views(&self, names: &BTreeSet<String>) {
+        let public = self.public();
+        public.user_views().keys().filter(|name| !names.contains(*name)).for_each(|name| public.remove_user_view(name));
+    }
+
+    /// Held while views are planned anew.
+    pub(crate) async fn planning_views(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.shared.planning_views.lock().await
     }
 
     pub(super) async fn drop_views(&self, names: &[ObjectName], if_exists: bool, cascade: bool) -> Result<Outcome> {
         self.check_writable("DROP VIEW")?;
+        let public = self.public();
         let mut notices = Vec::new();
         let mut views = Vec::new();
         for name in names {
             let name = definition::table_name(name)?;
-            if self.shared.public.user_views().contains_key(&name) {
+            if public.user_views().contains_key(&name) {
                 views.push(name);
-            } else if self.shared.public.has_view(&name) {
+            } else if public.has_view(&name) {
                 return Err(Error::InvalidDefinition(format!("\"{name}\" belongs to juno and cannot be dropped")));
-            } else if self.shared.db.catalog().table(&name).is_some() {
+            } else if public.catalog().table(&name).is_some() {
                 return Err(Error::WrongKind(format!("\"{name}\" is not a view: use DROP TABLE")));
             } else if if_exists {
                 notices.push(format!("view \"{name}\" does not exist, skipping"));
@@ -295,11 +329,10 @@ impl Session {
                 return Err(Error::UndefinedTable(format!("view \"{name}\" does not exist")));
             }
         }
-        let mut dependents = view::dependents(&self.shared.public.user_views(), &views);
+        let mut dependents = view::dependents(&public.user_views(), &views);
         dependents.retain(|name| !views.contains(name));
         self.drop_dependents(&format!("view {}", views.join(", ")), dependents, cascade, &mut notices).await?;
         self.forget_views(&views).await?;
-        self.warn_of_transaction(&mut notices, "DROP VIEW");
         Ok(Outcome::Done { tag: "DROP VIEW".into(), notices })
     }
 
@@ -307,9 +340,10 @@ impl Session {
         let list: Vec<String> = names.iter().map(|name| format!("'{}'", name.replace('\'', "''"))).collect();
         if !list.is_empty() {
             let sql = format!("DELETE FROM juno_views WHERE name IN ({})", list.join(", "));
-            Box::pin(self.connect().query(&sql)).await?;
+            Box::pin(self.step(&sql)).await?;
         }
-        names.iter().for_each(|name| self.shared.public.remove_user_view(name));
+        let public = self.views_to_change()?;
+        names.iter().for_each(|name| public.remove_user_view(name));
         Ok(())
     }
 

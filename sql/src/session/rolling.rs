@@ -36,7 +36,7 @@ impl Session {
     }
 
     fn check_rollup(&self, rollup: &Rollup, name: &str) -> Result<()> {
-        if self.shared.public.has_view(name) {
+        if self.shared.planner.public.has_view(name) {
             return Err(Error::WrongKind(format!("\"{name}\" is a view: a rollup is of a table")));
         }
         if ops::is_system_table(name) {

@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{
     Ident, ObjectName, Query, SelectItem, SetExpr, UnaryOperator, Value, ValueWithSpan, WindowSpec, WindowType,
 };
 
-use super::{parsed, plain_name, take};
+use super::{ANY_OF, parsed, plain_name, take};
 use crate::cast;
 use crate::types::HIDDEN_PREFIX;
 
@@ -51,6 +51,13 @@ pub(super) fn adapt(expr: &mut Expr) {
         Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
             unescape(pattern, escape_char)
         }
+        Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } if is_parameter(right) => {
+            *expr = any_of(left, right);
+        }
+        Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } if is_parameter(right) => {
+            let found = Box::new(Expr::Nested(Box::new(any_of(left, right))));
+            *expr = Expr::UnaryOp { op: UnaryOperator::Not, expr: found };
+        }
         Expr::AnyOp { left, compare_op, right, .. } => {
             array_of_text(right);
             if let Expr::Subquery(rows) = right.as_ref() {
@@ -73,6 +80,19 @@ pub(super) fn adapt(expr: &mut Expr) {
         }
         _ => {}
     }
+}
+
+fn is_parameter(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }) => true,
+        Expr::Nested(inner) => is_parameter(inner),
+        _ => false,
+    }
+}
+
+fn any_of(left: &mut Expr, right: &mut Expr) -> Expr {
+    let op = BinaryOperator::Custom(ANY_OF.into());
+    Expr::BinaryOp { left: Box::new(take(left)), op, right: Box::new(take(right)) }
 }
 
 fn replace(expr: &mut Expr, text: &str) {
@@ -187,7 +207,19 @@ fn similar_to_regex(pattern: &str) -> String {
 /// A pattern with an escape of its own, with the backslash in its place.
 fn unescape(pattern: &mut Expr, escape: &mut Option<ValueWithSpan>) {
     let Some(Value::SingleQuotedString(own)) = escape.as_ref().map(|escape| &escape.value) else { return };
-    let (Some(own), Some(text)) = (own.chars().next().filter(|own| *own != '\\'), literal(pattern)) else { return };
+    let Some(own) = own.chars().next().filter(|own| *own != '\\') else { return };
+    let Some(text) = literal(pattern) else {
+        // What stands for itself is put aside while the others change.
+        let quoted = if own == '\'' { "''".to_owned() } else { own.to_string() };
+        let text = format!(
+            "replace(replace(replace(replace({pattern}, '\\', '\\\\'), '{quoted}{quoted}', chr(1)), '{quoted}', '\\'), chr(1), '{quoted}')"
+        );
+        if let Some(changed) = parsed(&text) {
+            *pattern = changed;
+            *escape = None;
+        }
+        return;
+    };
     let (mut changed, mut chars) = (String::new(), text.chars());
     while let Some(c) = chars.next() {
         match c {
@@ -212,12 +244,19 @@ fn adapt_call(call: &mut Function) -> Option<Expr> {
             }));
             None
         }
+        "generate_subscripts" => match arguments(call)?.as_slice() {
+            [list, Expr::Value(ValueWithSpan { value: Value::Number(dimension, _), .. })] if dimension == "1" => {
+                parsed(&format!("generate_series(1, cardinality({list})::BIGINT)"))
+            }
+            _ => None,
+        },
         "clock_timestamp" | "statement_timestamp" | "transaction_timestamp" => {
             call.name = named("now");
             None
         }
         "array" => match &mut call.args {
-            FunctionArguments::Subquery(rows) => array_of_rows(rows),
+            // Not the sub-query itself, which ANY would take for its rows.
+            FunctionArguments::Subquery(rows) => array_of_rows(rows).map(|rows| Expr::Nested(Box::new(rows))),
             _ => None,
         },
         "date_trunc" => {

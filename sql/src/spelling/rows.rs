@@ -129,7 +129,7 @@ const INFORMATION: &[&str] = &[
 ];
 
 /// Views of `pg_catalog` that the library does not know, which finds the others without their schema.
-const CATALOG: &[&str] = &["pg_indexes", "pg_user"];
+const CATALOG: &[&str] = &["pg_indexes", "pg_parameter_acl", "pg_user", "pg_user_mappings"];
 
 /// Finds the views that are juno's own where they are asked for under PostgreSQL's names.
 fn adapt_information(name: &mut ObjectName, alias: &mut Option<TableAlias>) {
