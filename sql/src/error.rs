@@ -181,7 +181,7 @@ pub enum Error {
     #[error("{0}")]
     OutOfMemory(String),
     /// The database takes no writes.
-    #[error("the database is read-only: {0}")]
+    #[error("the database is read-only since a write failed: {0}; it can be read; mend the disk and start juno again")]
     ReadOnly(String),
     /// There is no room on the disk; the statement left nothing behind.
     #[error("{0}")]
@@ -206,6 +206,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl From<juno_engine::Error> for Error {
     fn from(error: juno_engine::Error) -> Self {
         use juno_engine::Error as Engine;
+        if let Some(error) = of_the_disk(&error) {
+            return error;
+        }
         let text = error.to_string();
         match error {
             Engine::UnknownTable { .. } => Error::UndefinedTable(text),
@@ -217,14 +220,22 @@ impl From<juno_engine::Error> for Error {
             Engine::Stale { table } => Error::Serialization(table),
             Engine::InvalidRow { .. } => Error::InvalidText(text),
             Engine::InvalidSchema { .. } => Error::InvalidDefinition(text),
-            Engine::ReadOnly { reason } => Error::ReadOnly(reason),
-            Engine::DiskFull { .. } => Error::DiskFull(text),
-            Engine::Io { .. } => Error::Disk(with_source(&error)),
-            Engine::Corrupt { .. } => Error::Corrupt(text),
             Engine::Closed => Error::ShuttingDown,
             _ => Error::Internal(with_source(&error)),
         }
     }
+}
+
+/// What is wrong with the disk or with what lies on it, where it is that.
+fn of_the_disk(error: &juno_engine::Error) -> Option<Error> {
+    use juno_engine::Error as Engine;
+    Some(match error {
+        Engine::ReadOnly { reason } => Error::ReadOnly(reason.clone()),
+        Engine::DiskFull { .. } => Error::DiskFull(error.to_string()),
+        Engine::Io { .. } => Error::Disk(with_source(error)),
+        Engine::Corrupt { .. } => Error::Corrupt(error.to_string()),
+        _ => return None,
+    })
 }
 
 /// The message of an error and of what caused it, on one line.
@@ -388,10 +399,9 @@ fn shared(error: &DataFusionError) -> Error {
             other => Error::Internal(other.to_string()),
         },
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => shared(inner),
-        DataFusionError::External(source) => match source.downcast_ref::<juno_engine::Error>() {
-            Some(juno_engine::Error::Corrupt { .. }) => Error::Corrupt(source.to_string()),
-            _ => Error::Internal(source.to_string()),
-        },
+        DataFusionError::External(source) => {
+            source.downcast_ref().and_then(of_the_disk).unwrap_or_else(|| Error::Internal(source.to_string()))
+        }
         DataFusionError::ResourcesExhausted(text) => Error::OutOfMemory(text.clone()),
         DataFusionError::Execution(text) => execution_error(text.clone()),
         DataFusionError::Plan(text) => plan_error(text.clone()),

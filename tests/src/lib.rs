@@ -41,6 +41,20 @@ pub fn juno(args: &[&str]) -> Command {
     command
 }
 
+/// A command in a mount namespace of its own, in which a shell first runs a script.
+fn privately(script: &str, command: &Command, data: &str) -> Command {
+    let mut shell = Command::new("unshare");
+    shell.args(["--user", "--map-root-user", "--mount", "sh", "-c", &format!("{script} && exec \"$0\" \"$@\"")]);
+    shell.arg(command.get_program()).args(command.get_args()).env("DATA", data).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
 /// A juno server.
 pub struct Server {
     directory: Option<tempfile::TempDir>,
@@ -49,6 +63,7 @@ pub struct Server {
     pg_port: u16,
     http_port: u16,
     variables: Vec<(String, String)>,
+    before: Option<String>,
 }
 
 impl Server {
@@ -69,7 +84,14 @@ impl Server {
     pub fn prepare() -> Result<Server> {
         let directory = tempfile::tempdir()?;
         let data = directory.path().join("data");
-        Ok(Server { directory: Some(directory), data, child: None, pg_port: 0, http_port: 0, variables: Vec::new() })
+        let directory = Some(directory);
+        let (variables, before) = (Vec::new(), None);
+        Ok(Server { directory, data, child: None, pg_port: 0, http_port: 0, variables, before })
+    }
+
+    /// A shell runs this before it becomes the server, where it may mount what nobody else sees; `$DATA` is the data directory.
+    pub fn before(&mut self, script: &str) {
+        self.before = Some(script.to_owned());
     }
 
     /// Gives the server an environment variable, from its next run on.
@@ -85,8 +107,13 @@ impl Server {
         ensure!(self.child.is_none(), "the server runs already");
         let data = self.data.display().to_string();
         let args = ["serve", "--data", &data, "--pg-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
-        let mut child =
-            juno(&args).envs(self.variables.iter().cloned()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let juno = juno(&args);
+        let mut command = match &self.before {
+            None => juno,
+            Some(script) => privately(script, &juno, &data),
+        };
+        command.envs(self.variables.iter().cloned()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
         let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
         let mut seen = String::new();
         while self.pg_port == 0 || self.http_port == 0 {
@@ -149,6 +176,12 @@ impl Server {
     /// Its data directory.
     pub fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// Its data directory as the process itself sees it.
+    pub fn private_data(&self) -> PathBuf {
+        let inside = self.data.strip_prefix("/").unwrap_or(&self.data);
+        Path::new("/proc").join(self.pid().to_string()).join("root").join(inside)
     }
 
     /// A free place beside its data directory.

@@ -23,13 +23,20 @@ pub(super) async fn healthz() -> Response {
     Json(json!({"status": "ok"})).into_response()
 }
 
-/// 200 when statements and writes are taken, else 503 with the reason.
+/// 200 when statements and writes are taken, else 503 with the reason. That flushes fail is a warning: they are tried again,
+/// and one who waits for the probe before writing would wait for ever.
 pub(super) async fn readyz(State(gate): State<Arc<Gate>>) -> Response {
-    let reason = match gate.doors() {
-        Err(problem) => Some(problem.detail.clone()),
-        Ok(doors) => doors.session.db().status().read_only.map(|reason| format!("the database is read-only: {reason}")),
+    let (reason, warning) = match gate.doors() {
+        Err(problem) => (Some(problem.detail.clone()), None),
+        Ok(doors) => {
+            let status = doors.session.db().status();
+            let read_only = |reason| format!("the database is read-only since a write failed: {reason}");
+            let failing = |reason| format!("rows stay in memory and in the log, since flushes fail: {reason}");
+            (status.read_only.map(read_only), status.flush_failing.map(failing))
+        }
     };
     match reason {
+        None if warning.is_some() => Json(json!({"status": "ready", "warning": warning})).into_response(),
         None => Json(json!({"status": "ready"})).into_response(),
         Some(reason) => {
             let body = Json(json!({"status": "not ready", "reason": reason}));

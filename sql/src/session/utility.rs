@@ -157,7 +157,7 @@ impl Session {
         Ok(Outcome::done("SET"))
     }
 
-    /// The value of a setting; two tell of the transaction.
+    /// The value of a setting; two tell of the transaction, one of them also of a database that takes no writes.
     pub(super) fn value_of(&self, name: &str) -> Result<String> {
         let modes = || {
             let of_block = self.transaction.lock().modes();
@@ -165,7 +165,10 @@ impl Session {
         };
         match name.to_lowercase().as_str() {
             "transaction_isolation" => Ok(level_name(modes()).to_owned()),
-            "transaction_read_only" => Ok(if modes().read_only { "on" } else { "off" }.to_owned()),
+            "transaction_read_only" => {
+                let read_only = modes().read_only || self.db().status().read_only.is_some();
+                Ok(if read_only { "on" } else { "off" }.to_owned())
+            }
             name => self.settings.lock().get(name),
         }
     }
