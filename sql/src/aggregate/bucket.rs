@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, TimestampMicrosecondArray, new_null_array};
+use arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray, new_null_array};
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::error::Result;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use datafusion::physical_plan::ExecutionPlan;
 use juno_engine::BlockSpan;
 
 use crate::source::Source;
