@@ -125,7 +125,13 @@ pub(super) fn plan(state: &mut State, steps: Vec<Step>, since: u64) -> Result<Op
                     return Err(Error::TableExists { table: definition.table.name.clone() });
                 }
                 let id = numbers.give(id);
-                ((Kind::Create, id, record(id, &definition)), Change::Create { id, definition })
+                if !definition.rollups.is_empty() {
+                    plan.0.push((Kind::Create, id, record(id, &definition)));
+                    // As for an alteration.
+                    ((Kind::Define, id, record(id, &definition)), Change::Create { id, definition })
+                } else {
+                    ((Kind::Create, id, record(id, &definition)), Change::Create { id, definition })
+                }
             }
             Step::Drop { id, definition } => {
                 let id = numbers.of(id);
@@ -143,7 +149,9 @@ pub(super) fn plan(state: &mut State, steps: Vec<Step>, since: u64) -> Result<Op
                 if *name != table && after.table(name).is_some() {
                     return Err(Error::TableExists { table: name.clone() });
                 }
-                ((Kind::Alter, id, record(id, &definition)), Change::Alter { table, definition })
+                // So that a juno that does not know rollups refuses the log instead of losing them.
+                let kind = if definition.rollups.is_empty() { Kind::Alter } else { Kind::Define };
+                ((kind, id, record(id, &definition)), Change::Alter { table, definition })
             }
         };
         after.apply(change.clone(), sequence);
