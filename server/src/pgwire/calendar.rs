@@ -5,7 +5,7 @@
 use arrow::array::timezone::Tz;
 use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::TimeUnit;
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use chrono::{DateTime, Datelike, NaiveDateTime, Offset, TimeZone, Timelike, Utc};
 use juno_sql::{Error, Result};
 
@@ -15,6 +15,7 @@ const EPOCH_US: i64 = 946_684_800_000_000;
 const EPOCH_DAYS: i32 = 10_957;
 const SECOND_US: i64 = 1_000_000;
 const DAY_S: i64 = 86_400;
+const DAY_US: i64 = DAY_S * SECOND_US;
 
 fn out_of_range(what: &str) -> Error {
     Error::DatetimeOutOfRange(format!("{what} out of range"))
@@ -81,8 +82,43 @@ fn wall_clock_of(text: &str) -> &str {
     zone.map_or(text, |at| text[..colon + at].trim_end())
 }
 
+/// Whether a time zone is UTC by its name, at all times.
+pub(super) fn is_utc(zone: &Tz) -> bool {
+    matches!(zone.to_string().as_str(), "UTC" | "Etc/UTC" | "+00:00")
+}
+
+/// Writes timestamps that mostly share their day: its date is worked out once.
+#[derive(Default)]
+pub(super) struct Days {
+    /// The day since 1970 and how its date is written, with a space behind; and whether it is BC.
+    last: Option<(i64, Vec<u8>, bool)>,
+}
+
+impl Days {
+    /// Writes `2026-11-23 16:00:00.5`, the zone, and ` BC` where it is.
+    pub(super) fn write(&mut self, micros: i64, zone: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        let (day, of_day) = (micros.div_euclid(DAY_US), micros.rem_euclid(DAY_US));
+        let (_, date, before) = match self.last.take_if(|last| last.0 == day) {
+            Some(known) => self.last.insert(known),
+            None => {
+                let (time, mut date) = (naive(micros)?, Vec::with_capacity(12));
+                put_date(&time, &mut date);
+                date.push(b' ');
+                self.last.insert((day, date, time.year() <= 0))
+            }
+        };
+        out.extend_from_slice(date);
+        put_clock(of_day / SECOND_US, of_day % SECOND_US, out);
+        out.extend_from_slice(zone);
+        if *before {
+            out.extend_from_slice(b" BC");
+        }
+        Ok(())
+    }
+}
+
 /// Writes `2026-11-23 16:00:00.5`, with ` BC` where it is.
-pub(super) fn write_timestamp(micros: i64, out: &mut BytesMut) -> Result<()> {
+pub(super) fn write_timestamp(micros: i64, out: &mut Vec<u8>) -> Result<()> {
     let time = naive(micros)?;
     write_wall_clock(&time, out);
     write_era(time.year(), out);
@@ -90,7 +126,7 @@ pub(super) fn write_timestamp(micros: i64, out: &mut BytesMut) -> Result<()> {
 }
 
 /// Writes `2026-11-23 16:00:00+00` in the given zone.
-pub(super) fn write_timestamptz(micros: i64, zone: &Tz, out: &mut BytesMut) -> Result<()> {
+pub(super) fn write_timestamptz(micros: i64, zone: &Tz, out: &mut Vec<u8>) -> Result<()> {
     let utc = naive(micros)?;
     let offset_s = zone.offset_from_utc_datetime(&utc).fix().local_minus_utc();
     let local = utc.checked_add_signed(chrono::TimeDelta::seconds(i64::from(offset_s)));
@@ -116,7 +152,7 @@ fn parts_after_hours(offset_s: u32) -> usize {
 }
 
 /// Writes `2026-11-23` from days since 1970.
-pub(super) fn write_date(days: i32, out: &mut BytesMut) -> Result<()> {
+pub(super) fn write_date(days: i32, out: &mut Vec<u8>) -> Result<()> {
     let midnight = DateTime::from_timestamp(i64::from(days) * DAY_S, 0).ok_or_else(|| out_of_range("date"))?;
     put_date(&midnight.naive_utc(), out);
     write_era(midnight.year(), out);
@@ -124,12 +160,12 @@ pub(super) fn write_date(days: i32, out: &mut BytesMut) -> Result<()> {
 }
 
 /// Writes `16:00:00.25` from microseconds since midnight.
-pub(super) fn write_time(micros: i64, out: &mut BytesMut) {
+pub(super) fn write_time(micros: i64, out: &mut Vec<u8>) {
     put_clock(micros.div_euclid(SECOND_US), micros.rem_euclid(SECOND_US), out);
 }
 
 /// Writes `1 year 2 mons -3 days +04:05:06.7`: a positive part after a negative one carries its sign.
-pub(super) fn write_interval(months: i32, days: i32, micros: i64, out: &mut BytesMut) {
+pub(super) fn write_interval(months: i32, days: i32, micros: i64, out: &mut Vec<u8>) {
     let (mut first, mut after_negative) = (true, false);
     for (value, unit) in [(months / 12, "year"), (months % 12, "mon"), (days, "day")] {
         if value == 0 {
@@ -162,13 +198,13 @@ fn naive(micros: i64) -> Result<NaiveDateTime> {
     Ok(time.naive_utc())
 }
 
-fn write_wall_clock(time: &NaiveDateTime, out: &mut BytesMut) {
+fn write_wall_clock(time: &NaiveDateTime, out: &mut Vec<u8>) {
     put_date(time, out);
     out.put_u8(b' ');
     put_clock(i64::from(time.num_seconds_from_midnight()), i64::from(time.nanosecond() / 1_000), out);
 }
 
-fn put_date(time: &NaiveDateTime, out: &mut BytesMut) {
+fn put_date(time: &NaiveDateTime, out: &mut Vec<u8>) {
     let year = time.year();
     // There is no year zero: 0 is 1 BC.
     let shown = if year > 0 { year } else { 1 - year };
@@ -178,14 +214,14 @@ fn put_date(time: &NaiveDateTime, out: &mut BytesMut) {
     put_two(time.day(), out);
 }
 
-fn write_era(year: i32, out: &mut BytesMut) {
+fn write_era(year: i32, out: &mut Vec<u8>) {
     if year <= 0 {
         out.put_slice(b" BC");
     }
 }
 
 /// `HH:MM:SS` and the fraction without its trailing zeros.
-fn put_clock(seconds: i64, fraction_us: i64, out: &mut BytesMut) {
+fn put_clock(seconds: i64, fraction_us: i64, out: &mut Vec<u8>) {
     let hours = seconds / 3600;
     match u32::try_from(hours) {
         Ok(hours) if hours < 100 => put_two(hours, out),
@@ -196,13 +232,17 @@ fn put_clock(seconds: i64, fraction_us: i64, out: &mut BytesMut) {
     out.put_u8(b':');
     put_two((seconds % 60) as u32, out);
     if fraction_us != 0 {
-        let digits = format!(".{fraction_us:06}");
-        out.put_slice(digits.trim_end_matches('0').as_bytes());
+        out.push(b'.');
+    }
+    let mut rest = fraction_us;
+    while rest > 0 {
+        out.push(b'0' + (rest / 100_000) as u8);
+        rest = rest % 100_000 * 10;
     }
 }
 
 /// Two decimal digits; `value` is below 100.
-fn put_two(value: u32, out: &mut BytesMut) {
+fn put_two(value: u32, out: &mut Vec<u8>) {
     out.put_u8(b'0' + (value / 10) as u8);
     out.put_u8(b'0' + (value % 10) as u8);
 }
@@ -211,10 +251,10 @@ fn put_two(value: u32, out: &mut BytesMut) {
 mod tests {
     use super::*;
 
-    fn text(write: impl FnOnce(&mut BytesMut)) -> String {
-        let mut out = BytesMut::new();
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
         write(&mut out);
-        String::from_utf8(out.to_vec()).unwrap()
+        String::from_utf8(out).unwrap()
     }
 
     fn zoned(micros: i64, zone: &str) -> String {
@@ -229,6 +269,22 @@ mod tests {
         assert_eq!(zoned(time, "America/St_Johns"), "2026-11-23 12:30:00-03:30");
         assert_eq!(text(|out| write_timestamp(-1, out).unwrap()), "1969-12-31 23:59:59.999999");
         assert_eq!(text(|out| write_timestamp(-62_135_596_800_000_001, out).unwrap()), "0001-12-31 23:59:59.999999 BC");
+    }
+
+    #[test]
+    fn timestamps_of_many_days_are_spelled_as_each_alone() {
+        let (utc, mut days) = ("UTC".parse().unwrap(), Days::default());
+        assert!(is_utc(&utc) && !is_utc(&"Europe/London".parse().unwrap()));
+        for micros in
+            [0, 1, -1, 86_399_999_999, 86_400_000_000, 120_000, -62_135_596_800_000_001, 253_402_300_800_000_000]
+        {
+            assert_eq!(text(|out| days.write(micros, b"+00", out).unwrap()), zoned(micros, "UTC"));
+            assert_eq!(
+                text(|out| days.write(micros, b"", out).unwrap()),
+                text(|out| write_timestamp(micros, out).unwrap())
+            );
+        }
+        assert!(days.write(i64::MAX, b"", &mut Vec::new()).is_err());
     }
 
     #[test]

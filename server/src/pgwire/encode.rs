@@ -5,6 +5,7 @@
 mod binary;
 mod text;
 mod time;
+mod values;
 
 #[cfg(test)]
 mod tests;
@@ -18,9 +19,10 @@ use arrow::datatypes::{
     UInt32Type, UInt64Type,
 };
 use arrow::record_batch::RecordBatch;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use juno_sql::{Error, Result};
 
+use self::values::Rows;
 use super::column::{Column, Format, WireType, element};
 
 /// A chunk is closed at the first row that reaches this many bytes.
@@ -61,14 +63,14 @@ pub(super) trait Encode: Send {
 /// The rows that `write` writes, cut into chunks.
 pub(super) fn in_chunks<'a>(
     rows: usize,
-    mut write: impl FnMut(usize, &mut BytesMut) -> Result<()> + Send + 'a,
+    mut write: impl FnMut(usize, &mut Vec<u8>) -> Result<()> + Send + 'a,
 ) -> Chunks<'a> {
     let mut row = 0;
     Box::new(std::iter::from_fn(move || {
         if row == rows {
             return None;
         }
-        let mut out = BytesMut::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
+        let mut out = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
         let mut ends = Vec::new();
         while row < rows && out.len() < CHUNK_BYTES {
             if let Err(error) = write(row, &mut out) {
@@ -78,7 +80,7 @@ pub(super) fn in_chunks<'a>(
             ends.push(out.len());
             row += 1;
         }
-        Some(Ok(Chunk { bytes: out.freeze(), ends }))
+        Some(Ok(Chunk { bytes: Bytes::from(out), ends }))
     }))
 }
 
@@ -93,23 +95,12 @@ impl Encoder {
     pub(super) fn new(columns: Arc<[Column]>, zone: Tz) -> Encoder {
         Encoder { columns, zone }
     }
-
-    fn row(&self, arrays: &[ArrayRef], row: usize, out: &mut BytesMut) -> Result<()> {
-        let start = out.len();
-        out.put_u8(b'D');
-        out.put_i32(0);
-        out.put_i16(arrays.len() as i16);
-        for (array, column) in arrays.iter().zip(self.columns.iter()) {
-            write_counted(array.as_ref(), row, column, &self.zone, out)?;
-        }
-        patch_length(out, start + 1)
-    }
 }
 
 impl Encode for Encoder {
     fn chunks<'a>(&'a mut self, batch: &RecordBatch) -> Result<Chunks<'a>> {
-        let arrays = arrays(&self.columns, batch)?;
-        Ok(in_chunks(batch.num_rows(), move |row, out| self.row(&arrays, row, out)))
+        let mut rows = Rows::new(arrays(&self.columns, batch)?, &self.columns, &self.zone);
+        Ok(in_chunks(batch.num_rows(), move |row, out| rows.write(row, out)))
     }
 
     fn tail(&mut self) -> Result<Bytes> {
@@ -140,22 +131,27 @@ pub(super) fn write_counted(
     row: usize,
     column: &Column,
     zone: &Tz,
-    out: &mut BytesMut,
+    out: &mut Vec<u8>,
 ) -> Result<()> {
     let start = out.len();
     out.put_i32(-1);
     if write(array, row, column, zone, out)? {
         let length = out.len() - start - 4;
         out[start..start + 4].copy_from_slice(&(length as i32).to_be_bytes());
-        if length > VALUE_BYTES_MAX {
-            return Err(Error::NumericOutOfRange(format!("a value of {length} bytes is too long to be sent")));
-        }
+        check_length(length)?;
     }
     Ok(())
 }
 
+fn check_length(length: usize) -> Result<()> {
+    match length > VALUE_BYTES_MAX {
+        true => Err(Error::NumericOutOfRange(format!("a value of {length} bytes is too long to be sent"))),
+        false => Ok(()),
+    }
+}
+
 /// Writes a value in its column's format; false where it is null and nothing was written.
-pub(super) fn write(array: &dyn Array, row: usize, column: &Column, zone: &Tz, out: &mut BytesMut) -> Result<bool> {
+pub(super) fn write(array: &dyn Array, row: usize, column: &Column, zone: &Tz, out: &mut Vec<u8>) -> Result<bool> {
     let Some((array, row)) = present(array, row) else { return Ok(false) };
     match column.format {
         Format::Text => text::write(array, row, zone, out)?,
@@ -165,7 +161,7 @@ pub(super) fn write(array: &dyn Array, row: usize, column: &Column, zone: &Tz, o
 }
 
 /// Writes the length of a message whose length field stands at `at`; the length counts itself.
-pub(super) fn patch_length(out: &mut BytesMut, at: usize) -> Result<()> {
+pub(super) fn patch_length(out: &mut Vec<u8>, at: usize) -> Result<()> {
     let length = i32::try_from(out.len() - at);
     let length = length.map_err(|_| Error::NumericOutOfRange("a row is too long to be sent".to_owned()))?;
     out[at..at + 4].copy_from_slice(&length.to_be_bytes());

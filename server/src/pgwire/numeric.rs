@@ -4,7 +4,7 @@
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, UInt64Type};
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BufMut};
 use juno_sql::{Error, Result};
 
 /// Marks of the sign field of a binary numeric.
@@ -55,7 +55,7 @@ impl Decimal {
     }
 
     /// Writes `-12.50`: all digits of the scale.
-    pub(super) fn write_text(&self, out: &mut BytesMut) {
+    pub(super) fn write_text(&self, out: &mut Vec<u8>) {
         let (whole, fraction) = self.parts();
         if self.negative {
             out.put_u8(b'-');
@@ -68,7 +68,7 @@ impl Decimal {
     }
 
     /// Writes the binary form: number of digits, weight, sign, display scale, then digits of base 10000.
-    pub(super) fn write_binary(&self, out: &mut BytesMut) {
+    pub(super) fn write_binary(&self, out: &mut Vec<u8>) {
         let (whole, fraction) = self.parts();
         let lead = "0".repeat((4 - whole.len() % 4) % 4);
         let trail = "0".repeat((4 - fraction.len() % 4) % 4);
@@ -171,17 +171,63 @@ fn out_of_range() -> Error {
 }
 
 /// Writes a double as PostgreSQL does: the shortest digits that read back the same, an exponent from 1e+15 and below 1e-04.
-pub(super) fn write_double(value: f64, out: &mut BytesMut) {
-    write_float(value, &format!("{value:e}"), 15, out);
+pub(super) fn write_double(value: f64, out: &mut Vec<u8>) {
+    if !write_short(value, out) {
+        write_float(value, &format!("{value:e}"), 15, out);
+    }
+}
+
+/// Writes an integer.
+pub(super) fn write_integer(value: i64, out: &mut Vec<u8>) {
+    if value < 0 {
+        out.push(b'-');
+    }
+    write_whole(value.unsigned_abs(), out);
+}
+
+fn write_whole(mut value: u64, out: &mut Vec<u8>) {
+    let (mut digits, mut at) = ([0; 20], 20);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Writes a double that is a decimal of at most four places and fifteen digits; false where it is none.
+///
+/// No two decimals of so few digits are the same double, so that this one is the shortest that reads back.
+fn write_short(value: f64, out: &mut Vec<u8>) -> bool {
+    let scaled = (value.abs() * 1e4).round();
+    if scaled.is_nan() || scaled >= 1e15 || scaled / 1e4 != value.abs() {
+        return false;
+    }
+    if value.is_sign_negative() {
+        out.push(b'-');
+    }
+    let (whole, mut fraction) = (scaled as u64 / 10_000, scaled as u64 % 10_000);
+    write_whole(whole, out);
+    if fraction > 0 {
+        out.push(b'.');
+    }
+    while fraction > 0 {
+        out.push(b'0' + (fraction / 1_000) as u8);
+        fraction = fraction % 1_000 * 10;
+    }
+    true
 }
 
 /// Writes a real as PostgreSQL does: like a double, but an exponent from 1e+06.
-pub(super) fn write_real(value: f32, out: &mut BytesMut) {
+pub(super) fn write_real(value: f32, out: &mut Vec<u8>) {
     write_float(f64::from(value), &format!("{value:e}"), 6, out);
 }
 
 /// `scientific` is Rust's shortest form `d.ddde-x`; a fixed form is written for exponents in -4..`fixed_below`.
-fn write_float(value: f64, scientific: &str, fixed_below: i32, out: &mut BytesMut) {
+fn write_float(value: f64, scientific: &str, fixed_below: i32, out: &mut Vec<u8>) {
     if value.is_nan() {
         return out.put_slice(b"NaN");
     }
@@ -222,21 +268,21 @@ mod tests {
     use super::*;
 
     fn text(decimal: &Decimal) -> String {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         decimal.write_text(&mut out);
-        String::from_utf8(out.to_vec()).unwrap()
+        String::from_utf8(out).unwrap()
     }
 
     fn through_binary(decimal: &Decimal) -> String {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         decimal.write_binary(&mut out);
         text_of_binary(&out).unwrap()
     }
 
     fn double(value: f64) -> String {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         write_double(value, &mut out);
-        String::from_utf8(out.to_vec()).unwrap()
+        String::from_utf8(out).unwrap()
     }
 
     #[test]
@@ -282,7 +328,7 @@ mod tests {
         for (value, wanted) in cases {
             assert_eq!(double(value), wanted);
         }
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         write_real(1e6, &mut out);
         assert_eq!(&out[..], b"1e+06");
     }
@@ -298,6 +344,21 @@ mod tests {
         fn every_double_reads_back_the_same(value in any::<f64>()) {
             let read: f64 = double(value).parse().unwrap();
             prop_assert!(read == value || (read.is_nan() && value.is_nan()));
+        }
+
+        #[test]
+        fn a_short_decimal_is_spelled_as_a_long_one_would_be(unscaled in -99_999_999_999_999i64..100_000_000_000_000, places in 0u32..8) {
+            let value = unscaled as f64 / 10f64.powi(places as i32);
+            let mut long = Vec::new();
+            write_float(value, &format!("{value:e}"), 15, &mut long);
+            prop_assert_eq!(double(value).into_bytes(), long);
+        }
+
+        #[test]
+        fn every_integer_is_spelled_as_rust_spells_it(value in any::<i64>()) {
+            let mut out = Vec::new();
+            write_integer(value, &mut out);
+            prop_assert_eq!(out, value.to_string().into_bytes());
         }
 
         #[test]

@@ -4,7 +4,7 @@
 //! is checked before it is decoded.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
@@ -137,21 +137,35 @@ impl Socket {
         }
     }
 
-    /// Puts encoded messages into the output and sends what has gathered.
+    /// Puts encoded messages into the output; where much has gathered, all of it is sent.
     pub(super) async fn put_bytes(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        self.output.put_slice(bytes);
-        if self.output.len() >= OUTPUT_BYTES { self.flush().await } else { Ok(()) }
+        if self.output.len() + bytes.len() < OUTPUT_BYTES {
+            self.output.put_slice(bytes);
+            return Ok(());
+        }
+        self.send(bytes).await
     }
 
     /// Sends all that was put. A client that takes nothing for too long is taken for gone.
     pub(super) async fn flush(&mut self) -> Result<(), Stop> {
-        while self.output.has_remaining() {
-            let written = timeout(SILENCE_MAX, self.writer.write_buf(&mut self.output)).await;
-            if written.map_err(|_| Stop::Gone)?? == 0 {
+        self.send(&[]).await?;
+        timeout(SILENCE_MAX, self.writer.flush()).await.map_err(|_| Stop::Gone)??;
+        Ok(())
+    }
+
+    /// Sends all that was put, and `more` behind it, from where it is.
+    async fn send(&mut self, mut more: &[u8]) -> Result<(), Stop> {
+        while self.output.has_remaining() || !more.is_empty() {
+            let parts = [IoSlice::new(&self.output), IoSlice::new(more)];
+            let written = timeout(SILENCE_MAX, self.writer.write_vectored(&parts)).await;
+            let written = written.map_err(|_| Stop::Gone)??;
+            if written == 0 {
                 return Err(Stop::Gone);
             }
+            let of_output = written.min(self.output.len());
+            self.output.advance(of_output);
+            more = &more[written - of_output..];
         }
-        timeout(SILENCE_MAX, self.writer.flush()).await.map_err(|_| Stop::Gone)??;
         Ok(())
     }
 

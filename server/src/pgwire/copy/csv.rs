@@ -4,7 +4,7 @@
 //!
 //! **Invariant:** knows no types: bytes of a line in, bytes of its values out, and the other way round.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use juno_sql::CopyOptions;
 
 use super::input::{Line, Values};
@@ -103,7 +103,7 @@ fn unquote(line: &[u8], start: usize, options: &CopyOptions, out: &mut Vec<u8>) 
 }
 
 /// Puts the value that stands from `start` on in quotes, where it must be or where `always` says so.
-pub(super) fn quote(out: &mut BytesMut, start: usize, options: &CopyOptions, always: bool) {
+pub(super) fn quote(out: &mut Vec<u8>, start: usize, options: &CopyOptions, always: bool) {
     let value = &out[start..];
     let special = |byte: &u8| *byte == options.delimiter || *byte == options.quote || matches!(*byte, b'\n' | b'\r');
     let misread = value == options.null.as_bytes() || value == b"\\.";

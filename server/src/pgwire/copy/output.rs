@@ -6,7 +6,7 @@ use arrow::array::ArrayRef;
 use arrow::array::timezone::Tz;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use juno_sql::{CopyFormat, CopyHeader, CopyOptions, Error, Result};
 use parquet::arrow::ArrowWriter;
 
@@ -42,7 +42,7 @@ impl Output {
     }
 
     /// Starts a message; gives where its length must go.
-    fn open(&self, out: &mut BytesMut) -> usize {
+    fn open(&self, out: &mut Vec<u8>) -> usize {
         if self.framed {
             out.put_u8(b'd');
             out.put_i32(0);
@@ -50,12 +50,12 @@ impl Output {
         out.len()
     }
 
-    fn close(&self, out: &mut BytesMut, start: usize) -> Result<()> {
+    fn close(&self, out: &mut Vec<u8>, start: usize) -> Result<()> {
         if self.framed { encode::patch_length(out, start - 4) } else { Ok(()) }
     }
 
     /// The first line of text and CSV.
-    fn header_line(&self, out: &mut BytesMut) -> Result<()> {
+    fn header_line(&self, out: &mut Vec<u8>) -> Result<()> {
         if self.options.header == CopyHeader::None {
             return Ok(());
         }
@@ -72,7 +72,7 @@ impl Output {
         self.close(out, start)
     }
 
-    fn escape(&self, out: &mut BytesMut, start: usize, always: bool) {
+    fn escape(&self, out: &mut Vec<u8>, start: usize, always: bool) {
         match self.options.format {
             CopyFormat::Csv => csv::quote(out, start, &self.options, always),
             CopyFormat::Text => text::escape(out, start, self.options.delimiter),
@@ -80,7 +80,7 @@ impl Output {
         }
     }
 
-    fn row(&mut self, arrays: &[ArrayRef], row: usize, out: &mut BytesMut) -> Result<()> {
+    fn row(&mut self, arrays: &[ArrayRef], row: usize, out: &mut Vec<u8>) -> Result<()> {
         let binary = self.options.format == CopyFormat::Binary;
         let first = !std::mem::replace(&mut self.begun, true);
         if first && !binary {
@@ -117,13 +117,13 @@ impl Output {
 
     /// Bytes of a Parquet file that are written by now, in messages.
     fn framed_bytes(&self, bytes: &[u8]) -> Result<Bytes> {
-        let mut out = BytesMut::with_capacity(bytes.len() + 5);
+        let mut out = Vec::with_capacity(bytes.len() + 5);
         for block in bytes.chunks(CHUNK_BYTES) {
             let start = self.open(&mut out);
             out.put_slice(block);
             self.close(&mut out, start)?;
         }
-        Ok(out.freeze())
+        Ok(Bytes::from(out))
     }
 
     fn parquet_rows(&mut self, batch: &RecordBatch) -> Result<Chunk> {
@@ -151,7 +151,7 @@ impl Encode for Output {
             let rest = writer.into_inner().map_err(unwritable)?;
             return self.framed_bytes(&rest);
         }
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         let begun = std::mem::replace(&mut self.begun, true);
         if self.options.format == CopyFormat::Binary {
             let start = self.open(&mut out);
@@ -163,7 +163,7 @@ impl Encode for Output {
         } else if !begun {
             self.header_line(&mut out)?;
         }
-        Ok(out.freeze())
+        Ok(Bytes::from(out))
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! **Invariant:** knows no types: bytes of a line in, bytes of its values out, and the other way round.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use juno_sql::CopyOptions;
 
 use super::input::{Line, Values};
@@ -92,7 +92,7 @@ fn number(first: u32, rest: &mut &[u8], most: usize, base: u32) -> u8 {
 }
 
 /// Escapes the value that stands from `start` on.
-pub(super) fn escape(out: &mut BytesMut, start: usize, delimiter: u8) {
+pub(super) fn escape(out: &mut Vec<u8>, start: usize, delimiter: u8) {
     let special = |byte: &u8| *byte == delimiter || matches!(*byte, b'\\' | 0x08..=0x0d);
     if !out[start..].iter().any(special) {
         return;

@@ -4,7 +4,7 @@
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, FieldRef, Float16Type, Float32Type, Float64Type};
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use juno_sql::{Error, Result};
 use pgwire::api::Type;
 
@@ -19,7 +19,7 @@ use crate::pgwire::numeric::Decimal;
 const JSONB_VERSION: u8 = 1;
 
 /// Writes the value at `row`, which is not null and in no dictionary, as the `kind` that the client was told of.
-pub(super) fn write(array: &dyn Array, row: usize, kind: &Type, out: &mut BytesMut) -> Result<()> {
+pub(super) fn write(array: &dyn Array, row: usize, kind: &Type, out: &mut Vec<u8>) -> Result<()> {
     if let Some(value) = string(array, row) {
         return write_string(value, kind, out);
     }
@@ -36,7 +36,7 @@ pub(super) fn write(array: &dyn Array, row: usize, kind: &Type, out: &mut BytesM
     Ok(())
 }
 
-fn write_rare(array: &dyn Array, row: usize, out: &mut BytesMut) -> Result<()> {
+fn write_rare(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<()> {
     if let Some(decimal) = Decimal::of(array, row) {
         decimal.write_binary(out);
         return Ok(());
@@ -51,7 +51,7 @@ fn write_rare(array: &dyn Array, row: usize, out: &mut BytesMut) -> Result<()> {
     }
 }
 
-fn write_string(value: &str, kind: &Type, out: &mut BytesMut) -> Result<()> {
+fn write_string(value: &str, kind: &Type, out: &mut Vec<u8>) -> Result<()> {
     match *kind {
         Type::UUID => {
             let uuid = uuid::Uuid::parse_str(value);
@@ -69,7 +69,7 @@ fn write_string(value: &str, kind: &Type, out: &mut BytesMut) -> Result<()> {
 }
 
 /// Integers in the width of their type on the wire: the unsigned ones are one size wider than in Arrow.
-fn write_integer(array: &dyn Array, row: usize, out: &mut BytesMut) -> Result<()> {
+fn write_integer(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<()> {
     let value = integer(array, row)?;
     match array.data_type() {
         DataType::Int8 | DataType::UInt8 | DataType::Int16 => out.put_i16(value as i16),
@@ -79,7 +79,7 @@ fn write_integer(array: &dyn Array, row: usize, out: &mut BytesMut) -> Result<()
     Ok(())
 }
 
-fn write_time(array: &dyn Array, row: usize, out: &mut BytesMut) -> Result<()> {
+fn write_time(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<()> {
     match time::at(array, row)?.ok_or_else(|| unsendable(array.data_type()))? {
         Time::Date(days) => out.put_i32(calendar::date_to_epoch_2000(days)?),
         Time::Clock(micros) => out.put_i64(micros),
@@ -94,7 +94,7 @@ fn write_time(array: &dyn Array, row: usize, out: &mut BytesMut) -> Result<()> {
 }
 
 /// Dimensions, null flag, element OID, each dimension's length and lower bound, then the elements.
-fn write_array(list: &DataType, items: &dyn Array, out: &mut BytesMut) -> Result<()> {
+fn write_array(list: &DataType, items: &dyn Array, out: &mut Vec<u8>) -> Result<()> {
     let mut lengths = Vec::new();
     let mut leaf = element(list).ok_or_else(|| unsendable(list))?;
     measure(items, 0, &mut lengths)?;
@@ -138,7 +138,7 @@ fn measure(items: &dyn Array, depth: usize, lengths: &mut Vec<usize>) -> Result<
 }
 
 /// Writes all leaves in order; true where one was null.
-fn write_items(items: &dyn Array, leaf: &Type, out: &mut BytesMut) -> Result<bool> {
+fn write_items(items: &dyn Array, leaf: &Type, out: &mut Vec<u8>) -> Result<bool> {
     let mut nulls = false;
     for row in 0..items.len() {
         match elements(items, row) {
@@ -150,7 +150,7 @@ fn write_items(items: &dyn Array, leaf: &Type, out: &mut BytesMut) -> Result<boo
 }
 
 /// The number of fields, then OID, length and value of each.
-fn write_record(array: &dyn Array, row: usize, fields: &[FieldRef], out: &mut BytesMut) -> Result<()> {
+fn write_record(array: &dyn Array, row: usize, fields: &[FieldRef], out: &mut Vec<u8>) -> Result<()> {
     out.put_i32(fields.len() as i32);
     for (column, field) in array.as_struct().columns().iter().zip(fields) {
         let kind = WireType::of(field)?.kind;
@@ -161,7 +161,7 @@ fn write_record(array: &dyn Array, row: usize, fields: &[FieldRef], out: &mut By
 }
 
 /// Writes length and value of an element or record field, or the length of a null; true where it was there.
-fn write_nested(array: &dyn Array, row: usize, kind: &Type, out: &mut BytesMut) -> Result<bool> {
+fn write_nested(array: &dyn Array, row: usize, kind: &Type, out: &mut Vec<u8>) -> Result<bool> {
     let Some((array, row)) = present(array, row) else {
         out.put_i32(-1);
         return Ok(false);

@@ -226,3 +226,62 @@ fn a_column_of_another_type_than_was_described_is_cast() {
     let chunk = encoder.chunks(&batch).unwrap().next().unwrap().unwrap();
     assert_eq!(&chunk.bytes[7..], [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 7]);
 }
+
+/// A row put together value by value.
+fn by_value(arrays: &[ArrayRef], columns: &[Column], zone: &Tz, row: usize) -> Vec<u8> {
+    let mut out = vec![b'D', 0, 0, 0, 0, 0, arrays.len() as u8];
+    for (array, column) in arrays.iter().zip(columns) {
+        write_counted(array.as_ref(), row, column, zone, &mut out).unwrap();
+    }
+    patch_length(&mut out, 1).unwrap();
+    out
+}
+
+#[test]
+fn whole_rows_are_their_values_one_after_the_other() {
+    let rows = 3_000;
+    let some = |row: i64, every: i64| (row % every != 1).then_some(row);
+    let all = || 0..rows;
+    let tag = |width: i64| {
+        let values = all().map(move |row| some(row / width, 7).map(|value| format!("host_{}", value % 9)));
+        let tags: DictionaryArray<Int32Type> = values.collect::<Vec<_>>().iter().map(Option::as_deref).collect();
+        Arc::new(tags) as ArrayRef
+    };
+    let micros = |row: i64| row * 43_210_987_654 - 62_135_600_000_000_000;
+    let nulls_in_values = Arc::new(StringArray::from(vec![Some("a"), None]));
+    let keys: Int32Array = all().map(|row| some(row, 5).map(|row| (row % 2) as i32)).collect();
+    let arrays: Vec<ArrayRef> = vec![
+        tag(10),
+        tag(100),
+        Arc::new(DictionaryArray::new(keys, nulls_in_values)),
+        Arc::new(all().map(|row| some(row, 3).map(|row| row as f64 / 8.0 - 9.0)).collect::<Float64Array>()),
+        Arc::new(all().map(|row| some(row, 11)).collect::<Int64Array>()),
+        Arc::new(all().map(|row| some(row, 2).map(|row| -(row as i32))).collect::<Int32Array>()),
+        Arc::new(all().map(|row| Some(row as i16)).collect::<Int16Array>()),
+        Arc::new(all().map(|row| Some((row * 1_000 - 1_500_000) as i32)).collect::<Date32Array>()),
+        tag(1),
+        Arc::new(all().map(|row| some(row, 4).map(micros)).collect::<TimestampMicrosecondArray>()),
+        Arc::new(all().map(|row| Some(row * 1_000_000_007)).collect::<TimestampNanosecondArray>().with_timezone("UTC")),
+        Arc::new(all().map(|row| Some(row)).collect::<TimestampSecondArray>().with_timezone("+00:00")),
+        Arc::new(all().map(|row| some(row, 6).map(|row| "x".repeat(row as usize % 90))).collect::<StringArray>()),
+        Arc::new(all().map(|row| Some(row as u64)).collect::<UInt64Array>()),
+        Arc::new(all().map(|row| some(row, 9).map(|row| row % 2 == 0)).collect::<BooleanArray>()),
+    ];
+    let batch =
+        RecordBatch::try_from_iter(arrays.iter().enumerate().map(|(at, array)| (at.to_string(), array.clone())));
+    let batch = batch.unwrap();
+    for (format, zone) in [(0, "UTC"), (0, "Asia/Kolkata"), (1, "UTC")] {
+        let (columns, zone): (Arc<[Column]>, Tz) =
+            (Column::all(&batch.schema(), &[format]).unwrap().into(), zone.parse().unwrap());
+        let mut encoder = Encoder::new(Arc::clone(&columns), zone);
+        let mut row = 0;
+        for chunk in encoder.chunks(&batch).unwrap().map(|chunk| chunk.unwrap()) {
+            let mut start = 0;
+            for end in chunk.ends {
+                assert_eq!(&chunk.bytes[start..end], by_value(&arrays, &columns, &zone, row), "row {row}");
+                (start, row) = (end, row + 1);
+            }
+        }
+        assert_eq!(row as i64, rows);
+    }
+}

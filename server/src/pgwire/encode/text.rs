@@ -2,15 +2,13 @@
 //!
 //! **Invariant:** what is written here PostgreSQL's own input functions read back as the same value.
 
-use std::fmt::Write;
-
 use arrow::array::timezone::Tz;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{
     DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
     UInt32Type,
 };
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use juno_sql::Result;
 
 use super::time::{self, Time};
@@ -19,8 +17,10 @@ use crate::pgwire::calendar;
 use crate::pgwire::column::{element, unsendable};
 use crate::pgwire::numeric::{self, Decimal};
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 /// Writes the value at `row`, which is not null and in no dictionary.
-pub(super) fn write(array: &dyn Array, row: usize, zone: &Tz, out: &mut BytesMut) -> Result<()> {
+pub(super) fn write(array: &dyn Array, row: usize, zone: &Tz, out: &mut Vec<u8>) -> Result<()> {
     if let Some(value) = string(array, row) {
         out.put_slice(value.as_bytes());
         return Ok(());
@@ -38,7 +38,7 @@ pub(super) fn write(array: &dyn Array, row: usize, zone: &Tz, out: &mut BytesMut
     Ok(())
 }
 
-fn write_rare(array: &dyn Array, row: usize, zone: &Tz, out: &mut BytesMut) -> Result<()> {
+fn write_rare(array: &dyn Array, row: usize, zone: &Tz, out: &mut Vec<u8>) -> Result<()> {
     if let Some(decimal) = Decimal::of(array, row) {
         decimal.write_text(out);
         return Ok(());
@@ -46,7 +46,7 @@ fn write_rare(array: &dyn Array, row: usize, zone: &Tz, out: &mut BytesMut) -> R
     if let Some(bytes) = octets(array, row) {
         out.put_slice(b"\\x");
         for byte in bytes {
-            write_formatted(out, format_args!("{byte:02x}"));
+            out.extend([byte >> 4, byte & 15].map(|digit| HEX[usize::from(digit)]));
         }
         return Ok(());
     }
@@ -56,9 +56,8 @@ fn write_rare(array: &dyn Array, row: usize, zone: &Tz, out: &mut BytesMut) -> R
     }
 }
 
-fn write_integer(array: &dyn Array, row: usize, out: &mut BytesMut) -> Result<()> {
-    let value = integer(array, row)?;
-    write_formatted(out, format_args!("{value}"));
+fn write_integer(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<()> {
+    numeric::write_integer(integer(array, row)?, out);
     Ok(())
 }
 
@@ -76,7 +75,7 @@ pub(super) fn integer(array: &dyn Array, row: usize) -> Result<i64> {
     })
 }
 
-fn write_time(array: &dyn Array, row: usize, zone: &Tz, out: &mut BytesMut) -> Result<()> {
+fn write_time(array: &dyn Array, row: usize, zone: &Tz, out: &mut Vec<u8>) -> Result<()> {
     match time::at(array, row)?.ok_or_else(|| unsendable(array.data_type()))? {
         Time::Date(days) => calendar::write_date(days, out)?,
         Time::Clock(micros) => calendar::write_time(micros, out),
@@ -88,7 +87,7 @@ fn write_time(array: &dyn Array, row: usize, zone: &Tz, out: &mut BytesMut) -> R
 }
 
 /// `{1,NULL,"a b"}`; lists in lists are further dimensions and stand unquoted.
-fn write_array(items: &dyn Array, zone: &Tz, out: &mut BytesMut) -> Result<()> {
+fn write_array(items: &dyn Array, zone: &Tz, out: &mut Vec<u8>) -> Result<()> {
     let nested = element(items.data_type()).is_some();
     out.put_u8(b'{');
     for row in 0..items.len() {
@@ -116,7 +115,7 @@ fn special_in_array(byte: &u8) -> bool {
 }
 
 /// `(1,,"a b")`: a null is nothing at all, an empty text is `""`.
-fn write_record(array: &dyn Array, row: usize, zone: &Tz, out: &mut BytesMut) -> Result<()> {
+fn write_record(array: &dyn Array, row: usize, zone: &Tz, out: &mut Vec<u8>) -> Result<()> {
     out.put_u8(b'(');
     for (index, column) in array.as_struct().columns().iter().enumerate() {
         if index > 0 {
@@ -144,7 +143,7 @@ fn is_space(byte: &u8) -> bool {
 }
 
 /// Puts what stands from `start` on in double quotes; `escape` gives the byte that goes before one that needs it.
-fn quote(out: &mut BytesMut, start: usize, escape: impl Fn(u8) -> Option<u8>) {
+fn quote(out: &mut Vec<u8>, start: usize, escape: impl Fn(u8) -> Option<u8>) {
     let value = out.split_off(start);
     out.put_u8(b'"');
     for byte in &value {
@@ -154,8 +153,4 @@ fn quote(out: &mut BytesMut, start: usize, escape: impl Fn(u8) -> Option<u8>) {
         out.put_u8(*byte);
     }
     out.put_u8(b'"');
-}
-
-fn write_formatted(out: &mut BytesMut, value: std::fmt::Arguments<'_>) {
-    out.write_fmt(value).expect("a BytesMut takes every write");
 }
