@@ -8,12 +8,18 @@ use arrow::array::{
     Array, ArrayRef, AsArray, DictionaryArray, Int32Array, StringArray, TimestampMicrosecondArray,
     TimestampNanosecondArray,
 };
+use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType, Int32Type, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::{DataFusionError, HashMap, Result};
 
 use super::GroupBy;
 use crate::Error;
+
+/// Values that are looked at together.
+const BLOCK: usize = 16;
+/// The number of a name that was not looked up.
+const UNKNOWN: u32 = u32::MAX;
 
 /// Neighbouring rows of one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +63,8 @@ impl Names {
 
 /// A tag of a batch: rows that show the same number have the same value.
 struct TagColumn {
-    keys: Vec<i32>,
-    /// By key, what it is among all names; the last is for null.
+    keys: ScalarBuffer<i32>,
+    /// By key that there is, what it is among all names; the last is for null.
     names: Vec<u32>,
 }
 
@@ -98,8 +104,7 @@ impl Groups {
                 if let (Some(times), Some((_, width, origin))) = (times, bucket) {
                     let next;
                     (start, next) = bucket_of(times[row], width, origin)?;
-                    let inside = |time: &i64| start <= *time && *time < next;
-                    end = row + times[row..tag_end].iter().position(|time| !inside(time)).unwrap_or(tag_end - row);
+                    end = row + same(&times[row..tag_end], |time| start <= time && time < next);
                 }
                 runs.push(Run { start: row, end, group: self.number(series, start) });
                 row = end;
@@ -193,24 +198,21 @@ impl TagColumn {
         let values = tags.values().as_string::<i32>();
         let null = i32::try_from(values.len()).expect("a dictionary's keys are of 32 bits");
         let keys = match tags.keys().nulls() {
-            None => tags.keys().values().to_vec(),
+            None => tags.keys().values().clone(),
             Some(_) => tags.keys().iter().map(|key| key.unwrap_or(null)).collect(),
         };
-        let mut used = vec![false; values.len() + 1];
-        let mut last = None;
-        for &key in &keys {
-            if last != Some(key) {
-                used[at(key)] = true;
-                last = Some(key);
+        let mut numbers = vec![UNKNOWN; values.len() + 1];
+        let mut row = 0;
+        while row < keys.len() {
+            let now = keys[row];
+            let key = at(now);
+            if numbers[key] == UNKNOWN {
+                let value = (key < values.len() && values.is_valid(key)).then(|| values.value(key));
+                numbers[key] = names.number(value);
             }
+            row += same(&keys[row..], |other| other == now);
         }
-        let name = |(value, &used): (usize, &bool)| match used {
-            true if value == values.len() || values.is_null(value) => names.number(None),
-            true => names.number(Some(values.value(value))),
-            false => 0,
-        };
-        let names = used.iter().enumerate().map(name).collect();
-        Self { keys, names }
+        Self { keys, names: numbers }
     }
 
     fn name(&self, row: usize) -> u32 {
@@ -220,8 +222,16 @@ impl TagColumn {
     /// The first row behind `row` with another value.
     fn same_until(&self, row: usize) -> usize {
         let key = self.keys[row];
-        self.keys[row..].iter().position(|&other| other != key).map_or(self.keys.len(), |rows| row + rows)
+        row + same(&self.keys[row..], |other| other == key)
     }
+}
+
+/// How many values, from the first on, are as they should be. Looks at blocks of them, which needs no branch for each.
+fn same<T: Copy>(values: &[T], holds: impl Fn(T) -> bool) -> usize {
+    let (blocks, _) = values.as_chunks::<BLOCK>();
+    let whole = |block: &&[T; BLOCK]| block.iter().fold(true, |all, &value| all & holds(value));
+    let sure = blocks.iter().take_while(whole).count() * BLOCK;
+    sure + values[sure..].iter().take_while(|&&value| holds(value)).count()
 }
 
 fn at(key: i32) -> usize {
