@@ -7,6 +7,8 @@
 //! **Invariant:** a scan is only replaced where rows that are not the newest of their series cannot matter.
 
 mod node;
+mod rewrite;
+mod table;
 
 use std::sync::Arc;
 
@@ -26,6 +28,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use juno_engine::ScanRequest;
 
 use self::node::LatestScan;
+pub(crate) use self::rewrite::rewritten;
 use crate::source::{Selection, Source, over, with_leaf};
 
 /// Replaces scans. Runs before DataFusion's own rules, while plans still have their plain form.

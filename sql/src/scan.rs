@@ -74,20 +74,7 @@ impl Scan {
 
     /// What its rows satisfy beside their times, over its own columns; none where these do not tell.
     pub(crate) fn filters(&self) -> Option<Vec<Arc<dyn PhysicalExpr>>> {
-        if !self.origin.request.fields.is_empty() {
-            return None;
-        }
-        let table = self.origin.table.schema();
-        let filter = |tag: &TagFilter| {
-            let name = &table.columns[tag.column].name;
-            let column = Arc::new(Column::new(name, self.schema.index_of(name).ok()?)) as Arc<dyn PhysicalExpr>;
-            let value = |text: &String| {
-                let text = ScalarValue::Utf8(Some(text.clone()));
-                lit(ScalarValue::Dictionary(Box::new(DataType::Int32), Box::new(text)))
-            };
-            in_list(column, tag.any_of.iter().map(value).collect(), &false, &self.schema).ok()
-        };
-        self.origin.request.tags.iter().map(filter).collect()
+        self.origin.request.fields.is_empty().then(|| tag_filters(&self.origin, &self.schema)).flatten()
     }
 
     /// Parts, row groups and bytes that its slices read, and what they leave out.
@@ -111,6 +98,21 @@ impl Scan {
     pub(crate) fn same_tags(&self, other: &Self) -> bool {
         self.origin.request.tags == other.origin.request.tags
     }
+}
+
+/// What the tags of a scan's rows satisfy, over the scan's columns; none where these lack one.
+pub(crate) fn tag_filters(origin: &Origin, schema: &SchemaRef) -> Option<Vec<Arc<dyn PhysicalExpr>>> {
+    let table = origin.table.schema();
+    let filter = |tag: &TagFilter| {
+        let name = &table.columns[tag.column].name;
+        let column = Arc::new(Column::new(name, schema.index_of(name).ok()?)) as Arc<dyn PhysicalExpr>;
+        let value = |text: &String| {
+            let text = ScalarValue::Utf8(Some(text.clone()));
+            lit(ScalarValue::Dictionary(Box::new(DataType::Int32), Box::new(text)))
+        };
+        in_list(column, tag.any_of.iter().map(value).collect(), &false, schema).ok()
+    };
+    origin.request.tags.iter().map(filter).collect()
 }
 
 impl std::fmt::Debug for Scan {

@@ -17,9 +17,10 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use juno_engine::{Db, ScanRequest, Snapshot, TableSchema};
 
+use crate::Error;
+use crate::prune::{self, Wanted};
 use crate::scan::{Origin, Scan};
 use crate::types::{DEFAULT_KEY, HIDDEN_PREFIX, TYPE_KEY};
-use crate::{Error, prune};
 
 /// The snapshot that a statement reads, carried in its session configuration.
 pub(crate) struct StatementSnapshot {
@@ -73,6 +74,51 @@ impl Table {
             defaults: HashMap::new(),
         }
     }
+
+    /// The table as it is defined.
+    pub(crate) fn stored(&self) -> &TableSchema {
+        &self.stored
+    }
+
+    /// What filters that the table took ask for, by the columns that it has.
+    pub(crate) fn wanted(&self, filters: &[Expr]) -> Result<Wanted, Error> {
+        wanted(&self.stored, filters)
+    }
+
+    /// What a scan of these columns reads, in the snapshot of the statement.
+    pub(crate) fn origin(&self, state: &dyn Session, schema: &SchemaRef, filters: &[Expr]) -> Result<Origin, Error> {
+        let taken = state.config().get_extension::<StatementSnapshot>();
+        let fresh;
+        let snapshot = match &taken {
+            Some(taken) => &taken.snapshot,
+            None => {
+                fresh = self.db.snapshot();
+                &fresh
+            }
+        };
+        let name = &self.stored.name;
+        let table = snapshot
+            .table(name)
+            .ok_or_else(|| Error::UndefinedTable(format!("relation \"{name}\" does not exist any more")))?;
+        let now = table.schema();
+        let place = |field: &Arc<Field>| match now.column(field.name()) {
+            Some(index) if now.columns[index].data_type == *field.data_type() => Ok(index),
+            _ => Err(changed(name, &format!(" (column \"{}\")", field.name()))),
+        };
+        let projection = schema.fields().iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        let wanted = wanted(now, filters)?;
+        let request = ScanRequest { projection, time: wanted.time, tags: wanted.tags, fields: wanted.fields };
+        let aggregates = taken.as_ref().is_none_or(|taken| taken.aggregates);
+        Ok(Origin { table: table.clone(), request, aggregates })
+    }
+}
+
+fn wanted(table: &TableSchema, filters: &[Expr]) -> Result<Wanted, Error> {
+    prune::wanted(table, filters).ok_or_else(|| changed(&table.name, ""))
+}
+
+fn changed(name: &str, what: &str) -> Error {
+    Error::Unsupported(format!("table \"{name}\" changed since this statement was prepared: prepare it again{what}"))
 }
 
 /// The columns that users see: without juno's own, and of the metadata only the SQL type.
@@ -124,42 +170,13 @@ impl TableProvider for Table {
         filters: &[Expr],
         _limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let taken = state.config().get_extension::<StatementSnapshot>();
-        let fresh;
-        let snapshot = match &taken {
-            Some(taken) => &taken.snapshot,
-            None => {
-                fresh = self.db.snapshot();
-                &fresh
-            }
-        };
-        let name = &self.stored.name;
-        let table = snapshot
-            .table(name)
-            .ok_or_else(|| Error::UndefinedTable(format!("relation \"{name}\" does not exist any more")))?;
         let schema = match projection {
             Some(indices) => Arc::new(self.shown.project(indices)?),
             None => Arc::clone(&self.shown),
         };
-        let now = table.schema();
-        let projection = schema
-            .fields()
-            .iter()
-            .map(|field| match now.column(field.name()) {
-                Some(index) if now.columns[index].data_type == *field.data_type() => Ok(index),
-                _ => Err(Error::Unsupported(format!(
-                    "table \"{name}\" changed since this statement was prepared: prepare it again (column \"{}\")",
-                    field.name()
-                ))),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let wanted = prune::wanted(now, filters).ok_or_else(|| {
-            Error::Unsupported(format!("table \"{name}\" changed since this statement was prepared: prepare it again"))
-        })?;
-        let request = ScanRequest { projection, time: wanted.time, tags: wanted.tags, fields: wanted.fields };
-        let slices = table.scan(&request).map_err(Error::from)?;
-        let aggregates = taken.as_ref().is_none_or(|taken| taken.aggregates);
-        let origin = Origin { table: table.clone(), request, aggregates };
-        Ok(Arc::new(Scan::new(name.clone(), origin, schema, slices, state.config().target_partitions())))
+        let origin = self.origin(state, &schema, filters)?;
+        let slices = origin.table.scan(&origin.request).map_err(Error::from)?;
+        let partitions = state.config().target_partitions();
+        Ok(Arc::new(Scan::new(self.stored.name.clone(), origin, schema, slices, partitions)))
     }
 }

@@ -48,6 +48,30 @@ fn texts(batches: &[RecordBatch]) -> Vec<String> {
     lines
 }
 
+/// The newest rows of groups in more forms; of rows with one time in one group none that could be another.
+const NEWEST: &[&str] = &[
+    "SELECT DISTINCT ON (host) host, time FROM cpu ORDER BY host DESC, time DESC",
+    "SELECT DISTINCT ON (region, host) n + 1, usage AS u, region FROM cpu AS c ORDER BY c.region, host, time DESC",
+    "SELECT DISTINCT ON (host) time FROM cpu WHERE region = 'r1' ORDER BY host, time DESC",
+    "SELECT DISTINCT ON (host, region) * FROM cpu WHERE usage > 50 ORDER BY host, region, time DESC",
+    "SELECT DISTINCT ON (host, region) * FROM cpu ORDER BY host, region, time",
+    "SELECT DISTINCT ON (host) host, n FROM cpu ORDER BY host, n DESC",
+    "SELECT DISTINCT ON (host) host, region, n FROM cpu ORDER BY host, time DESC, region, n",
+    "SELECT host, n FROM (SELECT DISTINCT ON (host, region) * FROM cpu ORDER BY host, region, time DESC) AS d WHERE usage > 50",
+    "SELECT count(*), max(time) FROM (SELECT DISTINCT ON (host) host, time FROM cpu ORDER BY host, time DESC) AS d",
+    "SELECT m.t, c.usage, m.h, m.r FROM (SELECT max(time) AS t, host AS h, region AS r FROM cpu GROUP BY host, region) AS m \
+     JOIN cpu AS c ON m.t = c.time AND c.host = m.h AND c.region = m.r",
+    "SELECT count(*), min(n) FROM cpu JOIN (SELECT host, max(time) AS time FROM cpu GROUP BY host) AS m USING (host, time)",
+    "SELECT c.*, m.* FROM cpu AS c JOIN (SELECT region AS r, max(time) AS t FROM cpu GROUP BY region) AS m \
+     ON c.region = m.r AND c.time = m.t",
+    "SELECT c.n FROM cpu AS c JOIN (SELECT host AS h, max(time) AS t FROM cpu GROUP BY host) AS m \
+     ON c.host = m.h AND c.time = m.t AND c.usage > 5",
+    "SELECT c.n FROM cpu AS c JOIN (SELECT host AS h, max(time) AS t FROM cpu GROUP BY host) AS m ON c.time = m.t",
+    "SELECT c.n FROM cpu AS c LEFT JOIN (SELECT host AS h, max(time) AS t FROM cpu GROUP BY host) AS m \
+     ON c.host = m.h AND c.time = m.t",
+    "SELECT c.n FROM cpu AS c JOIN (SELECT host AS h, max(n) AS t FROM cpu GROUP BY host) AS m ON c.host = m.h AND c.n = m.t",
+];
+
 const BUCKETS: &[&str] = &[
     "time_bucket('1 hour', time)",
     "time_bucket('3 hours', time)",
@@ -100,6 +124,7 @@ fn queries() -> Vec<String> {
              ON c.host = m.h AND c.time = m.t"
         ));
     }
+    queries.extend(NEWEST.iter().map(|&query| query.to_owned()));
     queries.push(
         "SELECT count(*) FROM (SELECT time_bucket('1 hour', time) AS b, host FROM cpu GROUP BY b, host) AS g".into(),
     );

@@ -1,14 +1,18 @@
-//! The plan node that reads the newest row of each series.
+//! The plan node that reads the newest row of each series, or of each group of series.
 //!
 //! **Invariant:** decides nothing: that newer rows suffice was found out by who made it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
+use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::row::{Row, RowConverter, SortField};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -17,6 +21,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use juno_engine::{ScanRequest, TableSnapshot};
 
+use super::table::Newest;
 use crate::Error;
 
 /// Reads the newest row of each series of a table.
@@ -25,8 +30,58 @@ pub(super) struct LatestScan {
     schema: SchemaRef,
     table: TableSnapshot,
     request: ScanRequest,
+    pick: Option<Arc<Pick>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+}
+
+/// Which of the newest rows are given; columns are those that are read.
+pub(super) struct Pick {
+    /// What rows must satisfy.
+    pub(super) filters: Vec<Arc<dyn PhysicalExpr>>,
+    /// The tags that name a group.
+    pub(super) groups: Vec<usize>,
+    pub(super) time: usize,
+    pub(super) newest: Newest,
+    /// How many of the columns are given, from the first.
+    pub(super) columns: usize,
+}
+
+impl Pick {
+    fn of(&self, mut rows: RecordBatch) -> Result<RecordBatch> {
+        for filter in &self.filters {
+            let keep = filter.evaluate(&rows)?.into_array(rows.num_rows())?;
+            rows = filter_record_batch(&rows, keep.as_boolean())?;
+        }
+        let picked = self.rows(&rows)?;
+        let given = rows.project(&(0..self.columns).collect::<Vec<_>>())?;
+        Ok(match picked.len() == given.num_rows() {
+            // In order, so that they are all.
+            true => given,
+            false => take_record_batch(&given, &picked)?,
+        })
+    }
+
+    /// The rows that are given, in order.
+    fn rows(&self, rows: &RecordBatch) -> Result<UInt32Array> {
+        let columns: Vec<ArrayRef> = self.groups.iter().map(|&group| Arc::clone(rows.column(group))).collect();
+        let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+        let names = RowConverter::new(fields)?.convert_columns(&columns)?;
+        let times = rows.column(self.time).as_primitive::<TimestampMicrosecondType>().values();
+        let mut newest: HashMap<Row<'_>, usize> = HashMap::with_capacity(rows.num_rows());
+        for (row, name) in names.iter().enumerate() {
+            let best = newest.entry(name).or_insert(row);
+            if times[row] > times[*best] {
+                *best = row;
+            }
+        }
+        let named = |row: usize| columns.iter().all(|column| column.is_valid(row));
+        let given = names.iter().enumerate().filter(|(row, name)| match self.newest {
+            Newest::One => newest[name] == *row,
+            Newest::All => times[*row] == times[newest[name]] && named(*row),
+        });
+        given.map(|(row, _)| u32::try_from(row).map_err(|error| DataFusionError::External(error.into()))).collect()
+    }
 }
 
 impl LatestScan {
@@ -38,7 +93,13 @@ impl LatestScan {
             Boundedness::Bounded,
         );
         let metrics = ExecutionPlanMetricsSet::new();
-        LatestScan { name: name.to_owned(), schema, table, request, properties: Arc::new(properties), metrics }
+        let (name, properties) = (name.to_owned(), Arc::new(properties));
+        LatestScan { name, schema, table, request, pick: None, properties, metrics }
+    }
+
+    /// Gives only some of the rows.
+    pub(super) fn picking(self, pick: Pick) -> Self {
+        LatestScan { pick: Some(Arc::new(pick)), ..self }
     }
 }
 
@@ -82,9 +143,14 @@ impl ExecutionPlan for LatestScan {
     fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let (table, request, schema) = (self.table.clone(), self.request.clone(), Arc::clone(&self.schema));
+        let pick = self.pick.clone();
         let read = move || {
             let _timer = baseline.elapsed_compute().timer();
             let rows = table.latest(&request).map_err(Error::from)?;
+            let rows = match pick {
+                Some(pick) => pick.of(rows)?,
+                None => rows,
+            };
             let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
             let rows = RecordBatch::try_new_with_options(schema, rows.columns().to_vec(), &options)?;
             Ok(rows.record_output(&baseline))
