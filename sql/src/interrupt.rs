@@ -20,14 +20,15 @@ pub(crate) struct Interrupt {
 }
 
 impl Interrupt {
-    pub(crate) fn new(mut cancels: watch::Receiver<u64>, timeout: Option<Duration>) -> Self {
-        cancels.mark_unchanged();
+    /// Of the cancel requests those count that came after the first `before`.
+    pub(crate) fn new(mut cancels: watch::Receiver<u64>, before: u64, timeout: Option<Duration>) -> Self {
         let cancelled = async move {
-            match cancels.changed().await {
-                Ok(()) => Error::Cancelled,
+            let stopped = cancels.wait_for(|count| *count != before).await.is_ok();
+            if !stopped {
                 // The session is gone, and nobody is left who could cancel.
-                Err(_) => futures::future::pending().await,
+                futures::future::pending::<()>().await;
             }
+            Error::Cancelled
         };
         let timed_out = async move {
             match timeout {

@@ -60,7 +60,7 @@ pub use juno_kernels as kernels;
 pub use memory::{Memory, TEMPORARY_DIR};
 pub use place::place;
 pub use role::{Role, User};
-pub use session::{Account, Accounts, CopyIn, Session};
+pub use session::{Account, Accounts, CopyIn, Moment, Session};
 pub use statement::{Outcome, Prepared, STATEMENT_BYTES_MAX, Statement};
 pub use transaction::TransactionStatus;
 pub use types::TYPE_KEY;

@@ -6,6 +6,7 @@ mod changing;
 mod copy;
 mod defining;
 mod message;
+mod reading;
 mod rolling;
 mod user;
 mod utility;
@@ -13,7 +14,6 @@ mod utility;
 pub use copy::CopyIn;
 pub use user::{Account, Accounts};
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,20 +21,20 @@ use std::time::Duration;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::ParamValues;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::common::tree_node::TreeNode;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use futures::TryStreamExt;
-use juno_engine::{Db, Snapshot};
+use juno_engine::Db;
 use juno_kernels::Device;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use crate::catalog::{PublicSchema, WHOLE_PREFIX};
+use self::reading::{States, bound};
+use crate::catalog::PublicSchema;
 use crate::cursor::Cursors;
 use crate::interrupt::Interrupt;
 use crate::lock::{Held, Locks};
@@ -44,11 +44,10 @@ use crate::role::{self, Role, User};
 use crate::setting::Settings;
 use crate::state::Planner;
 use crate::statement::{Kind, Outcome, Prepared, Statement, Work};
-use crate::table::StatementSnapshot;
 use crate::transaction::{Ended, Modes, Transaction, TransactionStatus, View};
 use crate::{
-    Error, Incoming, Result, apart, change, ingest, lean, migrate, ops, output, parameter, state, statement,
-    transaction, view,
+    Error, Incoming, Result, apart, change, ingest, migrate, ops, output, parameter, state, statement, transaction,
+    view,
 };
 
 /// What all sessions of a database share.
@@ -58,6 +57,9 @@ struct Shared {
     memory: Memory,
     /// Over the tables as they are committed.
     planner: Arc<Planner>,
+    /// Copies of the planner's states.
+    states: States,
+    lean: States,
     /// Functions and types without tables, for DEFAULT expressions.
     bare: SessionState,
     /// Views are planned anew by one session at a time.
@@ -80,6 +82,10 @@ pub struct Session {
     cursors: Mutex<Cursors>,
     cancels: watch::Sender<u64>,
 }
+
+/// A point between a session's cancel requests.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment(u64);
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -113,6 +119,8 @@ impl Session {
             device,
             memory,
             planner,
+            states: States::default(),
+            lean: States::default(),
             bare,
             planning_views: tokio::sync::Mutex::default(),
             compatibility: PostgresCompatibilityParser::new(),
@@ -234,6 +242,19 @@ impl Session {
     /// # Errors
     /// Whatever the statement fails with; rows may fail later, while they are read.
     pub async fn execute(&self, prepared: &Prepared, parameters: Vec<ScalarValue>) -> Result<Outcome> {
+        self.execute_since(self.moment(), prepared, parameters).await
+    }
+
+    /// The same for a statement that was asked for at an earlier moment: what was cancelled since then is not run.
+    ///
+    /// # Errors
+    /// As [`Session::execute`].
+    pub async fn execute_since(
+        &self,
+        asked: Moment,
+        prepared: &Prepared,
+        parameters: Vec<ScalarValue>,
+    ) -> Result<Outcome> {
         if parameters.len() != prepared.parameters.len() {
             let (given, wanted) = (parameters.len(), prepared.parameters.len());
             return Err(Error::InvalidParameter(format!(
@@ -253,7 +274,7 @@ impl Session {
             _ => {}
         }
         let timeout = self.settings.lock().duration("statement_timeout");
-        let mut interrupt = Interrupt::new(self.cancels.subscribe(), timeout);
+        let mut interrupt = Interrupt::new(self.cancels.subscribe(), asked.0, timeout);
         let values = ParamValues::from(parameter::fitted(parameters.clone(), &prepared.wanted)?);
         match &prepared.work {
             Work::Query(tag, plan, names) => {
@@ -281,7 +302,7 @@ impl Session {
             }
             Work::CopyIn(copy) => Ok(Outcome::CopyIn(copy.clone())),
             Work::CopyOut { inner, schema, options, place } => {
-                let Outcome::Rows { stream, .. } = Box::pin(self.execute(inner, parameters)).await? else {
+                let Outcome::Rows { stream, .. } = Box::pin(self.execute_since(asked, inner, parameters)).await? else {
                     return Err(Error::Internal("a query must have rows".into()));
                 };
                 Ok(Outcome::CopyOut {
@@ -389,34 +410,15 @@ impl Session {
         }
     }
 
+    /// Now, as far as cancel requests are concerned.
+    pub fn moment(&self) -> Moment {
+        Moment(*self.cancels.borrow())
+    }
+
     /// Stops whatever the session runs at the moment it is called; callable from anywhere.
     pub fn cancel_handle(&self) -> Arc<dyn Fn() + Send + Sync> {
         let cancels = self.cancels.clone();
         Arc::new(move || cancels.send_modify(|count| *count += 1))
-    }
-
-    /// A state that plans what sees the database as it is in a snapshot, for one statement.
-    fn statement_state(&self, snapshot: Snapshot, plan: &LogicalPlan) -> SessionState {
-        // Plans carry their tables: whose planner it is makes no difference any more.
-        let planner = &self.shared.planner;
-        let mut state = if lean::fits(plan) { planner.lean.clone() } else { planner.state.clone() };
-        state
-            .config_mut()
-            .set_extension(Arc::new(StatementSnapshot { snapshot, aggregates: self.settings.lock().aggregates() }));
-        state.mark_start_execution();
-        state
-    }
-
-    /// Refuses a plan that reads what the session may not read.
-    fn permit_reading(&self, plan: &LogicalPlan) -> Result<()> {
-        let tables = tables_of(plan)?;
-        role::permit_reading(&self.user, &tables)
-    }
-
-    async fn rows(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
-        self.permit_reading(&plan)?;
-        let view = self.view();
-        run(self.statement_state(view.whole, &plan), self.shared.memory, &plan).await
     }
 
     /// What the statement that begins now reads.
@@ -482,32 +484,6 @@ impl Session {
         let result = blocking(move || procedure.run(&db, &values)).await?;
         Ok(Outcome::Rows { tag: "CALL", stream: one_batch(result) })
     }
-}
-
-/// The rows of a plan.
-async fn run(state: SessionState, memory: Memory, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
-    let physical = state.create_physical_plan(plan).await?;
-    let runtime = memory::of_query(state.runtime_env(), memory);
-    let context = TaskContext::from(&state).with_runtime(Arc::new(runtime));
-    Ok(execute_stream(physical, Arc::new(context))?)
-}
-
-/// The plan with its parameters' values in place.
-fn bound(plan: &LogicalPlan, values: &ParamValues) -> Result<LogicalPlan> {
-    Ok(plan.clone().replace_params_with_values(values)?)
-}
-
-/// The tables that a plan scans.
-fn tables_of(plan: &LogicalPlan) -> Result<BTreeSet<String>> {
-    let mut tables = BTreeSet::new();
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            let name = scan.table_name.table();
-            tables.insert(name.strip_prefix(WHOLE_PREFIX).unwrap_or(name).to_owned());
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(tables)
 }
 
 /// A query plan may hold no statement that changes something, such as EXPLAIN ANALYZE of an INSERT.

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::timezone::Tz;
-use arrow::datatypes::SchemaRef;
-use juno_sql::{Error, Outcome, Session, Statement, TransactionStatus};
+use datafusion::scalar::ScalarValue;
+use juno_sql::{Error, Moment, Outcome, Prepared, Session, Statement, TransactionStatus};
 use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, ReadyForQuery};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage, response};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -194,51 +195,65 @@ impl Connection {
             return Ok(());
         }
         let _busy = self.backend.busy();
-        let session = Arc::clone(&self.session);
-        let text = sql.clone();
-        let statements = self.on_query_runtime(async move { session.parse(&text) }).await?;
-        let statements = statements.map_err(|error| failed(&error, Some(&sql)))?;
+        let (started, text) = (Instant::now(), sql.clone());
+        let last = self.session.is_implicit();
+        let (session, rows) = (Arc::clone(&self.session), Answering::of(self));
+        let begun = self.on_query_runtime(async move {
+            let mut statements = session.parse(&text)?;
+            match (statements.pop(), statements.is_empty()) {
+                // Most messages hold one statement: it is run at once.
+                (Some(statement), true) => Ok((Some(rows.run(&session, statement).await?), statements)),
+                (last, _) => {
+                    statements.extend(last);
+                    Ok((None, statements))
+                }
+            }
+        });
+        let begun = begun.await.map(|begun| begun.map_err(|error| failed(&error, Some(&sql))));
+        let answered = match begun? {
+            Ok((Some(ran), _)) => self.deliver(ran, last).await,
+            Ok((None, statements)) => return self.several(statements, &sql).await,
+            Err(trouble) => Err(trouble),
+        };
+        self.doors.counters.statement(Door::Pgwire, started.elapsed());
+        answered
+    }
+
+    /// Runs no statement, or several, which are one transaction.
+    async fn several(&mut self, statements: Vec<Statement>, sql: &str) -> Result<(), Trouble> {
         if statements.is_empty() {
             self.socket.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
         }
-        let several = statements.len() > 1;
         let mut statements = statements.into_iter().peekable();
         while let Some(statement) = statements.next() {
             let started = Instant::now();
-            if several {
-                self.session.begin_implicit();
-            }
+            self.session.begin_implicit();
             let last = statements.peek().is_none() && self.session.is_implicit();
-            let ran = self.run(statement, &sql, last).await;
+            let ran = self.run(statement, sql, last).await;
             self.doors.counters.statement(Door::Pgwire, started.elapsed());
             ran?;
         }
         Ok(())
     }
 
-    /// Runs a statement of a message. What the last one answers is complete when their transaction is committed.
+    /// Runs a statement of a message.
     async fn run(&mut self, statement: Statement, sql: &str, last: bool) -> Result<(), Trouble> {
-        self.refuse_in_failed_transaction(&statement)?;
-        let session = Arc::clone(&self.session);
-        let ran = self.on_query_runtime(async move {
-            let prepared = session.prepare(statement, &[]).await?;
-            if !prepared.parameters.is_empty() {
-                return Err(Error::InvalidParameter("there is no parameter $1 in a simple query".to_owned()));
-            }
-            let outcome = session.execute(&prepared, Vec::new()).await?;
-            Ok((prepared.schema, outcome))
-        });
-        match ran.await?.map_err(|error| failed(&error, Some(sql)))? {
-            (schema, Outcome::Rows { tag, stream }) => {
-                let schema: SchemaRef = schema.unwrap_or_else(|| stream.schema());
-                let columns: Arc<[Column]> = Column::all(&schema, &[])?.into();
+        let (session, rows) = (Arc::clone(&self.session), Answering::of(self));
+        let ran = self.on_query_runtime(async move { rows.run(&session, statement).await });
+        let ran = ran.await?.map_err(|error| failed(&error, Some(sql)))?;
+        self.deliver(ran, last).await
+    }
+
+    /// Sends what a statement gave. What the last one of several answers is complete when their transaction is committed.
+    async fn deliver(&mut self, ran: Ran, last: bool) -> Result<(), Trouble> {
+        match ran {
+            Ran::Rows { tag, columns, mut rows } => {
                 self.socket.put(PgWireBackendMessage::RowDescription(describe(&columns)));
-                let mut rows = Rows::start(&self.doors.query, stream, Encoder::new(columns, self.zone()));
                 let (count, _) = self.send(&mut rows, 0).await?;
                 self.end_message(last).await?;
                 self.complete(counted(tag, count));
             }
-            (_, outcome) => {
+            Ran::Other(outcome) => {
                 self.end_message(last).await?;
                 self.finish(outcome).await?;
             }
@@ -269,14 +284,6 @@ impl Connection {
         }
         let session = Arc::clone(&self.session);
         Ok(self.on_query_runtime(async move { session.end_implicit().await }).await??)
-    }
-
-    /// In a failed transaction only its end is let through, as in PostgreSQL.
-    pub(super) fn refuse_in_failed_transaction(&self, statement: &Statement) -> Result<(), Error> {
-        match self.session.transaction_status() {
-            TransactionStatus::Failed if !statement.ends_transaction() => Err(Error::FailedTransaction),
-            _ => Ok(()),
-        }
     }
 
     /// Answers an outcome whose rows, if any, are none of the statement's own.
@@ -370,6 +377,69 @@ impl Connection {
     /// The session's time zone, in which times are shown and read.
     pub(super) fn zone(&self) -> Tz {
         super::zone(&self.session)
+    }
+}
+
+/// In a failed transaction only its end is let through, as in PostgreSQL.
+pub(super) fn refuse_in_failed_transaction(session: &Session, statement: &Statement) -> Result<(), Error> {
+    match session.transaction_status() {
+        TransactionStatus::Failed if !statement.ends_transaction() => Err(Error::FailedTransaction),
+        _ => Ok(()),
+    }
+}
+
+/// What a statement gave.
+pub(super) enum Ran {
+    Rows { tag: &'static str, columns: Arc<[Column]>, rows: Rows },
+    Other(Outcome),
+}
+
+/// How a connection wants its rows.
+pub(super) struct Answering {
+    query: Handle,
+    zone: Tz,
+    asked: Moment,
+}
+
+impl Answering {
+    pub(super) fn of(connection: &Connection) -> Answering {
+        let (query, asked) = (connection.doors.query.clone(), connection.session.moment());
+        Answering { query, zone: connection.zone(), asked }
+    }
+
+    /// Runs a statement of the simple protocol, on the query runtime.
+    async fn run(self, session: &Session, statement: Statement) -> juno_sql::Result<Ran> {
+        refuse_in_failed_transaction(session, &statement)?;
+        let prepared = session.prepare(statement, &[]).await?;
+        if !prepared.parameters.is_empty() {
+            return Err(Error::InvalidParameter("there is no parameter $1 in a simple query".to_owned()));
+        }
+        let outcome = session.execute_since(self.asked, &prepared, Vec::new()).await?;
+        let columns = match &outcome {
+            Outcome::Rows { stream, .. } => {
+                Column::all(&prepared.schema.unwrap_or_else(|| stream.schema()), &[])?.into()
+            }
+            _ => Arc::default(),
+        };
+        self.answer(outcome, columns).await
+    }
+
+    /// Executes a statement and begins to read its rows, on the query runtime.
+    pub(super) async fn execute(
+        self,
+        session: &Session,
+        prepared: &Prepared,
+        parameters: Vec<ScalarValue>,
+        columns: Arc<[Column]>,
+    ) -> juno_sql::Result<Ran> {
+        let outcome = session.execute_since(self.asked, prepared, parameters).await?;
+        self.answer(outcome, columns).await
+    }
+
+    async fn answer(self, outcome: Outcome, columns: Arc<[Column]>) -> juno_sql::Result<Ran> {
+        let Outcome::Rows { tag, stream } = outcome else { return Ok(Ran::Other(outcome)) };
+        let rows = Rows::start(&self.query, stream, Encoder::new(Arc::clone(&columns), self.zone));
+        Ok(Ran::Rows { tag, columns, rows: rows.begun().await? })
     }
 }
 

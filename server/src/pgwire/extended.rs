@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::scalar::ScalarValue;
-use juno_sql::{Error, Outcome, Prepared, Statement};
+use juno_sql::{Error, Prepared, Statement};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::data::{NoData, ParameterDescription};
 use pgwire::messages::extendedquery::{
@@ -19,9 +19,8 @@ use tokio::time::Instant;
 use crate::telemetry::Door;
 
 use super::column::{Column, Format, describe, parameter_type};
-use super::connection::{Connection, Trouble, counted, failed};
+use super::connection::{Answering, Connection, Ran, Trouble, counted, failed, refuse_in_failed_transaction};
 use super::decode;
-use super::encode::Encoder;
 use super::report::Report;
 use super::running::Rows;
 
@@ -294,7 +293,7 @@ impl Connection {
                 return Ok(State::Finished { tag: None });
             }
             Plan::Query(statement, prepared) => {
-                self.refuse_in_failed_transaction(statement)?;
+                refuse_in_failed_transaction(&self.session, statement)?;
                 Arc::clone(prepared)
             }
         };
@@ -302,14 +301,11 @@ impl Connection {
         if !self.socket.sync_is_next() {
             self.session.begin_implicit();
         }
-        let session = Arc::clone(&self.session);
-        let outcome = self.on_query_runtime(async move { session.execute(&prepared, parameters).await });
-        match outcome.await?? {
-            Outcome::Rows { tag, stream } => {
-                let rows = Rows::start(&self.doors.query, stream, Encoder::new(columns, self.zone()));
-                self.fetch(tag, rows, limit).await
-            }
-            outcome => {
+        let (session, rows) = (Arc::clone(&self.session), Answering::of(self));
+        let ran = self.on_query_runtime(async move { rows.execute(&session, &prepared, parameters, columns).await });
+        match ran.await?? {
+            Ran::Rows { tag, rows, .. } => self.fetch(tag, rows, limit).await,
+            Ran::Other(outcome) => {
                 self.finish(outcome).await?;
                 Ok(State::Finished { tag: None })
             }

@@ -45,20 +45,37 @@ impl Rows {
         Rows { events, rest: Chunk::default(), ended: false, tail: Bytes::new() }
     }
 
-    /// The next rows, at most `limit` of them (0 = no limit); None at the end. Cancel safe.
-    pub(super) async fn next(&mut self, limit: usize) -> Result<Option<Chunk>> {
-        if self.rest.ends.is_empty() && !self.ended {
-            match self.events.recv().await {
-                Some(Event::Rows(chunk)) => self.rest = chunk,
-                Some(Event::End(tail)) => (self.ended, self.tail) = (true, tail),
-                Some(Event::Failed(error)) => {
-                    self.ended = true;
-                    return Err(error);
-                }
-                None => return Err(Error::Internal("the query stopped without a result".to_owned())),
+    /// Waits for the first rows. On the query runtime this costs no way to another thread, and a short answer is whole
+    /// by then.
+    pub(super) async fn begun(mut self) -> Result<Rows> {
+        self.wait().await?;
+        Ok(self)
+    }
+
+    async fn wait(&mut self) -> Result<()> {
+        while self.rest.bytes.is_empty() && !self.ended {
+            let event = self.events.recv().await;
+            self.take(event.ok_or_else(|| Error::Internal("the query stopped without a result".to_owned()))?)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Rows(chunk) => self.rest = chunk,
+            Event::End(tail) => (self.ended, self.tail) = (true, tail),
+            Event::Failed(error) => {
+                self.ended = true;
+                return Err(error);
             }
         }
-        if self.rest.ends.is_empty() {
+        Ok(())
+    }
+
+    /// The next rows, at most `limit` of them (0 = no limit); None at the end. Cancel safe.
+    pub(super) async fn next(&mut self, limit: usize) -> Result<Option<Chunk>> {
+        self.wait().await?;
+        if self.rest.bytes.is_empty() {
             return Ok(None);
         }
         if limit == 0 || limit >= self.rest.ends.len() {

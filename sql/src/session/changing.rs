@@ -13,8 +13,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt;
 use juno_engine::{OnConflict, Snapshot, TableKind, TableSchema, Write};
 
-use super::{Session, blocking, bound, run};
-use crate::change::{self, Change, Changed, Conflict, Op, Returning, StatementRows};
+use super::{Session, blocking, bound};
+use crate::change::{self, Change, Changed, Conflict, Op, Returning};
 use crate::statement::Outcome;
 use crate::table::shown;
 use crate::transaction::View;
@@ -173,12 +173,7 @@ impl Session {
         snapshot: &Snapshot,
         own: Option<RecordBatch>,
     ) -> Result<Vec<RecordBatch>> {
-        self.permit_reading(&plan)?;
-        let mut state = self.statement_state(snapshot.clone(), &plan);
-        if let Some(own) = own {
-            state.config_mut().set_extension(Arc::new(StatementRows(own)));
-        }
-        Ok(run(state, self.shared.memory, &plan).await?.try_collect().await?)
+        Ok(self.rows_at(plan, snapshot.clone(), own).await?.try_collect().await?)
     }
 }
 

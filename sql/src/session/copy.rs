@@ -110,7 +110,7 @@ impl Session {
     /// The first error of `rows`, or what keeps a row from being stored, with its line; then nothing was stored.
     pub async fn copy_in(&self, copy: &CopyIn, rows: impl Stream<Item = Result<CopyRows>> + Send) -> Result<Outcome> {
         let timeout = self.settings.lock().duration("statement_timeout");
-        let mut interrupt = Interrupt::new(self.cancels.subscribe(), timeout);
+        let mut interrupt = Interrupt::new(self.cancels.subscribe(), self.moment().0, timeout);
         interrupt.guard(self.store(copy, rows)).await
     }
 
