@@ -72,6 +72,8 @@ pub(crate) enum Change {
     Rename(String, String, String),
     /// A table gets the second tag.
     Zone(String),
+    /// A table gets a rollup, or loses it, which changes no row.
+    Rollup(String),
     /// Rows of a table are kept from a time on.
     Keep(String, Option<i64>),
 }
@@ -169,6 +171,7 @@ impl Model {
             | Change::Narrow(table, _)
             | Change::Rename(table, ..)
             | Change::Zone(table)
+            | Change::Rollup(table)
             | Change::Keep(table, _) => {
                 let there = self.tables.contains_key(table);
                 (!there).then_some(Refusal::Table).into_iter().collect()
@@ -209,6 +212,7 @@ impl Model {
                     row.extend(value.map(|value| (to.clone(), value)));
                 }
             }),
+            Change::Rollup(_) => {}
             Change::Zone(table) => of(table, &|table| table.zoned = true),
             Change::Keep(table, keep) => of(table, &|table| {
                 table.expired = table.cuts().collect();

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use juno_engine::{Alteration, Db, Error, Options};
+use juno_engine::{Alteration, Db, Error, Options, Rollup};
 
 use crate::callers::{Caller, STAYING, TABLES, Trouble};
 use crate::history::{Observation, Outcome};
@@ -32,7 +32,7 @@ impl Caller {
         let (name, kind) = self.dice.pick(&TABLES);
         let (coming, coming_kind) = self.dice.pick(&TABLES[STAYING..]);
         let there = |name: &str| self.db.catalog().table(name).is_some();
-        match self.dice.below(20) {
+        match self.dice.below(21) {
             0..=3 => self.db.flush(None).map(drop),
             4 if there(name) => self.db.flush(Some(name)).map(drop),
             5..=6 if there(coming) => self.define(Change::Drop(coming.into()), |db| db.drop_table(coming)),
@@ -50,6 +50,7 @@ impl Caller {
             16 if there(name) && kind == Kind::Telemetry => self.zone(name),
             17..=18 => self.back_up(),
             19 => self.check(),
+            20 if there(name) && kind == Kind::Telemetry => self.rollup(name),
             _ => {
                 let read_only = self.db.status().read_only;
                 assert!(self.trouble == Trouble::Writes || read_only.is_none(), "{read_only:?}");
@@ -99,6 +100,16 @@ impl Caller {
         self.define(Change::Zone(name.into()), |db| db.alter_table(name, alteration))
     }
 
+    fn rollup(&mut self, name: &str) -> Result<(), Error> {
+        let rollups = |db: &Db| db.snapshot().table(name).map(|table| table.rollups());
+        let rollup = Rollup { name: format!("every_second_of_{name}"), width_us: 1_000_000, columns: Vec::new() };
+        let alteration = match rollups(&self.db).is_some_and(|rollups| rollups.is_empty()) {
+            true => Alteration::AddRollup(rollup),
+            false => Alteration::DropRollup(rollup.name),
+        };
+        self.define_as(Change::Rollup(name.into()), rollups, |db| db.alter_table(name, alteration))
+    }
+
     fn keep(&mut self, name: &str) -> Result<(), Error> {
         let retention = Some(self.dice.pick(&table::RETENTIONS_US)).filter(|_| self.dice.percent(80));
         let change = Change::Keep(name.into(), retention.map(table::kept_from));
@@ -122,12 +133,22 @@ impl Caller {
         (!fields.is_empty()).then(|| self.dice.pick(&fields))
     }
 
-    /// Changes a definition. This caller alone does, so the catalog tells whether it was done.
+    /// Changes a definition.
     fn define(&mut self, change: Change, act: impl FnOnce(&Db) -> Result<(), Error>) -> Result<(), Error> {
-        let before = self.db.catalog();
+        self.define_as(change, Db::catalog, act)
+    }
+
+    /// Changes a definition. This caller alone does, so that one that looks different afterwards was changed.
+    fn define_as<T: PartialEq>(
+        &mut self,
+        change: Change,
+        look: impl Fn(&Db) -> T,
+        act: impl FnOnce(&Db) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let before = look(&self.db);
         let result = act(&self.db);
         match &result {
-            _ if self.db.catalog() != before => self.record(change, Outcome::Defined),
+            _ if look(&self.db) != before => self.record(change, Outcome::Defined),
             Err(Error::ReadOnly { .. }) => self.record(change, Outcome::Unknown),
             Err(_) => {}
             Ok(()) => panic!("done, and nothing changed: {change:?}"),

@@ -165,7 +165,21 @@ pub(crate) fn read(table: &TableSnapshot, wanted: &Wanted) -> Result<Table> {
     for slice in table.scan(&request)? {
         read_slice(&slice, wanted, &mut found)?;
     }
+    if *wanted == Wanted::ALL && kind == Kind::Telemetry {
+        check_blocks(table, &found)?;
+    }
     Ok(found)
+}
+
+/// Blocks that speak for a time know how many rows there are.
+fn check_blocks(table: &TableSnapshot, found: &Table) -> Result<()> {
+    for width_us in table.block_widths(TimeRange::ALL)? {
+        for span in table.block_spans(&[TimeRange::ALL], width_us, |_| true)? {
+            let rows = found.rows.keys().filter(|key| (span.time.from..span.time.to).contains(&key.at)).count();
+            assert_eq!(rows as u64, span.rows, "blocks of {width_us} µs at {:?}", span.time);
+        }
+    }
+    Ok(())
 }
 
 fn read_slice(slice: &Slice, wanted: &Wanted, found: &mut Table) -> Result<()> {
