@@ -42,9 +42,11 @@ impl Caller {
     }
 
     fn import_once(&mut self, name: &str, kind: Kind) -> Result<(), Error> {
+        let rolled_up = self.db.snapshot().table(name).is_some_and(|table| !table.rollups().is_empty());
         let mut batches = Vec::new();
         for _ in 0..1 + self.dice.below(3) {
-            let most = if self.dice.percent(10) { 60 } else { 8 };
+            // Enough now and then that a part is worth blocks.
+            let most = if self.dice.percent(if rolled_up { 60 } else { 5 }) { 500 } else { 8 };
             let keys = self.keys(name, kind, most);
             let rows = self.rows(name, keys);
             batches.push(Write { table: name.into(), deletes: Vec::new(), rows, must_be_absent: false });

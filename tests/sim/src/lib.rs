@@ -45,7 +45,7 @@ pub struct Report {
     pub accesses: u64,
     /// Stops of the machine.
     pub crashes: u64,
-    /// The same for two runs only if they did the same to the disk.
+    /// The same for two runs of some seeds, in whatever order, only if they did the same to the disk.
     pub fingerprint: u64,
 }
 
@@ -57,7 +57,7 @@ impl Report {
         self.reads += other.reads;
         self.accesses += other.accesses;
         self.crashes += other.crashes;
-        self.fingerprint = self.fingerprint.rotate_left(1) ^ other.fingerprint;
+        self.fingerprint = self.fingerprint.wrapping_add(other.fingerprint);
     }
 }
 

@@ -32,7 +32,7 @@ impl Caller {
         let (name, kind) = self.dice.pick(&TABLES);
         let (coming, coming_kind) = self.dice.pick(&TABLES[STAYING..]);
         let there = |name: &str| self.db.catalog().table(name).is_some();
-        match self.dice.below(21) {
+        match self.dice.below(22) {
             0..=3 => self.db.flush(None).map(drop),
             4 if there(name) => self.db.flush(Some(name)).map(drop),
             5..=6 if there(coming) => self.define(Change::Drop(coming.into()), |db| db.drop_table(coming)),
@@ -50,7 +50,7 @@ impl Caller {
             16 if there(name) && kind == Kind::Telemetry => self.zone(name),
             17..=18 => self.back_up(),
             19 => self.check(),
-            20 if there(name) && kind == Kind::Telemetry => self.rollup(name),
+            20..=21 if there(name) && kind == Kind::Telemetry => self.rollup(name),
             _ => {
                 let read_only = self.db.status().read_only;
                 assert!(self.trouble == Trouble::Writes || read_only.is_none(), "{read_only:?}");
