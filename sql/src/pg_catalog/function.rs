@@ -42,7 +42,9 @@ pub(crate) fn functions(public: &Arc<PublicSchema>) -> Vec<ScalarUDF> {
     let make = |(name, asks)| {
         let relations = Relations { public: Arc::clone(public) };
         let signature = Signature::variadic_any(Volatility::Stable);
-        ScalarUDF::new_from_impl(Function { name, asks, relations, signature })
+        // Under all names of the library's, which comes back under any that is left to it.
+        let aliases = if asks == Asks::Joined { array_to_string_udf().aliases().to_vec() } else { Vec::new() };
+        ScalarUDF::new_from_impl(Function { name, asks, relations, signature, aliases })
     };
     asks.into_iter().map(make).collect()
 }
@@ -86,6 +88,7 @@ struct Function {
     asks: Asks,
     relations: Relations,
     signature: Signature,
+    aliases: Vec<String>,
 }
 
 impl PartialEq for Function {
@@ -105,6 +108,10 @@ impl std::hash::Hash for Function {
 impl ScalarUDFImpl for Function {
     fn name(&self) -> &str {
         self.name
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
     }
 
     fn signature(&self) -> &Signature {

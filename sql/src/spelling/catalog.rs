@@ -42,6 +42,8 @@ const KNOWN: &[(&str, &str)] = &[
     ("array(select x from pg_catalog.unnest(evttags) as t(x))", "evttags"),
     // psql \dAp: a function is known by its name in this table.
     ("ON ap.amproc = p.oid", "ON ap.amproc = p.proname"),
+    // psql \dO: what only some versions of PostgreSQL's own table have.
+    ("c.colliculocale AS", "NULL AS"),
     // psql \dT+: labels of an enum, of which there are none.
     (
         "ARRAY(
@@ -73,6 +75,18 @@ const KNOWN: &[(&str, &str)] = &[
 const SPANS: &[(&str, &str, &str)] = &[
     // psql \dp: policies, which no table has.
     ("pg_catalog.array_to_string(ARRAY(\n    SELECT polname", "WHERE polrelid = c.oid), E'\\n')", "''"),
+    // SQLAlchemy: the default of a column, and identities and collations, which no column has.
+    (
+        "(SELECT pg_catalog.pg_get_expr(pg_catalog.pg_attrdef.adbin",
+        "pg_catalog.pg_attrdef.adnum = pg_catalog.pg_attribute.attnum)",
+        "pg_catalog.pg_get_column_default(pg_catalog.pg_attribute.attrelid, pg_catalog.pg_attribute.attnum)",
+    ),
+    (
+        "CASE WHEN (pg_catalog.pg_attribute.attidentity != ",
+        "ELSE NULL END AS identity_options",
+        "NULL AS identity_options",
+    ),
+    ("CASE WHEN (pg_catalog.pg_attribute.attcollation != ", "ELSE NULL END AS collation", "NULL AS collation"),
     // Grafana: the schemas of the search path.
     ("CASE WHEN trim(s[i]) = '\"$user\"'", "string_to_array(current_setting('search_path'),',') s", "'public'"),
 ];

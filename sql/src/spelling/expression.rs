@@ -245,8 +245,10 @@ fn adapt_call(call: &mut Function) -> Option<Expr> {
             None
         }
         "generate_subscripts" => match arguments(call)?.as_slice() {
-            [list, Expr::Value(ValueWithSpan { value: Value::Number(dimension, _), .. })] if dimension == "1" => {
-                parsed(&format!("generate_series(1, cardinality({list})::BIGINT)"))
+            // Lists have one dimension.
+            [list, dimension] => {
+                let last = format!("CASE WHEN ({dimension}) = 1 THEN cardinality({list})::BIGINT ELSE 0 END");
+                parsed(&format!("generate_series(1, {last})"))
             }
             _ => None,
         },
