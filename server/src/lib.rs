@@ -14,6 +14,8 @@ pub mod http;
 pub mod import;
 mod ingest;
 mod json;
+#[doc(hidden)]
+pub mod measured;
 pub mod pgwire;
 pub mod serve;
 mod stopped;

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arrow::record_batch::RecordBatch;
 use juno_sql::User;
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::startup::Startup;
@@ -42,7 +43,9 @@ use crate::serve::Doors;
 use crate::telemetry::Door;
 
 use backends::Backends;
+use column::Column;
 use connection::Connection;
+use encode::{Encode, Encoder};
 use report::Report;
 use socket::{Socket, Stop};
 use startup::Opening;
@@ -116,6 +119,13 @@ fn note(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a PostgreSQL connection ended in a panic");
     }
+}
+
+/// Bytes that a batch's rows have as messages, all columns in one format.
+pub(crate) fn encoded_bytes(batch: &RecordBatch, binary: bool) -> juno_sql::Result<usize> {
+    let columns = Column::all(batch.schema_ref(), &[i16::from(binary)])?.into();
+    let mut encoder = Encoder::new(columns, "UTC".parse().expect("a time zone"));
+    encoder.chunks(batch)?.map(|chunk| chunk.map(|chunk| chunk.bytes.len())).sum()
 }
 
 struct Listening {
