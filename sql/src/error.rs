@@ -399,9 +399,11 @@ fn shared(error: &DataFusionError) -> Error {
             other => Error::Internal(other.to_string()),
         },
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => shared(inner),
-        DataFusionError::External(source) => {
-            source.downcast_ref().and_then(of_the_disk).unwrap_or_else(|| Error::Internal(source.to_string()))
-        }
+        DataFusionError::External(source) => match source.downcast_ref::<Error>() {
+            Some(Error::ManyRows) => Error::ManyRows,
+            Some(Error::NumericOutOfRange(text)) => Error::NumericOutOfRange(text.clone()),
+            _ => source.downcast_ref().and_then(of_the_disk).unwrap_or_else(|| Error::Internal(source.to_string())),
+        },
         DataFusionError::ResourcesExhausted(text) => Error::OutOfMemory(text.clone()),
         DataFusionError::Execution(text) => execution_error(text.clone()),
         DataFusionError::Plan(text) => plan_error(text.clone()),

@@ -18,6 +18,9 @@ use crate::setting;
 /// The user that everything belongs to, as PostgreSQL numbers it.
 const OWNER: i32 = 10;
 
+/// The access method of indexes, as PostgreSQL numbers it.
+const BTREE: i32 = 403;
+
 /// One row: values by column.
 pub(super) type Row = HashMap<&'static str, ScalarValue>;
 
@@ -78,12 +81,14 @@ pub(super) fn class(relations: &Relations, namespace: i32) -> Vec<Row> {
             Kind::View => ("v", relations.columns(relation).len()),
             Kind::Index => ("i", relation.table.as_deref().and_then(primary_key).map_or(0, |key| key.len())),
         };
+        let method = if relation.kind == Kind::Index { BTREE } else { 0 };
         let indexed = relation.kind == Kind::Table && relation.table.as_deref().and_then(primary_key).is_some();
         row([
             ("oid", relation.oid.into()),
             ("relname", text(&relation.name)),
             ("relnamespace", namespace.into()),
             ("relowner", OWNER.into()),
+            ("relam", method.into()),
             ("relfilenode", relation.oid.into()),
             ("reltuples", ScalarValue::from(-1.0_f64)),
             ("relhasindex", indexed.into()),

@@ -71,6 +71,9 @@ const KNOWN: &[(&str, &str)] = &[
     ("(i.keys).x", "i.keys"),
 ];
 
+/// The schemas of the search path.
+const SCHEMAS: &str = "'public'";
+
 /// Questions with much in them that differs: where they begin, where they end, and the same here.
 const SPANS: &[(&str, &str, &str)] = &[
     // psql \dp: policies, which no table has.
@@ -88,7 +91,7 @@ const SPANS: &[(&str, &str, &str)] = &[
     ),
     ("CASE WHEN (pg_catalog.pg_attribute.attcollation != ", "ELSE NULL END AS collation", "NULL AS collation"),
     // Grafana: the schemas of the search path.
-    ("CASE WHEN trim(s[i]) = '\"$user\"'", "string_to_array(current_setting('search_path'),',') s", "'public'"),
+    ("CASE WHEN trim(s[i]) = '\"$user\"'", "string_to_array(current_setting('search_path'),',') s", SCHEMAS),
 ];
 
 /// The text of a catalog query in words that can be planned.
@@ -105,8 +108,12 @@ pub(crate) fn plannable(sql: &str) -> String {
         {
             // The end may stand in the question too: the last of it that has no further beginning before it counts.
             let next = text[start + from.len()..].find(from).map_or(text.len(), |next| start + from.len() + next);
+            // Schemas are a list rather than a query.
+            let begin = text[..start].trim_end();
+            let begin =
+                if *ours == SCHEMAS && begin.ends_with("SELECT") { begin.len() - "SELECT".len() } else { start };
             let end = text[..next].rfind(to).map_or(start + length, |last| last.max(start + length)) + to.len();
-            text.replace_range(start..end, ours);
+            text.replace_range(begin..end, ours);
         }
     }
     text
@@ -121,9 +128,9 @@ mod tests {
         let grafana = "a IN (SELECT CASE WHEN trim(s[i]) = '\"$user\"' THEN user ELSE trim(s[i]) END FROM generate_series(1, \
                        array_upper(string_to_array(current_setting('search_path'),','),1)) as i, \
                        string_to_array(current_setting('search_path'),',') s) THEN b";
-        assert_eq!(plannable(grafana), "a IN (SELECT 'public') THEN b");
+        assert_eq!(plannable(grafana), "a IN ('public') THEN b");
         let twice = format!("{grafana} AND {grafana}");
-        assert_eq!(plannable(&twice), "a IN (SELECT 'public') THEN b AND a IN (SELECT 'public') THEN b");
+        assert_eq!(plannable(&twice), "a IN ('public') THEN b AND a IN ('public') THEN b");
         assert_eq!(plannable("SELECT 1"), "SELECT 1");
     }
 }
