@@ -8,7 +8,7 @@ use juno_sim::{Failure, Report, run, stop_everywhere};
 const SEEDS: u64 = 500;
 
 /// Seeds whose first time is stopped at each change that it makes to the disk, which are some hundred.
-const STOPPED: u64 = 10;
+const STOPPED: u64 = 5;
 
 fn held(result: Result<Report, Failure>, how: &str) {
     if let Err(Failure { seed, reason }) = result {
