@@ -10,6 +10,7 @@ mod concurrent;
 mod crash;
 mod durable;
 mod fields;
+mod fixture;
 mod full;
 mod import;
 mod model;
