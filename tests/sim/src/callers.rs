@@ -44,6 +44,8 @@ pub(crate) struct Caller {
     pub(crate) history: Arc<Mutex<History>>,
     /// What the disk may refuse.
     pub(crate) trouble: Trouble,
+    /// Whether the database may be closed at any moment.
+    pub(crate) closing: bool,
 }
 
 impl Caller {
@@ -63,6 +65,7 @@ impl Caller {
                 Err(Error::Duplicate { .. }) => Outcome::Refused(Refusal::Duplicate, from, to),
                 Err(Error::ReadOnly { .. }) if self.trouble == Trouble::Writes => Outcome::Unknown,
                 // Such a commit certainly does not count.
+                Err(Error::Closed) if self.closing => return,
                 Err(error) if self.fault(&error) => continue,
                 Err(error) => panic!("{}: {change:?}", error.chain()),
             };
@@ -95,6 +98,13 @@ impl Caller {
                 (0..self.dice.below(20)).for_each(|_| shuttle::thread::yield_now());
             }
         }
+    }
+
+    /// Closes the database while others use it.
+    pub(crate) fn close(mut self) {
+        (0..self.dice.below(400)).for_each(|_| shuttle::thread::yield_now());
+        let closed = self.db.close();
+        assert!(closed.is_ok() || self.trouble == Trouble::Writes, "{closed:?}");
     }
 
     pub(crate) fn history(&self) -> MutexGuard<'_, History> {

@@ -34,6 +34,7 @@ impl Caller {
                 // Dropped or truncated meanwhile, of which the table does not have a row then.
                 Ok(()) | Err(Error::UnknownTable { .. }) => {}
                 Err(Error::ReadOnly { .. }) if self.trouble == Trouble::Writes => return,
+                Err(Error::Closed) if self.closing => return,
                 Err(error) if self.fault(&error) => {}
                 Err(error) => panic!("{}", error.chain()),
             }

@@ -21,6 +21,7 @@ impl Caller {
             match self.one() {
                 Ok(()) => {}
                 Err(Error::ReadOnly { .. }) if self.trouble == Trouble::Writes => return,
+                Err(Error::Closed) if self.closing => return,
                 Err(error) if self.fault(&error) => {}
                 Err(error) => panic!("{}", error.chain()),
             }

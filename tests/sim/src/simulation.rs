@@ -119,7 +119,8 @@ impl Simulation {
     /// One time that the database is open, and the start after it; answers what that start found.
     fn time(&mut self, db: Db, model: Model, end: End, trouble: Trouble) -> Model {
         let since = db.snapshot().sequence();
-        let history = self.use_it(&db, trouble);
+        let closing = end == End::Close && trouble != Trouble::Reads && self.dice.percent(40);
+        let history = self.use_it(&db, trouble, closing);
         let until = db.snapshot().sequence();
         let commits = history.changes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Committed(_)));
         self.report.commits += commits.count() as u64;
@@ -157,11 +158,11 @@ impl Simulation {
         Trouble::Writes
     }
 
-    fn use_it(&mut self, db: &Db, trouble: Trouble) -> History {
+    fn use_it(&mut self, db: &Db, trouble: Trouble, closing: bool) -> History {
         let history = Arc::new(Mutex::new(History::default()));
         let caller = |dice: &mut Dice, options: &Options| {
             let (db, options, history) = (db.clone(), options.clone(), Arc::clone(&history));
-            Caller { db, options, dice: dice.fork(), history, trouble }
+            Caller { db, options, dice: dice.fork(), history, trouble, closing }
         };
         let mut threads = Vec::new();
         for _ in 0..1 + self.dice.below(3) {
@@ -174,6 +175,10 @@ impl Simulation {
         threads.push(shuttle::thread::spawn(move || operator.operate(times)));
         let (importer, times) = (caller(&mut self.dice, &self.options), self.dice.below(IMPORTS_MAX + 1));
         threads.push(shuttle::thread::spawn(move || importer.import(times)));
+        if closing {
+            let closer = caller(&mut self.dice, &self.options);
+            threads.push(shuttle::thread::spawn(move || closer.close()));
+        }
         threads.into_iter().for_each(|thread| thread.join().expect("a panic ends the simulation"));
         std::mem::take(&mut *history.lock().expect("no panic under it"))
     }
