@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, TimestampMicrosecondArray, new_null_array};
 use arrow::compute::kernels::cmp::not_distinct;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::error::Result;
-use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use juno_engine::BlockSpan;
@@ -37,6 +37,11 @@ impl Bucket {
         }
         let mut times = call.args().iter().filter(|arg| !arg.is::<datafusion::physical_expr::expressions::Literal>());
         let (time, others) = (times.next()?, times.next());
+        // date_bin works in nanoseconds.
+        let time = match time.downcast_ref::<CastExpr>() {
+            Some(cast) if matches!(cast.cast_type(), DataType::Timestamp(..)) => cast.expr(),
+            _ => time,
+        };
         if others.is_some() || !source.is_time(time) {
             return None;
         }

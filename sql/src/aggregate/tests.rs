@@ -189,7 +189,7 @@ fn step(dice: &mut Dice) -> String {
     let (hosts, from, seed) = (1 + dice.roll(5), dice.roll(1500), dice.roll(1000));
     match dice.roll(9) {
         0 | 1 => rows(hosts, from, 1 + dice.roll(9), seed),
-        2 => rows(hosts, from, 300 + dice.roll(600), seed),
+        2 => rows(hosts, from, 200 + dice.roll(200), seed),
         3 => {
             let (host, value) = (dice.roll(3), dice.roll(100));
             format!("DELETE FROM cpu WHERE host = 'h{host}' AND usage > {value} AND n % 7 = 0")
@@ -236,7 +236,7 @@ fn question(dice: &mut Dice) -> String {
 
 #[tokio::test]
 async fn answers_are_those_of_the_rows_whatever_came_before() {
-    for seed in 0..12 {
+    for seed in 0..3 {
         let (_directory, session) = session().await;
         let mut dice = Dice(seed);
         let mut done = Vec::new();
@@ -246,7 +246,7 @@ async fn answers_are_those_of_the_rows_whatever_came_before() {
                 run(&session, &step).await;
                 done.push(step);
             }
-            for _ in 0..4 {
+            for _ in 0..3 {
                 let query = question(&mut dice);
                 run(&session, "SET juno.aggregates = off").await;
                 let expected = texts(&run(&session, &query).await);
