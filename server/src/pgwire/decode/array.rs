@@ -27,7 +27,8 @@ fn list(values: &[ScalarValue], item: &FieldRef) -> ScalarValue {
 pub(super) fn of_text(text: &str, kind: &Type, zone: &Tz) -> Result<Option<ScalarValue>> {
     let Some(DataType::List(item)) = parameter_type(kind.oid()) else { return Ok(None) };
     let Some(items) = split(text.trim()) else { return Ok(None) };
-    let element = WireType::of(&item)?.kind;
+    // These are kept as texts, which have one spelling each.
+    let element = if *kind == Type::UUID_ARRAY { Type::UUID } else { WireType::of(&item)?.kind };
     let value =
         |text: Option<String>| parameter(text.as_deref().map(str::as_bytes), Format::Text, &element, &item, zone);
     let values: Vec<ScalarValue> = items.into_iter().map(value).collect::<Result<_>>()?;
