@@ -102,7 +102,9 @@ fn create(parser: &mut Parser<'_>) -> Result<RollupStatement> {
     }
     match parser.next_token().token {
         Token::Word(word) if word.value.eq_ignore_ascii_case("every") => {}
-        Token::EOF => return Err(Error::Syntax("syntax error: CREATE ROLLUP … ON table EVERY '1 minute'".into())),
+        Token::EOF | Token::SemiColon => {
+            return Err(Error::Syntax("syntax error: CREATE ROLLUP … ON table EVERY '1 minute'".into()));
+        }
         other => return Err(near(&other)),
     }
     let _ = parser.parse_keyword(Keyword::INTERVAL);
