@@ -39,7 +39,7 @@ pub(crate) fn functions(public: &Arc<PublicSchema>) -> Vec<ScalarUDF> {
         ("pg_total_relation_size", Asks::RelationSize),
         ("pg_size_pretty", Asks::Pretty),
     ];
-    let make = |(name, asks)| {
+    let make = |(name, asks): (&'static str, Asks)| {
         let relations = Relations { public: Arc::clone(public) };
         let signature = Signature::variadic_any(Volatility::Stable);
         // Under all names of the library's, which comes back under any that is left to it.
