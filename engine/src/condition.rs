@@ -36,8 +36,9 @@ impl Conditions {
     }
 
     /// Those that only the key decides: they hold before versions of a row are merged.
-    pub(crate) fn of_key(&self) -> Self {
-        Self { fields: Vec::new(), ..self.clone() }
+    pub(crate) fn of_key(&self, table: &TableSchema) -> Self {
+        let fields = self.fields.iter().filter(|(_, filter)| table.key.contains(&filter.column)).cloned().collect();
+        Self { fields, ..self.clone() }
     }
 
     /// Without the time, where all rows are known to satisfy it.

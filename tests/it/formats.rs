@@ -110,7 +110,8 @@ fn a_data_directory_of_version_1_opens_with_all_its_rows() {
 
 #[test]
 fn a_data_directory_of_version_2_opens_with_all_its_rows() {
-    let client = Postgres::connect(&opens("data-v2"));
+    let server = opens("data-v2");
+    let client = Postgres::connect(&server);
     assert_eq!(client.rows("SELECT * FROM hot WHERE site = 's9'"), ["s9|1.5"]);
     assert_eq!(client.value("INSERT INTO every_type (id) VALUES (9) RETURNING q"), "43");
 }

@@ -367,7 +367,7 @@ fn a_long_upload_is_kept_in_a_file_and_stored_whole_or_not_at_all() {
     for _ in 0..2 {
         stored(&server, query, CSV, csv.as_bytes(), rows);
         let sum = rows * (rows - 1) / 2;
-        assert_eq!(postgres.value("SELECT count(*) || ' ' || sum(n) FROM logs"), format!("{rows} {sum}"));
+        assert_eq!(postgres.value("SELECT count(*) || ' ' || sum(n)::BIGINT FROM logs"), format!("{rows} {sum}"));
     }
     let before = picture(&postgres, "logs").len();
     refused(&server, query, CSV, format!("{csv}2026-01-02T00:00:00Z,h,\"m,1\n").as_bytes(), 400, "unreadable-body");

@@ -13,7 +13,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, RowSelection};
 use super::Part;
 use crate::key::KeyView;
 use crate::memtable::Run;
-use crate::{PartRead, Result, ScanRequest, TableSchema, TimeRange};
+use crate::{Comparison, FieldFilter, PartRead, Result, ScanRequest, TableSchema, TimeRange};
 
 /// What is read of a part.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ impl ReadPlan {
 /// What a row must satisfy in one column.
 enum Wanted {
     Time(TimeRange),
-    /// Sorted values of the first key column, of its own type.
+    /// Sorted values of a key column, of its own type.
     Keys(ArrayRef),
     /// Sorted.
     Strings(Vec<String>),
@@ -126,6 +126,15 @@ fn wanted<'a>(schema: &'a TableSchema, request: &ScanRequest) -> Vec<(&'a str, W
     }
     if let Some(time) = schema.time().filter(|_| request.time != TimeRange::ALL) {
         wanted.push((schema.columns[time].name.as_str(), Wanted::Time(request.time)));
+    }
+    // All versions of a row have its key, so that none of them is where the key cannot be.
+    let equal = |filter: &&FieldFilter| schema.key.contains(&filter.column) && filter.comparison == Comparison::Equal;
+    for filter in request.fields.iter().filter(equal) {
+        let value = filter.value.clone().into_inner();
+        // Statistics of floats leave NaN out.
+        if value.null_count() == 0 && !value.data_type().is_floating() {
+            wanted.push((schema.columns[filter.column].name.as_str(), Wanted::Keys(value)));
+        }
     }
     wanted
 }

@@ -116,7 +116,7 @@ impl Slice {
     fn merged(&self) -> Result<Batches> {
         let (table, request) = (&self.shared.table, &self.shared.request);
         let conditions = self.conditions();
-        let keys = conditions.of_key();
+        let keys = conditions.of_key(table);
         let looked_at = request.fields.iter().map(|filter| filter.column);
         let wanted: Vec<usize> = request.projection.iter().copied().chain(looked_at).collect();
         let columns = Arc::new(Columns::new(table, &wanted));

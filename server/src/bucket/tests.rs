@@ -57,7 +57,7 @@ fn create(db: &Db) {
     db.create_table(TableSchema { name: "cpu".into(), columns, key: vec![1, 0], kind, retention: None }).unwrap();
 }
 
-fn write(db: &Db, times: std::ops::Range<i64>) {
+fn write(db: &Db, times: Range<i64>) {
     let rows = times.end - times.start;
     let time = TimestampMicrosecondArray::from_iter_values(times.clone()).with_timezone("+00:00");
     let hosts: ArrayRef = Arc::new(StringArray::from(vec!["a"; usize::try_from(rows).unwrap()]));

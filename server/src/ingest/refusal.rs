@@ -13,9 +13,6 @@ pub(crate) enum Refusal {
     /// The rows are not telemetry: change them.
     #[error("{0}")]
     Unstorable(String),
-    /// Too many rows for one request: split them.
-    #[error("{0}")]
-    TooLarge(String),
 }
 
 impl From<Refusal> for Problem {
@@ -23,7 +20,6 @@ impl From<Refusal> for Problem {
         let slug = match refusal {
             Refusal::Unreadable(_) => "unreadable-body",
             Refusal::Unstorable(_) => "unstorable-rows",
-            Refusal::TooLarge(_) => "too-large",
         };
         Problem::new(slug, refusal.to_string())
     }

@@ -2,11 +2,13 @@
 //!
 //! **Invariant:** no crashes and no threads here.
 
-use arrow::array::Float64Array;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, Scalar};
 use arrow::datatypes::DataType;
 
 use super::support::*;
-use crate::{Column, Error, OnConflict, ScanRequest, TagFilter, TimeRange, Write};
+use crate::{Column, Comparison, Error, FieldFilter, OnConflict, ScanRequest, TagFilter, TimeRange, Write};
 
 const HOUR: i64 = 3_600_000_000;
 
@@ -321,4 +323,42 @@ fn a_database_and_what_it_gives_can_go_to_other_threads() {
     shared::<crate::Snapshot>();
     shared::<crate::Slice>();
     sent::<crate::SliceReader>();
+}
+
+#[test]
+fn a_look_up_by_key_reads_a_page_of_each_part_and_finds_the_newest_version() {
+    const ROWS: i64 = 60_000;
+    let (_disk, db) = opened_with(&[users()]);
+    let names = |ids: &[i64], name: &str| {
+        Write::rows("users", user_rows(&ids.iter().map(|&id| (id, name)).collect::<Vec<_>>()))
+    };
+    for (remainder, name) in [(0, "even"), (1, "odd")] {
+        let ids: Vec<i64> = (0..ROWS).filter(|id| id % 2 == remainder).collect();
+        db.commit(vec![names(&ids, name)]).unwrap();
+        db.flush(None).unwrap();
+    }
+    db.commit(vec![names(&[12_344], "newer"), delete_users(&[12_346])]).unwrap();
+    let look_up = |id: i64| {
+        let value = Scalar::new(Arc::new(Int64Array::from(vec![id])) as ArrayRef);
+        let fields = vec![FieldFilter { column: 0, comparison: Comparison::Equal, value }];
+        let request = ScanRequest { projection: vec![0, 1], fields, ..ScanRequest::default() };
+        let snapshot = db.snapshot();
+        let slices = snapshot.table("users").unwrap().scan(&request).unwrap();
+        let looked_at: u64 = slices.iter().map(|slice| slice.stats().rows).sum();
+        assert!(looked_at < 35_000, "{looked_at} rows are looked at");
+        let batches = scan(&snapshot, "users", &request).unwrap();
+        let names = batches.iter().flat_map(|batch| {
+            let names = batch.column(1).as_string::<i32>();
+            names.iter().map(|name| name.unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        });
+        names.collect::<Vec<_>>()
+    };
+    for flushed in [false, true] {
+        assert_eq!(look_up(12_342), ["even"], "flushed: {flushed}");
+        assert_eq!(look_up(12_345), ["odd"]);
+        assert_eq!(look_up(12_344), ["newer"]);
+        assert_eq!(look_up(12_346), [""; 0]);
+        assert_eq!(look_up(ROWS), [""; 0]);
+        db.flush(None).unwrap();
+    }
 }
