@@ -396,18 +396,25 @@ fn shared(error: &DataFusionError) -> Error {
         DataFusionError::ArrowError(inner, _) if matches!(**inner, ArrowError::DivideByZero) => Error::DivisionByZero,
         DataFusionError::ArrowError(inner, _) => match &**inner {
             ArrowError::CastError(text) | ArrowError::ParseError(text) => cast_error(text.clone()),
+            ArrowError::ExternalError(source) => shared_source(source.as_ref()),
             other => Error::Internal(other.to_string()),
         },
+        DataFusionError::Shared(inner) => shared(inner),
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => shared(inner),
-        DataFusionError::External(source) => match source.downcast_ref::<Error>() {
-            Some(Error::ManyRows) => Error::ManyRows,
-            Some(Error::NumericOutOfRange(text)) => Error::NumericOutOfRange(text.clone()),
-            _ => source.downcast_ref().and_then(of_the_disk).unwrap_or_else(|| Error::Internal(source.to_string())),
-        },
+        DataFusionError::External(source) => shared_source(source.as_ref()),
         DataFusionError::ResourcesExhausted(text) => Error::OutOfMemory(text.clone()),
         DataFusionError::Execution(text) => execution_error(text.clone()),
         DataFusionError::Plan(text) => plan_error(text.clone()),
         other => Error::Internal(other.strip_backtrace()),
+    }
+}
+
+fn shared_source(source: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
+    match (source.downcast_ref::<Error>(), source.downcast_ref::<DataFusionError>()) {
+        (Some(Error::ManyRows), _) => Error::ManyRows,
+        (Some(Error::NumericOutOfRange(text)), _) => Error::NumericOutOfRange(text.clone()),
+        (_, Some(inner)) => shared(inner),
+        _ => source.downcast_ref().and_then(of_the_disk).unwrap_or_else(|| Error::Internal(source.to_string())),
     }
 }
 

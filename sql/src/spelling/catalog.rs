@@ -89,6 +89,11 @@ const SPANS: &[(&str, &str, &str)] = &[
         "ELSE NULL END AS identity_options",
         "NULL AS identity_options",
     ),
+    (
+        "CASE WHEN (pg_catalog.pg_am.amname IS NOT NULL AND pg_catalog.pg_am.amname != current_setting(",
+        "END AS access_method_name",
+        "NULL AS access_method_name",
+    ),
     ("CASE WHEN (pg_catalog.pg_attribute.attcollation != ", "ELSE NULL END AS collation", "NULL AS collation"),
     // Grafana: the schemas of the search path.
     ("CASE WHEN trim(s[i]) = '\"$user\"'", "string_to_array(current_setting('search_path'),',') s", SCHEMAS),
