@@ -35,13 +35,22 @@ fn rows(hosts: usize, from: usize, minutes: usize, seed: usize) -> String {
 fn texts(batches: &[RecordBatch]) -> Vec<String> {
     let mut lines = Vec::new();
     for batch in batches {
-        let value = |column: &arrow::array::ArrayRef, row: usize| match column.data_type() {
-            _ if column.is_null(row) => "null".to_owned(),
-            DataType::Float64 => format!("{:.9e}", column.as_primitive::<Float64Type>().value(row)),
-            _ => cast(column, &DataType::Utf8).expect("text").as_string::<i32>().value(row).to_owned(),
+        let texts = |column: &arrow::array::ArrayRef| -> Vec<String> {
+            let text = |value: Option<String>| value.unwrap_or_else(|| "null".to_owned());
+            match column.data_type() {
+                DataType::Float64 => {
+                    let values = column.as_primitive::<Float64Type>().iter();
+                    values.map(|value| text(value.map(|value| format!("{value:.9e}")))).collect()
+                }
+                _ => {
+                    let values = cast(column, &DataType::Utf8).expect("text");
+                    values.as_string::<i32>().iter().map(|value| text(value.map(str::to_owned))).collect()
+                }
+            }
         };
+        let columns: Vec<Vec<String>> = batch.columns().iter().map(texts).collect();
         for row in 0..batch.num_rows() {
-            lines.push(batch.columns().iter().map(|column| value(column, row)).collect::<Vec<_>>().join("|"));
+            lines.push(columns.iter().map(|column| column[row].as_str()).collect::<Vec<_>>().join("|"));
         }
     }
     lines.sort();
