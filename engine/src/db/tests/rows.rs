@@ -102,7 +102,7 @@ fn a_widened_table_reads_old_rows_with_nulls_and_keeps_metadata() {
     db.add_columns("cpu", vec![idle.clone()]).unwrap();
     let rows = cpu_rows(&[cpu_row("a", 3, 3.0)]);
     let mut columns: Vec<_> = rows.columns().to_vec();
-    columns[3] = std::sync::Arc::new(Float64Array::from(vec![7.0]));
+    columns[3] = Arc::new(Float64Array::from(vec![7.0]));
     let names = ["time", "host", "region", "idle"].into_iter().zip(columns).map(|(name, column)| (name, column, true));
     let rows = arrow::array::RecordBatch::try_from_iter_with_nullable(names).unwrap();
     db.commit(vec![Write::rows("cpu", rows)]).unwrap();
@@ -249,7 +249,6 @@ fn every_stored_type_comes_back_as_written_from_memory_log_and_parts() {
     use arrow::array::{Array, Decimal128Array, new_null_array};
     use arrow::compute::cast;
     use arrow::datatypes::TimeUnit;
-    use std::sync::Arc;
 
     let zoned = |zone: &str| DataType::Timestamp(TimeUnit::Microsecond, Some(zone.into()));
     let types = [
@@ -277,10 +276,10 @@ fn every_stored_type_comes_back_as_written_from_memory_log_and_parts() {
         retention: None,
     };
     table.columns[0] = Column::new("c0", DataType::Int64, false);
-    let ids = arrow::array::Int64Array::from(vec![1, 2]);
-    let mut rows: Vec<(String, arrow::array::ArrayRef)> = vec![("c0".into(), Arc::new(ids.clone()))];
+    let ids = Int64Array::from(vec![1, 2]);
+    let mut rows: Vec<(String, ArrayRef)> = vec![("c0".into(), Arc::new(ids.clone()))];
     for (i, t) in types.iter().enumerate().skip(1) {
-        let value: arrow::array::ArrayRef = match t {
+        let value: ArrayRef = match t {
             DataType::Decimal128(..) => {
                 Arc::new(Decimal128Array::from(vec![125]).with_precision_and_scale(10, 2).unwrap())
             }
@@ -288,7 +287,7 @@ fn every_stored_type_comes_back_as_written_from_memory_log_and_parts() {
             DataType::Utf8 => Arc::new(arrow::array::StringArray::from(vec!["x"])),
             DataType::Dictionary(..) => cast(&arrow::array::StringArray::from(vec!["x"]), t).unwrap(),
             DataType::Date32 => Arc::new(arrow::array::Date32Array::from(vec![7])),
-            _ => cast(&arrow::array::Int64Array::from(vec![7]), t).unwrap(),
+            _ => cast(&Int64Array::from(vec![7]), t).unwrap(),
         };
         let null = new_null_array(t, 1);
         rows.push((format!("c{i}"), arrow::compute::concat(&[value.as_ref(), null.as_ref()]).unwrap()));
