@@ -68,15 +68,7 @@ impl Session {
                 self.settings.lock().reset(name.as_deref())?;
                 Ok(Outcome::done("RESET"))
             }
-            Kind::Discard => {
-                if self.transaction_status() != TransactionStatus::Idle {
-                    let text = "DISCARD ALL cannot run inside a transaction block";
-                    return Err(Error::ActiveTransaction(text.into()));
-                }
-                self.settings.lock().reset(None)?;
-                self.cursors.lock().close_all();
-                Ok(Outcome::done("DISCARD ALL"))
-            }
+            Kind::Discard => self.discard(),
             Kind::Forget(tag) => Ok(Outcome::done(*tag)),
             Kind::Maintain(maintenance) => self.maintain(maintenance).await,
             Kind::Rollup(statement) => self.rollup_statement(statement).await,
@@ -89,6 +81,16 @@ impl Session {
                 Err(Error::Internal("the statement was not planned".into()))
             }
         }
+    }
+
+    fn discard(&self) -> Result<Outcome> {
+        if self.transaction_status() != TransactionStatus::Idle {
+            let text = "DISCARD ALL cannot run inside a transaction block";
+            return Err(Error::ActiveTransaction(text.into()));
+        }
+        self.settings.lock().reset(None)?;
+        self.cursors.lock().close_all();
+        Ok(Outcome::done("DISCARD ALL"))
     }
 
     async fn maintain(&self, maintenance: &Maintenance) -> Result<Outcome> {
