@@ -318,7 +318,7 @@ fn open_db(storage: &Storage) -> Result<Db, Error> {
         .map_err(|error| Error::Data { path: storage.data.clone(), cause: error.into() })?;
     // What queries of a process that was killed had put aside; the directory is this process's alone by now.
     match std::fs::remove_dir_all(storage.data.join(TEMPORARY_DIR)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(db),
     }
 }

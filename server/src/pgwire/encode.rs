@@ -161,7 +161,7 @@ pub(super) fn write(array: &dyn Array, row: usize, column: &Column, zone: &Tz, o
 }
 
 /// Writes the length of a message whose length field stands at `at`; the length counts itself.
-pub(super) fn patch_length(out: &mut Vec<u8>, at: usize) -> Result<()> {
+pub(super) fn patch_length(out: &mut [u8], at: usize) -> Result<()> {
     let length = i32::try_from(out.len() - at);
     let length = length.map_err(|_| Error::NumericOutOfRange("a row is too long to be sent".to_owned()))?;
     out[at..at + 4].copy_from_slice(&length.to_be_bytes());

@@ -50,7 +50,7 @@ impl Output {
         out.len()
     }
 
-    fn close(&self, out: &mut Vec<u8>, start: usize) -> Result<()> {
+    fn close(&self, out: &mut [u8], start: usize) -> Result<()> {
         if self.framed { encode::patch_length(out, start - 4) } else { Ok(()) }
     }
 

@@ -262,7 +262,7 @@ fn whole_rows_are_their_values_one_after_the_other() {
         tag(1),
         Arc::new(all().map(|row| some(row, 4).map(micros)).collect::<TimestampMicrosecondArray>()),
         Arc::new(all().map(|row| Some(row * 1_000_000_007)).collect::<TimestampNanosecondArray>().with_timezone("UTC")),
-        Arc::new(all().map(|row| Some(row)).collect::<TimestampSecondArray>().with_timezone("+00:00")),
+        Arc::new(all().map(Some).collect::<TimestampSecondArray>().with_timezone("+00:00")),
         Arc::new(all().map(|row| some(row, 6).map(|row| "x".repeat(row as usize % 90))).collect::<StringArray>()),
         Arc::new(all().map(|row| Some(row as u64)).collect::<UInt64Array>()),
         Arc::new(all().map(|row| some(row, 9).map(|row| row % 2 == 0)).collect::<BooleanArray>()),
