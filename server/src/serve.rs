@@ -29,6 +29,8 @@ use crate::{http, pgwire};
 
 /// Threads of the I/O runtime: it only moves bytes.
 const IO_THREADS: usize = 2;
+/// Time that a client may take no bytes while some wait for it, or send none of a body that is not whole.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long running requests may take to end after a signal.
 const GRACE: Duration = Duration::from_secs(10);
 /// DataFusion's planner recurses deeply in debug builds.

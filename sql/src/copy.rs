@@ -114,22 +114,6 @@ pub(crate) enum Subject {
     From(Box<Query>),
 }
 
-/// Whether a text's first word is COPY, comments before it left aside.
-pub(crate) fn is_copy(sql: &str) -> bool {
-    let mut rest = sql.trim_start();
-    loop {
-        rest = if let Some(comment) = rest.strip_prefix("--") {
-            comment.split_once('\n').map_or("", |(_, rest)| rest)
-        } else if let Some(comment) = rest.strip_prefix("/*") {
-            comment.split_once("*/").map_or("", |(_, rest)| rest)
-        } else {
-            let word = rest.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("copy"));
-            return word && !rest[4..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
-        }
-        .trim_start();
-    }
-}
-
 /// Reads a text that is one COPY.
 ///
 /// # Errors
@@ -445,7 +429,6 @@ mod tests {
         let list = "COPY t (a, \"B\") FROM STDIN WITH (FORMAT csv, HEADER, DELIMITER ';', NULL 'nil', FORCE_NULL (a));";
         let words =
             "-- as old scripts do\ncopy t(a,\"B\") from stdin with csv header delimiter as ';' null 'nil' force null a";
-        assert!(is_copy(list) && is_copy(words) && !is_copy("copying") && !is_copy("SELECT 'copy'"));
         let (list, words) = (parse(list).expect("a list"), parse(words).expect("words"));
         assert_eq!(list.options, words.options);
         assert_eq!((list.options.delimiter, list.options.header), (b';', CopyHeader::Names));

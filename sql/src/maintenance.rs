@@ -2,8 +2,14 @@
 //!
 //! **Invariant:** each does what its name means here, and says so where that is nothing.
 
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Token;
 use juno_engine::Db;
 
+use crate::definition::table_name;
+use crate::statement::own;
 use crate::{Error, Result};
 
 /// What is to be looked after.
@@ -38,51 +44,43 @@ impl Maintenance {
     }
 }
 
-/// One of them as a text of its own; none for other texts.
+/// The statement of a text that begins as one of them.
 ///
 /// # Errors
-/// [`Error::Syntax`] where it begins as one and goes on otherwise.
-pub(crate) fn parse(sql: &str) -> Result<Option<Maintenance>> {
-    let sql = sql.trim().trim_end_matches(';').trim_end();
-    let mut words = sql.split_whitespace();
-    let first = words.next().unwrap_or_default().to_ascii_lowercase();
-    // VACUUM (ANALYZE, VERBOSE) t
-    let (first, rest) = match first.split_once('(') {
-        Some((first, _)) => (first.to_owned(), &sql[first.len()..]),
-        None => (first.clone(), &sql[first.len()..]),
-    };
-    if !matches!(first.as_str(), "vacuum" | "analyze" | "analyse" | "checkpoint") || sql.contains(';') {
-        return Ok(None);
+/// [`Error::Syntax`] where it goes on otherwise, [`Error::Unsupported`] where another statement follows.
+pub(crate) fn parse(sql: &str) -> Result<Maintenance> {
+    let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(sql)?;
+    let command = parser.next_token().to_string().to_lowercase();
+    if command == "checkpoint" {
+        own::ends(&mut parser, Maintenance::Checkpoint.tag())?;
+        return Ok(Maintenance::Checkpoint);
     }
-    let rest = match rest.trim().strip_prefix('(') {
-        Some(options) => options.split_once(')').map(|(_, rest)| rest).ok_or_else(|| unexpected(sql))?,
-        None => rest,
+    options(&mut parser)?;
+    let table = match parser.peek_token_ref().token {
+        Token::Word(_) => Some(table_name(&parser.parse_object_name(false)?)?),
+        _ => None,
     };
-    let options = ["full", "freeze", "verbose", "analyze", "analyse"];
-    let names: Vec<&str> =
-        rest.split_whitespace().skip_while(|word| options.contains(&word.to_ascii_lowercase().as_str())).collect();
-    let table = match names.as_slice() {
-        [] => None,
-        [name] if first != "checkpoint" && !name.contains(['(', ',']) => Some(name_of(name)),
-        _ => return Err(unexpected(sql)),
-    };
-    Ok(Some(match first.as_str() {
-        "vacuum" => Maintenance::Vacuum(table),
-        "checkpoint" => Maintenance::Checkpoint,
-        _ => Maintenance::Analyze,
-    }))
-}
-
-fn name_of(name: &str) -> String {
-    let name = name.strip_prefix("public.").unwrap_or(name);
-    match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
-        Some(quoted) => quoted.replace("\"\"", "\""),
-        None => name.to_lowercase(),
+    let statement = if command == "vacuum" { Maintenance::Vacuum(table) } else { Maintenance::Analyze };
+    match parser.peek_token_ref().token {
+        Token::Word(_) | Token::Comma | Token::LParen => {
+            Err(Error::Syntax("syntax error: one table at most: VACUUM [FULL] [ANALYZE] [table]".into()))
+        }
+        _ => own::ends(&mut parser, statement.tag()).map(|()| statement),
     }
 }
 
-fn unexpected(sql: &str) -> Error {
-    Error::Syntax(format!("syntax error: \"{sql}\" takes one table at most: VACUUM [FULL] [ANALYZE] [table]"))
+/// Skips `FULL VERBOSE …` or `(FULL, VERBOSE true, …)`: none of them changes what is done.
+fn options(parser: &mut Parser<'_>) -> Result<()> {
+    if parser.consume_token(&Token::LParen) {
+        while !parser.consume_token(&Token::RParen) {
+            if parser.next_token() == Token::EOF {
+                return Err(own::near(&Token::EOF));
+            }
+        }
+    }
+    let one = [Keyword::FULL, Keyword::FREEZE, Keyword::VERBOSE, Keyword::ANALYZE];
+    while parser.parse_one_of_keywords(&one).is_some() {}
+    Ok(())
 }
 
 #[cfg(test)]
@@ -91,15 +89,16 @@ mod tests {
 
     #[test]
     fn the_forms_of_postgresql_are_read() {
-        let vacuum = |table: Option<&str>| Some(Maintenance::Vacuum(table.map(str::to_owned)));
+        let vacuum = |table: Option<&str>| Maintenance::Vacuum(table.map(str::to_owned));
         assert_eq!(parse("VACUUM").unwrap(), vacuum(None));
         assert_eq!(parse("vacuum full analyze public.Cpu;").unwrap(), vacuum(Some("cpu")));
-        assert_eq!(parse("VACUUM (VERBOSE, ANALYZE) \"My t\";").ok(), None, "a name with a space is not read");
+        assert_eq!(parse("VACUUM (VERBOSE, ANALYZE) \"My t\";").unwrap(), vacuum(Some("My t")));
         assert_eq!(parse("VACUUM(ANALYZE) \"T\"").unwrap(), vacuum(Some("T")));
-        assert_eq!(parse("ANALYZE VERBOSE cpu").unwrap(), Some(Maintenance::Analyze));
-        assert_eq!(parse("checkpoint").unwrap(), Some(Maintenance::Checkpoint));
-        assert_eq!(parse("SELECT 1").unwrap(), None);
-        assert!(parse("CHECKPOINT cpu").is_err());
-        assert!(parse("VACUUM a b").is_err());
+        assert_eq!(parse("ANALYZE VERBOSE cpu").unwrap(), Maintenance::Analyze);
+        assert_eq!(parse("checkpoint").unwrap(), Maintenance::Checkpoint);
+        for wrong in ["CHECKPOINT cpu", "VACUUM a b", "VACUUM a, b", "VACUUM (FULL", "VACUUM + 1", "VACUUM other.a"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        assert!(matches!(parse("VACUUM; SELECT 1"), Err(Error::Unsupported(_))));
     }
 }

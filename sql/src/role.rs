@@ -259,30 +259,20 @@ fn asked(expr: &Expr) -> Option<Ident> {
     (bare && asks).then(|| Ident::new(name))
 }
 
-/// The statements of a text whose first is about users; None where it is about something else.
-pub(crate) fn parse(sql: &str) -> Result<Option<Vec<RoleStatement>>> {
-    let mut words = sql.split_whitespace().map(str::to_lowercase);
-    let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let ours = match first.as_str() {
-        "create" | "alter" | "drop" => matches!(second.as_str(), "role" | "user"),
-        "grant" | "revoke" => true,
-        _ => false,
-    };
-    if !ours {
-        return Ok(None);
-    }
+/// The statements of a text whose first begins as one about users.
+pub(crate) fn parse(sql: &str) -> Result<Vec<RoleStatement>> {
     let dialect = PostgreSqlDialect {};
     let mut parser = Parser::new(&dialect).try_with_sql(sql)?;
     let mut statements = Vec::new();
     loop {
         while parser.consume_token(&Token::SemiColon) {}
         if parser.peek_token_ref().token == Token::EOF {
-            return Ok(Some(statements));
+            return Ok(statements);
         }
         statements.push(statement(&mut parser)?);
         let next = parser.peek_token().token;
         if !matches!(next, Token::SemiColon | Token::EOF) {
-            return Err(Error::Syntax(format!("syntax error at or near \"{next}\"")));
+            return Err(near(&next));
         }
     }
 }

@@ -26,6 +26,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use juno_engine::{Db, Rollup, RollupStatus};
 
 use crate::definition::{folded, table_name};
+use crate::statement::own::{self, near};
 use crate::{Error, Result};
 
 /// The view of rollups.
@@ -50,41 +51,14 @@ impl RollupStatement {
     }
 }
 
-/// The statement of a text that is about rollups; none where it is about something else.
-pub(crate) fn parse(sql: &str) -> Result<Option<RollupStatement>> {
-    let mut words = without_comments(sql).split_whitespace().map(str::to_lowercase);
-    let first = words.next().unwrap_or_default();
-    if !matches!(first.as_str(), "create" | "drop") || words.next().as_deref() != Some("rollup") {
-        return Ok(None);
-    }
+/// The statement of a text that begins as one about rollups.
+pub(crate) fn parse(sql: &str) -> Result<RollupStatement> {
     let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(sql)?;
+    let creates = parser.next_token().to_string().eq_ignore_ascii_case("create");
     parser.next_token();
-    parser.next_token();
-    let statement = if first == "create" { create(&mut parser)? } else { drop_rollups(&mut parser)? };
-    while parser.consume_token(&Token::SemiColon) {}
-    match parser.peek_token().token {
-        Token::EOF => Ok(Some(statement)),
-        Token::Word(_) => {
-            let text = format!("{} must stand in a message of its own", statement.tag());
-            Err(Error::Unsupported(text))
-        }
-        next => Err(near(&next)),
-    }
-}
-
-/// A text from its first word on.
-fn without_comments(sql: &str) -> &str {
-    let text = sql.trim_start();
-    let rest = match (text.strip_prefix("--"), text.strip_prefix("/*")) {
-        (Some(line), _) => line.split_once('\n').map(|(_, rest)| rest),
-        (_, Some(comment)) => comment.split_once("*/").map(|(_, rest)| rest),
-        _ => return text,
-    };
-    rest.map_or("", without_comments)
-}
-
-fn near(token: &Token) -> Error {
-    Error::Syntax(format!("syntax error at or near \"{token}\""))
+    let statement = if creates { create(&mut parser)? } else { drop_rollups(&mut parser)? };
+    own::ends(&mut parser, statement.tag())?;
+    Ok(statement)
 }
 
 fn create(parser: &mut Parser<'_>) -> Result<RollupStatement> {
@@ -235,7 +209,7 @@ mod tests {
 
     #[test]
     fn statements_are_read_and_widths_checked() {
-        let one = |sql: &str| parse(sql).expect(sql).expect("about rollups");
+        let one = |sql: &str| parse(sql).expect(sql);
         let rollup = |columns: &[&str]| Rollup {
             name: "cpu_1m".into(),
             width_us: 60_000_000,
@@ -253,7 +227,6 @@ mod tests {
         assert_eq!(one("-- why\n/* not */ CREATE ROLLUP cpu_1m ON cpu EVERY '1 minute'"), create(&[], false));
         let dropped = RollupStatement::Drop { names: vec!["a".into(), "b".into()], if_exists: true };
         assert_eq!(one("DROP ROLLUP IF EXISTS a, b CASCADE"), dropped);
-        assert!(parse("CREATE TABLE rollup (a INT)").expect("not ours").is_none());
         for odd in
             ["CREATE ROLLUP", "CREATE ROLLUP a ON t", "CREATE ROLLUP a ON t () EVERY '1 minute'", "DROP ROLLUP a + b"]
         {

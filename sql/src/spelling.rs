@@ -72,6 +72,32 @@ fn fetch_to_limit(query: &mut Query) {
     }
 }
 
+/// Calls `see` for every part of an expression, but not for those of its sub-queries, the inner ones first.
+fn each_part(expr: &mut Expr, see: impl FnMut(&mut Expr)) {
+    struct Parts<F> {
+        queries: usize,
+        see: F,
+    }
+    impl<F: FnMut(&mut Expr)> VisitorMut for Parts<F> {
+        type Break = ();
+        fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+            self.queries += 1;
+            ControlFlow::Continue(())
+        }
+        fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+            self.queries -= 1;
+            ControlFlow::Continue(())
+        }
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if self.queries == 0 {
+                (self.see)(expr);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = VisitMut::visit(expr, &mut Parts { queries: 0, see });
+}
+
 /// The expression of a text that is made here.
 fn parsed(text: &str) -> Option<Expr> {
     Parser::new(&PostgreSqlDialect {}).try_with_sql(text).ok()?.parse_expr().ok()

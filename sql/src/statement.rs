@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** plans nothing and runs nothing; the text in, the tree and its kind out.
 
+pub(crate) mod own;
+
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
@@ -11,13 +13,13 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 
 use crate::change::Change;
-use crate::copy::{self, Copy, CopyOptions, CopyPlace};
+use crate::copy::{Copy, CopyOptions, CopyPlace};
 use crate::cursor::{self, Fetch};
 use crate::definition::folded;
-use crate::maintenance::{self, Maintenance};
+use crate::maintenance::Maintenance;
 use crate::procedure::Procedure;
 use crate::role::{self, RoleStatement};
-use crate::rollup::{self, RollupStatement};
+use crate::rollup::RollupStatement;
 use crate::session::CopyIn;
 use crate::{Error, Result, setting, spelling};
 
@@ -209,21 +211,8 @@ pub(crate) fn parse(
             sql.len()
         )));
     }
-    if copy::is_copy(sql) {
-        return Ok(vec![Statement { kind: Kind::Copy(Box::new(copy::parse(sql)?)) }]);
-    }
-    if let Some((fetch, moves)) = cursor::parse(sql) {
-        return Ok(vec![Statement { kind: Kind::Fetch(fetch, moves) }]);
-    }
-    if let Some(maintenance) = maintenance::parse(sql)? {
-        return Ok(vec![Statement { kind: Kind::Maintain(maintenance) }]);
-    }
-    if let Some(statements) = role::parse(sql)? {
-        let kind = |statement| Statement { kind: Kind::Role(Box::new(statement)) };
-        return Ok(statements.into_iter().map(kind).collect());
-    }
-    if let Some(statement) = rollup::parse(sql)? {
-        return Ok(vec![Statement { kind: Kind::Rollup(Box::new(statement)) }]);
+    if let Some(kinds) = own::parse(sql)? {
+        return Ok(kinds.into_iter().map(|kind| Statement { kind }).collect());
     }
     let mut parsed: Vec<Parsed> = if asks_catalog(sql) {
         let statements = compatibility

@@ -1,24 +1,65 @@
 //! Request bodies: read whole, unzipped, within a limit.
 //!
-//! **Invariant:** never holds more than the limit, however small the zipped body is.
+//! **Invariant:** never holds more than the limit, however small the zipped body is; a client that stops sending is waited for no
+//! longer than [`SILENCE_MAX`], since it may hold the turn of others.
 
-use std::io::Read;
+use std::io::{self, ErrorKind, Read};
+use std::pin::Pin;
+use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
 use flate2::read::MultiGzDecoder;
+use futures::{Stream, StreamExt};
+use tokio::time::timeout;
 
 use super::problem::Problem;
+use crate::serve::SILENCE_MAX;
 
 /// Reads a body of at most `limit_bytes`, before and after gunzip.
 pub(crate) async fn read(body: Body, headers: &HeaderMap, limit_bytes: usize) -> Result<Vec<u8>, Problem> {
     let zipped = is_zipped(headers)?;
     check_length(headers, limit_bytes as u64)?;
-    let bytes = axum::body::to_bytes(body, limit_bytes).await.map_err(|error| match over_limit(&error) {
-        true => too_large(limit_bytes as u64),
-        false => Problem::new("unreadable-body", format!("the body ended early: {error}")),
-    })?;
-    if zipped { gunzip(&bytes, limit_bytes) } else { Ok(bytes.into()) }
+    let mut chunks = chunks(body);
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(unreadable)?;
+        if bytes.len() + chunk.len() > limit_bytes {
+            return Err(too_large(limit_bytes as u64));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    if zipped { gunzip(&bytes, limit_bytes) } else { Ok(bytes) }
+}
+
+/// A body chunk by chunk; an error is the last of them.
+pub(crate) fn chunks(body: Body) -> Pin<Box<impl Stream<Item = io::Result<Bytes>>>> {
+    let sent = body.into_data_stream().map(|chunk| chunk.map_err(|error| io::Error::other(error.to_string())));
+    Box::pin(impatient(sent, SILENCE_MAX))
+}
+
+/// A stream that ends with an error where nothing comes for so long.
+fn impatient(
+    sent: impl Stream<Item = io::Result<Bytes>> + Unpin,
+    silence_max: Duration,
+) -> impl Stream<Item = io::Result<Bytes>> {
+    futures::stream::unfold(Some(sent), move |sent| async move {
+        let mut sent = sent?;
+        match timeout(silence_max, sent.next()).await {
+            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(sent))),
+            Ok(Some(Err(error))) => Some((Err(error), None)),
+            Ok(None) => None,
+            Err(_) => {
+                let text = format!("nothing of it came for {silence_max:?}");
+                Some((Err(io::Error::new(ErrorKind::TimedOut, text)), None))
+            }
+        }
+    })
+}
+
+/// The problem of a body that did not come whole.
+pub(crate) fn unreadable(error: io::Error) -> Problem {
+    Problem::new("unreadable-body", format!("the body is not whole: {error}"))
 }
 
 /// Refuses a body that says itself that it is too long.
@@ -55,17 +96,6 @@ pub(crate) fn too_large(limit_bytes: u64) -> Problem {
     Problem::new("too-large", format!("the body is larger than {} MiB; send it in several requests", limit_bytes >> 20))
 }
 
-fn over_limit(error: &axum::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        if inner.to_string().contains("length limit") {
-            return true;
-        }
-        source = inner.source();
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -97,6 +127,21 @@ mod tests {
         assert_eq!(read(vec![0; 11].into(), &HeaderMap::new(), 10).await.unwrap_err().status, 413);
         let bomb = zipped(&vec![0; 1 << 20]);
         assert_eq!(read(bomb.into(), &gzip(), 10_000).await.unwrap_err().status, 413);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_stops_sending_is_given_up() {
+        let begun = futures::stream::iter([Ok(Bytes::from_static(b"a,b"))]);
+        let sent = Box::pin(begun.chain(futures::stream::pending()));
+        let got: Vec<_> = impatient(sent, Duration::from_millis(10)).collect().await;
+        assert!(matches!(&got[..], [Ok(_), Err(error)] if error.kind() == ErrorKind::TimedOut));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_400() {
+        let broken = [Ok(Bytes::from_static(b"a,b")), Err(io::Error::other("reset"))];
+        let body = Body::from_stream(futures::stream::iter(broken));
+        assert_eq!(read(body, &HeaderMap::new(), 100).await.unwrap_err().status, 400);
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ const BYTES_MAX: usize = 512 << 20;
 /// The longest that they are waited for.
 const TIME_MAX: Duration = Duration::from_secs(5);
 /// A client that sends nothing for so long has seen the answer, or never will.
-const SILENCE_MAX: Duration = Duration::from_secs(1);
+const QUIET_MAX: Duration = Duration::from_secs(1);
 
 /// A body whose rest is thrown away when the handler drops it. One that the client holds back until it is asked for it
 /// (`Expect: 100-continue`) stays as it is.
@@ -53,7 +53,7 @@ impl Stream for Lingering {
 impl Drop for Lingering {
     fn drop(&mut self) {
         if let (Some(rest), Ok(runtime)) = (self.rest.take(), Handle::try_current()) {
-            runtime.spawn(timeout(TIME_MAX, throw_away(rest, SILENCE_MAX)));
+            runtime.spawn(timeout(TIME_MAX, throw_away(rest, QUIET_MAX)));
         }
     }
 }

@@ -18,14 +18,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use crate::serve::SILENCE_MAX;
+
 /// Connections that may be open at a time.
 pub(super) const CONNECTIONS_MAX: usize = 1_000;
 /// Handshakes that are done and wait to be taken.
 const ACCEPTED_MAX: usize = 16;
 /// Time that a handshake may take.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-/// Time that a client may take no bytes while some wait for it.
-pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Pause after a connection could not be accepted (no file descriptors left, as a rule).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

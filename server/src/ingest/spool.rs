@@ -7,14 +7,12 @@ use std::io::{self, Cursor, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;
 use flate2::read::MultiGzDecoder;
 use futures::StreamExt;
 use tokio::sync::mpsc::{Receiver, channel};
-use tokio::time::timeout;
 
 use super::known::Known;
 use super::read::{self, Batches, Format};
@@ -38,13 +36,11 @@ pub(crate) enum Spool {
 }
 
 impl Spool {
-    /// Reads a body of at most `limit_bytes`, before and after gunzip, from a client that pauses for `silence_max` at most; the file
-    /// is in `dir`.
+    /// Reads a body of at most `limit_bytes`, before and after gunzip; the file is in `dir`.
     pub(crate) async fn read(
         body: Body,
         headers: &HeaderMap,
         limit_bytes: u64,
-        silence_max: Duration,
         dir: PathBuf,
     ) -> Result<Spool, Problem> {
         let zipped = body::is_zipped(headers)?;
@@ -57,19 +53,10 @@ impl Spool {
                 false => write(chunks, limit_bytes, &dir),
             }
         });
-        let mut body = body.into_data_stream();
-        loop {
-            // A client that sends nothing more must not keep the turn of others.
-            let chunk = match timeout(silence_max, body.next()).await {
-                Ok(None) => break,
-                Ok(Some(chunk)) => chunk.map_err(|error| io::Error::other(format!("the body ended early: {error}"))),
-                Err(_) => {
-                    Err(io::Error::new(ErrorKind::TimedOut, format!("nothing of the body came for {silence_max:?}")))
-                }
-            };
-            let last = chunk.is_err();
+        let mut sent = body::chunks(body);
+        while let Some(chunk) = sent.next().await {
             // Whoever writes has an error to tell, or met the end of what was packed.
-            if sender.send(Some(chunk)).await.is_err() || last {
+            if sender.send(Some(chunk)).await.is_err() {
                 break;
             }
         }
@@ -130,9 +117,8 @@ impl Read for Chunks {
 }
 
 fn write(mut source: impl Read, limit_bytes: u64, dir: &Path) -> Result<Spool, Problem> {
-    let unreadable = |error: io::Error| Problem::new("unreadable-body", format!("the body is not whole: {error}"));
     let mut memory = Vec::new();
-    source.by_ref().take(MEMORY_BYTES_MAX as u64 + 1).read_to_end(&mut memory).map_err(unreadable)?;
+    source.by_ref().take(MEMORY_BYTES_MAX as u64 + 1).read_to_end(&mut memory).map_err(body::unreadable)?;
     if memory.len() as u64 > limit_bytes {
         return Err(body::too_large(limit_bytes));
     }
@@ -146,7 +132,7 @@ fn write(mut source: impl Read, limit_bytes: u64, dir: &Path) -> Result<Spool, P
     loop {
         let count = match source.read(&mut memory) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            read => read.map_err(unreadable)?,
+            read => read.map_err(body::unreadable)?,
         };
         if count == 0 {
             return Ok(Spool::File(Arc::new(file)));
@@ -185,7 +171,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let gzip = (header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         let headers = HeaderMap::from_iter(zipped.then_some(gzip));
-        let spool = Spool::read(body, &headers, limit_bytes, Duration::from_secs(60), dir.path().into()).await;
+        let spool = Spool::read(body, &headers, limit_bytes, dir.path().into()).await;
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the file has no name");
         match spool.map_err(|problem| problem.status)? {
             Spool::Memory(bytes) => Ok((true, bytes.into())),
@@ -220,15 +206,5 @@ mod tests {
         assert_eq!(spooled(whole[..whole.len() - 9].to_vec().into(), true, 100).await, Err(400));
         let broken = [Ok(Bytes::from_static(b"a,b")), Err(io::Error::other("reset"))];
         assert_eq!(spooled(Body::from_stream(futures::stream::iter(broken)), false, 100).await, Err(400));
-    }
-
-    #[tokio::test]
-    async fn a_client_that_stops_sending_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let begun = futures::stream::iter([Ok::<_, io::Error>(Bytes::from_static(b"a,b"))]);
-        let body = Body::from_stream(begun.chain(futures::stream::pending()));
-        let silence = Duration::from_millis(10);
-        let refused = Spool::read(body, &HeaderMap::new(), 100, silence, dir.path().into()).await.err().unwrap();
-        assert_eq!(refused.status, 400);
     }
 }

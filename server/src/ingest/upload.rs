@@ -7,7 +7,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -30,8 +29,6 @@ use crate::serve::Doors;
 
 /// The longest upload, before and after gunzip.
 const UPLOAD_BYTES_MAX: u64 = 16 << 30;
-/// How long a client may send nothing of a body that is not whole.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Rows of an upload that are worth parts of their own; fewer go through the log.
 const IMPORT_ROWS_MIN: usize = 200_000;
 /// Bytes of rows that are held; those of a longer upload are read again.
@@ -53,7 +50,7 @@ pub(crate) async fn upload(
     identity::writer()?;
     let _turn = gate.upload_turn().await?;
     let dir = doors.session.db().path().to_owned();
-    let spool = Spool::read(request, &headers, UPLOAD_BYTES_MAX, SILENCE_MAX, dir).await?;
+    let spool = Spool::read(request, &headers, UPLOAD_BYTES_MAX, dir).await?;
     let catalog = doors.session.db().catalog();
     let table = wanted.table.clone();
     let checked = blocking(&doors, move || {

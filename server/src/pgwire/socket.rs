@@ -5,7 +5,6 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use pgwire::messages::{DecodeContext, PgWireBackendMessage, PgWireFrontendMessage, ProtocolVersion};
@@ -15,6 +14,7 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use super::report::Report;
+use crate::serve::SILENCE_MAX;
 
 /// The longest message that is taken, in bytes: statements, Bind with its parameters.
 pub(super) const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -26,9 +26,6 @@ const SHORT_BYTES_MAX: usize = 10_000;
 const READ_AHEAD_BYTES: usize = 64 * 1024;
 /// Output is sent as soon as this many bytes are waiting.
 const OUTPUT_BYTES: usize = 32 * 1024;
-
-/// Time that a client may take no bytes while some wait for it.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Why a connection ends.
 #[derive(Debug)]

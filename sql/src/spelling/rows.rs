@@ -2,15 +2,12 @@
 //!
 //! **Invariant:** a column gets the name that PostgreSQL gives it.
 
-use std::ops::ControlFlow;
-
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, Ident, ObjectName, Query, SelectItem, TableAlias, TableAliasColumnDef, TableFactor, VisitMut,
-    VisitorMut,
+    Expr, FunctionArg, Ident, ObjectName, SelectItem, TableAlias, TableAliasColumnDef, TableFactor,
 };
 
 use super::expression::exists_as_value;
-use super::{parsed_query, plain_name, take};
+use super::{each_part, parsed_query, plain_name, take};
 use crate::cast;
 use crate::catalog::PG_CATALOG;
 use crate::pg_catalog::INFORMATION_PREFIX;
@@ -62,28 +59,13 @@ fn unnest(expr: &mut Expr) {
 
 /// Changes EXISTS wherever it is part of the expression, but not in sub-queries of it.
 fn exists(expr: &mut Expr) {
-    struct Exists(usize);
-    impl VisitorMut for Exists {
-        type Break = ();
-        fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-            self.0 += 1;
-            ControlFlow::Continue(())
+    each_part(expr, |part| {
+        if let Expr::Exists { subquery, negated } = part
+            && let Some(value) = exists_as_value(subquery, *negated)
+        {
+            *part = value;
         }
-        fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-            self.0 -= 1;
-            ControlFlow::Continue(())
-        }
-        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-            if self.0 == 0
-                && let Expr::Exists { subquery, negated } = expr
-                && let Some(value) = exists_as_value(subquery, *negated)
-            {
-                *expr = value;
-            }
-            ControlFlow::Continue(())
-        }
-    }
-    let _ = VisitMut::visit(expr, &mut Exists(0));
+    });
 }
 
 /// A function in FROM becomes a sub-query of its rows.

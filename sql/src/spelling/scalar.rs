@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, GroupByExpr, LimitClause, Query, SelectItem, SetExpr, Statement, TableFactor, Value, VisitMut, VisitorMut,
 };
 
-use super::{parsed, plain_name};
+use super::{each_part, parsed, plain_name};
 use crate::definition::folded;
 
 /// Aggregates, which make one row of many already.
@@ -174,28 +174,12 @@ fn is_one(limit: &Expr) -> bool {
 
 /// Whether an expression holds an aggregate or a window, outside of its own sub-queries.
 fn is_aggregate(item: &mut Expr) -> bool {
-    struct Found(usize, bool);
-    impl VisitorMut for Found {
-        type Break = ();
-        fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-            self.0 += 1;
-            ControlFlow::Continue(())
+    let mut found = false;
+    each_part(item, |part| {
+        if let Expr::Function(call) = part {
+            let known = || plain_name(&call.name).is_none_or(|name| AGGREGATES.contains(&name.as_str()));
+            found |= call.over.is_some() || known();
         }
-        fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
-            self.0 -= 1;
-            ControlFlow::Continue(())
-        }
-        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-            if self.0 == 0
-                && let Expr::Function(call) = expr
-            {
-                self.1 |= call.over.is_some()
-                    || plain_name(&call.name).is_none_or(|name| AGGREGATES.contains(&name.as_str()));
-            }
-            ControlFlow::Continue(())
-        }
-    }
-    let mut found = Found(0, false);
-    let _ = VisitMut::visit(item, &mut found);
-    found.1
+    });
+    found
 }
