@@ -5,6 +5,8 @@
 //!
 //! **Invariant:** immutable; null in, null out; bad text is an error, as in PostgreSQL.
 
+mod planned;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BinaryArray, StringArray};
@@ -16,6 +18,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{self, DataType as SqlType, Expr};
+
+pub(crate) use self::planned::Rule as PlannedCasts;
 
 use crate::types::TYPE_KEY;
 use crate::{Error, Result, column, jsonb, text};
@@ -59,9 +63,12 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     let checked = [To::Jsonb, To::Json, To::Uuid].map(function);
     let signature = Signature::variadic_any(Volatility::Immutable);
     let text = Arc::new(ScalarUDF::new_from_impl(CastToText { signature }));
+    checked.into_iter().chain([text, to_bytes()]).collect()
+}
+
+fn to_bytes() -> Arc<ScalarUDF> {
     let signature = Signature::any(1, Volatility::Immutable);
-    let bytes = Arc::new(ScalarUDF::new_from_impl(CastToBytes { signature }));
-    checked.into_iter().chain([text, bytes]).collect()
+    Arc::new(ScalarUDF::new_from_impl(CastToBytes { signature }))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

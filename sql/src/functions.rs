@@ -46,7 +46,7 @@ use datafusion::functions_aggregate::variance::var_samp_udaf;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use juno_kernels::Device;
 
-use crate::{multiply, rounding};
+use crate::{cast, multiply};
 
 pub(crate) use catalog::all as catalog_functions;
 pub(crate) use gapfill::Planner as GapFillPlanner;
@@ -75,7 +75,7 @@ pub(crate) fn register(mut builder: SessionStateBuilder, device: &Device) -> Ses
     relations.insert(0, Arc::new(forecast::Table::new(device, catalogs)));
     builder
         .with_analyzer_rule(Arc::new(multiply::Rule))
-        .with_analyzer_rule(Arc::new(rounding::Rule))
+        .with_analyzer_rule(Arc::new(cast::PlannedCasts))
         .with_analyzer_rule(Arc::new(gapfill::Rule))
         .with_query_planner(Arc::new(multiply::Planner))
         .with_physical_optimizer_rule(Arc::new(forecast::Batching::new(device)))

@@ -34,7 +34,6 @@ mod procedure;
 mod prune;
 mod role;
 mod rollup;
-mod rounding;
 mod runs;
 mod scan;
 mod session;

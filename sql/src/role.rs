@@ -28,6 +28,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use crate::copy::{CopyPlace, Subject};
 use crate::definition::folded;
 use crate::statement::Kind;
+use crate::statement::own::near;
 use crate::{Error, Result, procedure};
 
 /// The table that holds users; only the statements here change it.

@@ -1,7 +1,8 @@
-//! Casts of fractions to integers, which round in PostgreSQL and are cut off by DataFusion.
+//! Casts in plans that PostgreSQL makes otherwise than DataFusion: fractions to integers round and are not cut off, and texts to
+//! bytes read `\x00ff`.
 //!
-//! **Invariant:** changes casts of doubles and decimals to integers only, where they are asked for and where a row is stored; a
-//! value out of range stays the error that it is.
+//! **Invariant:** changes these alone, where they are asked for and where a row is stored; a value out of range stays the error
+//! that it is.
 
 use std::sync::Arc;
 
@@ -19,13 +20,13 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-/// Puts a rounding below each such cast.
+/// Puts a function in the place of each such cast, or below it.
 #[derive(Debug)]
 pub(crate) struct Rule;
 
 impl AnalyzerRule for Rule {
     fn name(&self) -> &str {
-        "rounding_casts"
+        "postgresql_casts"
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
@@ -41,21 +42,32 @@ fn node(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&node);
     node.map_expressions(|expr| {
         let name = names.save(&expr);
-        Ok(expr.transform_up(|expr| rounded(expr, &schema))?.update_data(|expr| name.restore(expr)))
+        Ok(expr.transform_up(|expr| changed(expr, &schema))?.update_data(|expr| name.restore(expr)))
     })
 }
 
-fn rounded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+fn changed(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let Expr::Cast(Cast { expr: inner, field }) = expr else { return Ok(Transformed::no(expr)) };
-    let fraction = inner.get_type(schema).is_ok_and(|from| match from {
-        DataType::Float32 | DataType::Float64 => true,
-        DataType::Decimal128(_, scale) => scale > 0,
-        _ => false,
-    });
-    if !fraction || !field.data_type().is_integer() {
-        return Ok(Transformed::no(Expr::Cast(Cast { expr: inner, field })));
+    match (inner.get_type(schema), field.data_type()) {
+        (Ok(from), to) if is_fraction(&from) && to.is_integer() => rounded(*inner, field),
+        (Ok(from), DataType::Binary) if from.is_string() => {
+            let bytes = ScalarFunction::new_udf(super::to_bytes(), vec![*inner]);
+            Ok(Transformed::yes(Expr::ScalarFunction(bytes)))
+        }
+        _ => Ok(Transformed::no(Expr::Cast(Cast { expr: inner, field }))),
     }
-    let inner = match *inner {
+}
+
+fn is_fraction(from: &DataType) -> bool {
+    match from {
+        DataType::Float32 | DataType::Float64 => true,
+        DataType::Decimal128(_, scale) => *scale > 0,
+        _ => false,
+    }
+}
+
+fn rounded(inner: Expr, field: FieldRef) -> Result<Transformed<Expr>> {
+    let inner = match inner {
         // A number as it is written is numeric in PostgreSQL.
         Expr::Literal(ScalarValue::Float64(Some(value)), metadata) => {
             Expr::Literal(ScalarValue::Float64(Some(value.round())), metadata)
