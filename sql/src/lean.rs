@@ -94,7 +94,7 @@ impl PhysicalOptimizerRule for Unsettled {
 fn settled(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let input = || plan.children().into_iter().next().filter(|input| settled(input));
     match plan.name() {
-        "Scan" | "LatestScan" => true,
+        "Scan" | "LatestScan" | "BlockScan" => true,
         "ProjectionExec" | "FilterExec" | "RunsExec" => input().is_some(),
         "SortExec" => input().is_some_and(|input| input.output_partitioning().partition_count() == 1),
         _ => false,

@@ -21,7 +21,6 @@ use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 
 use super::delta;
-use super::encoding::PAGE_ROWS;
 use crate::Result;
 
 /// The level of compression: its coder of bytes is all that packed deltas need.
@@ -44,6 +43,7 @@ pub(super) struct DeltaColumn {
     nulls: u64,
     range: Option<(i64, i64)>,
     page: PageRows,
+    page_rows: usize,
 }
 
 /// The rows of the page to come.
@@ -60,7 +60,8 @@ pub(super) fn takes(kind: &DataType) -> bool {
 }
 
 impl DeltaColumn {
-    pub(super) fn new(descriptor: ColumnDescPtr) -> Result<Self> {
+    /// A column in pages of so many rows.
+    pub(super) fn new(descriptor: ColumnDescPtr, page_rows: usize) -> Result<Self> {
         Ok(Self {
             narrow: descriptor.physical_type() == parquet::basic::Type::INT32,
             optional: descriptor.max_def_level() > 0,
@@ -73,7 +74,8 @@ impl DeltaColumn {
             rows: 0,
             nulls: 0,
             range: None,
-            page: PageRows { values: Vec::with_capacity(PAGE_ROWS), valid: BooleanBufferBuilder::new(PAGE_ROWS) },
+            page: PageRows { values: Vec::with_capacity(page_rows), valid: BooleanBufferBuilder::new(page_rows) },
+            page_rows,
         })
     }
 
@@ -81,10 +83,10 @@ impl DeltaColumn {
     pub(super) fn write(&mut self, column: &ArrayRef) -> Result<()> {
         let mut from = 0;
         while from < column.len() {
-            let rows = (PAGE_ROWS - self.page.valid.len()).min(column.len() - from);
+            let rows = (self.page_rows - self.page.valid.len()).min(column.len() - from);
             self.page.push(&column.slice(from, rows));
             from += rows;
-            if self.page.valid.len() == PAGE_ROWS {
+            if self.page.valid.len() == self.page_rows {
                 self.end_page()?;
             }
         }
@@ -158,7 +160,7 @@ impl DeltaColumn {
         self.rows += rows as u64;
         self.nulls += nulls as u64;
         self.page.values.clear();
-        self.page.valid = BooleanBufferBuilder::new(PAGE_ROWS);
+        self.page.valid = BooleanBufferBuilder::new(self.page_rows);
         Ok(())
     }
 }

@@ -16,8 +16,10 @@ use crate::{Result, TableSchema};
 
 /// The level of compression.
 const ZSTD_LEVEL: i32 = 3;
-/// Rows in a page, which is what a scan can skip.
-pub(super) const PAGE_ROWS: usize = 16_384;
+/// Rows in a page of telemetry, which is what a scan can skip.
+const PAGE_ROWS: usize = 16_384;
+/// Rows in a page of another table, of which a look-up by key reads one in each part.
+const LOOK_UP_PAGE_ROWS: usize = 2_048;
 
 /// An encoding of one column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,13 +36,16 @@ pub(super) struct Encodings {
     pub(super) properties: WriterProperties,
     /// The columns that are written as deltas instead.
     pub(super) deltas: Vec<bool>,
+    /// Rows in a page of any column.
+    pub(super) page_rows: usize,
 }
 
 /// How to write a part with these columns; the sample has them as they are stored.
 pub(super) fn choose(schema: &TableSchema, stored: &Schema, sample: &RecordBatch) -> Result<Encodings> {
+    let page_rows = if schema.time().is_some() { PAGE_ROWS } else { LOOK_UP_PAGE_ROWS };
     let mut builder = base()
         .set_max_row_group_row_count(None)
-        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_data_page_row_count_limit(page_rows)
         .set_statistics_enabled(EnabledStatistics::Chunk);
     let mut deltas = Vec::with_capacity(stored.fields().len());
     for field in stored.fields() {
@@ -53,7 +58,7 @@ pub(super) fn choose(schema: &TableSchema, stored: &Schema, sample: &RecordBatch
         deltas.push(candidate == Some(Candidate::Deltas));
         builder = candidate.map_or_else(|| builder.clone(), |candidate| candidate.apply(builder.clone(), path));
     }
-    Ok(Encodings { properties: builder.build(), deltas })
+    Ok(Encodings { properties: builder.build(), deltas, page_rows })
 }
 
 fn base() -> WriterPropertiesBuilder {
@@ -107,7 +112,7 @@ fn encoded_size(column: &RecordBatch, candidate: Candidate) -> Result<usize> {
     let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
     if candidate == Candidate::Deltas {
         let (file, _) = writer.into_serialized_writer()?;
-        let mut deltas = DeltaColumn::new(file.schema_descr().column(0))?;
+        let mut deltas = DeltaColumn::new(file.schema_descr().column(0), PAGE_ROWS)?;
         deltas.write(column.column(0))?;
         return Ok(deltas.finish()?.0.len());
     }

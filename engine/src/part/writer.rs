@@ -36,6 +36,7 @@ pub(crate) struct PartWriter<'a> {
     stored: SchemaRef,
     /// Which of them are written as deltas.
     deltas: Vec<bool>,
+    page_rows: usize,
     file: SerializedFileWriter<Sink>,
     columns: ArrowRowGroupWriterFactory,
     group: Option<Group>,
@@ -89,7 +90,7 @@ impl<'a> PartWriter<'a> {
             (0..stored.fields().len()).filter(|&i| sample.column_by_name(stored.field(i).name()).is_some()).collect();
         let sample = project(sample, &Arc::new(profile.columns().project(&there)?))?;
         let sample = stored::store(&sample, &Arc::new(stored.project(&there)?))?;
-        let Encodings { properties, deltas } = encoding::choose(&definition.stored, &stored, &sample)?;
+        let Encodings { properties, deltas, page_rows } = encoding::choose(&definition.stored, &stored, &sample)?;
         let temporary = part_path(dir, number).with_extension(TEMPORARY);
         let file = disk.create(&temporary).map_err(Error::io("create", &temporary))?;
         let failed = Arc::new(OnceLock::new());
@@ -100,7 +101,7 @@ impl<'a> PartWriter<'a> {
             .and_then(ArrowWriter::into_serialized_writer)
             .map_err(|error| refused(&failed, &temporary, error.into()))?;
         let (group, rows) = (None, 0);
-        Ok(Self { disk, dir, number, temporary, stored, deltas, file, columns, group, blocks, rows, failed })
+        Ok(Self { disk, dir, number, temporary, stored, deltas, page_rows, file, columns, group, blocks, rows, failed })
     }
 
     /// Appends rows, which must follow those before in key order.
@@ -111,7 +112,7 @@ impl<'a> PartWriter<'a> {
         while from < batch.num_rows() {
             let group = match &mut self.group {
                 Some(group) => group,
-                None => self.group.insert(Group::new(&self.file, &self.columns, &self.deltas)?),
+                None => self.group.insert(Group::new(&self.file, &self.columns, &self.deltas, self.page_rows)?),
             };
             let rows = (ROW_GROUP_ROWS - group.rows).min(batch.num_rows() - from);
             group.write(&self.stored, &batch.slice(from, rows))?;
@@ -158,10 +159,15 @@ enum Column {
 }
 
 impl Group {
-    fn new(file: &SerializedFileWriter<Sink>, columns: &ArrowRowGroupWriterFactory, deltas: &[bool]) -> Result<Self> {
+    fn new(
+        file: &SerializedFileWriter<Sink>,
+        columns: &ArrowRowGroupWriterFactory,
+        deltas: &[bool],
+        page_rows: usize,
+    ) -> Result<Self> {
         let own = columns.create_column_writers(file.flushed_row_groups().len())?;
         let column = |((index, own), &deltas): ((usize, ArrowColumnWriter), &bool)| match deltas {
-            true => Ok(Column::Deltas(Box::new(DeltaColumn::new(file.schema_descr().column(index))?))),
+            true => Ok(Column::Deltas(Box::new(DeltaColumn::new(file.schema_descr().column(index), page_rows)?))),
             false => Ok(Column::Arrow(Box::new(own))),
         };
         Ok(Self { columns: own.into_iter().enumerate().zip(deltas).map(column).collect::<Result<_>>()?, rows: 0 })
