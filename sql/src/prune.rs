@@ -81,7 +81,9 @@ fn field(
     };
     let data_type = &table.columns[column].data_type;
     let ordered = data_type.is_numeric() || matches!(data_type, DataType::Timestamp(_, _) | DataType::Date32);
-    let whole = matches!(left, Expr::Column(_)) && ordered && value.data_type() == *data_type && !value.is_null();
+    // Texts by their equality, which is what looks up a row by its id.
+    let known = ordered || (comparison == Comparison::Equal && *data_type == DataType::Utf8);
+    let whole = matches!(left, Expr::Column(_)) && known && value.data_type() == *data_type && !value.is_null();
     let value = Scalar::new(value.to_array().ok().filter(|_| whole)?);
     wanted.fields.push(FieldFilter { column, comparison, value });
     Some(())
