@@ -14,6 +14,7 @@ mod lanes;
 pub mod robust_residual;
 mod season;
 pub mod seasonal_ar;
+pub mod seasonal_ensemble;
 mod series;
 #[cfg(test)]
 mod twin;

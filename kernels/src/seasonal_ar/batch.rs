@@ -2,8 +2,8 @@
 //!
 //! **Invariant:** copies, computes nothing; the host shim of the tests gets the same arrays as a device.
 
+use super::normal::LANES;
 use super::plan::{LAGS_MAX, LEVELS, Modelled, Plan};
-use super::ridge::LANES;
 
 /// Threads of one block: a warp for every lane.
 pub(super) const THREADS: usize = LANES * 32;

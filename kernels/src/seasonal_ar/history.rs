@@ -5,23 +5,23 @@
 use crate::season::{self, Seasons};
 
 /// The longest history that is fitted, in points; older points are left out, which bounds the cost of a series.
-pub(super) const HISTORY_POINTS_MAX: usize = 16_384;
+pub(crate) const HISTORY_POINTS_MAX: usize = 16_384;
 
 /// One series' history, ready to be modelled.
-pub(super) struct History {
+pub(crate) struct History {
     /// Values divided by `scale`, oldest first, all finite.
-    pub(super) values: Vec<f64>,
+    pub(crate) values: Vec<f64>,
     /// The largest magnitude among the known values; 1 when all are zero.
-    pub(super) scale: f64,
+    pub(crate) scale: f64,
     /// The seasons found.
-    pub(super) seasons: Seasons,
+    pub(crate) seasons: Seasons,
 }
 
 /// The newest [`HISTORY_POINTS_MAX`] values from the first known one on, gaps filled; `None` if no value is finite.
 ///
 /// Infinities count as missing. A gap is filled along the straight line between its ends; one longer than a quarter of
 /// the season, or at the end, by the last known value at the same place in the season.
-pub(super) fn prepare(raw: &[f64]) -> Option<History> {
+pub(crate) fn prepare(raw: &[f64]) -> Option<History> {
     let raw = &raw[raw.len().saturating_sub(HISTORY_POINTS_MAX)..];
     let raw = &raw[raw.iter().position(|v| v.is_finite())?..];
     let top = raw.iter().filter(|v| v.is_finite()).fold(0.0, |top: f64, v| top.max(v.abs()));

@@ -15,7 +15,7 @@ const WIDEN: f64 = 1.15;
 const NEIGHBOURS: usize = 6;
 
 /// The lower and upper ends around the forecast.
-pub(super) fn around(plan: &Plan, modelled: &Modelled, level: f64) -> (Vec<f64>, Vec<f64>) {
+pub(crate) fn around(plan: &Plan, modelled: &Modelled, level: f64) -> (Vec<f64>, Vec<f64>) {
     let logarithmic = plan.transforms == 3;
     let residuals = residuals(plan, &modelled.rolled, logarithmic);
     let sizes = sizes(&residuals, plan.steps);
@@ -68,7 +68,7 @@ fn beyond(plan: &Plan, sizes: &[f64], step: usize) -> f64 {
 }
 
 /// The `level` quantile of the values, between the two nearest ranks.
-pub(super) fn quantile(values: &mut [f64], level: f64) -> f64 {
+pub(crate) fn quantile(values: &mut [f64], level: f64) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let place = level * (values.len() - 1) as f64;
     let (below, share) = (place.floor() as usize, place.fract());
