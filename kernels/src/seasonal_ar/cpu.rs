@@ -3,6 +3,7 @@
 //! **Invariant:** starts no thread; keeps nothing but buffers between series, so that a series' result does not depend
 //! on the series before it.
 
+use super::interval::WIDEN;
 use super::normal::{LANES, Lanes};
 use super::plan::{LEAST, LEVELS, Modelled, Plan, RIDGES, SHARPNESS};
 use super::ridge::{BLOCK, Ridge};
@@ -105,6 +106,7 @@ fn combine(plan: &Plan, ends: &[usize; LANES], members: &[Member]) -> Modelled {
     Modelled {
         rolled: origins.map(|(step, w)| sum(step, w)).collect(),
         mean: (0..members[0].len()).map(|step| sum(step, 0)).collect(),
+        widen: WIDEN,
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Modelled {
     pub(crate) mean: Vec<f64>,
     /// What the combined members forecast at each origin: origins × steps, row-major.
     pub(crate) rolled: Vec<f64>,
+    /// By how much intervals are widened beyond the quantiles of the origins' residuals.
+    pub(crate) widen: f64,
 }
 
 impl Plan {

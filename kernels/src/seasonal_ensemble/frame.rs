@@ -9,6 +9,9 @@ use crate::seasonal_ar::ridge::BLOCK;
 /// A series with values below this share of their mean gets an offset of that share before the logarithm.
 const OFFSET_SHARE: f64 = 0.02;
 
+/// Where no outer season was found, seven main seasons are tried in a series of at least three times that.
+const OUTER_CYCLES_MIN: usize = 3;
+
 /// The forecasts of one member, step by step, of all lanes.
 pub(super) type Member = Vec<Lanes>;
 
@@ -57,7 +60,11 @@ impl<'a> Frame<'a> {
             ends,
             horizon,
             main: if plan.season > 1 { plan.season } else { 0 },
-            outer: plan.outer,
+            outer: if plan.outer > 0 || plan.season == 1 || n < OUTER_CYCLES_MIN * 7 * plan.season {
+                plan.outer
+            } else {
+                7 * plan.season
+            },
             shortest: ends.iter().copied().min().unwrap_or(n),
             offset: (low >= 0.0).then_some(if low < floor { floor } else { 0.0 }),
             bounds: bounds(values, &ends),
@@ -92,6 +99,11 @@ impl<'a> Frame<'a> {
         }
     }
 
+    /// A value within the bounds of a lane.
+    pub(super) fn bounded(&self, value: f64, lane: usize) -> f64 {
+        value.clamp(self.bounds[lane].0, self.bounds[lane].1)
+    }
+
     /// Forecasts of standardised values as a member: in the units of the series, within its bounds.
     pub(super) fn member(&self, scaled: &Scaled, steps: &[Lanes]) -> Member {
         let back = |z: f64| {
@@ -102,8 +114,7 @@ impl<'a> Frame<'a> {
                 Transform::Log => value.clamp(-50.0, 50.0).exp() - self.offset.unwrap_or(0.0),
             }
         };
-        let bounded = |z: f64, w: usize| back(z).clamp(self.bounds[w].0, self.bounds[w].1);
-        steps.iter().map(|lanes| std::array::from_fn(|w| bounded(lanes[w], w))).collect()
+        steps.iter().map(|lanes| std::array::from_fn(|w| self.bounded(back(lanes[w]), w))).collect()
     }
 }
 

@@ -3,16 +3,22 @@
 //! A member's score is ½ its mean absolute error + ½ its mean symmetric percentage error, each relative to the median
 //! member's. The prior share is score^−[`SHARPNESS`], normalised. The shares then minimise the squared errors of the
 //! combination (capped, relative to the members' mean squared error) plus [`SHRINK`] times the squared distance to the
-//! prior, over all shares that are non-negative and add up to 1, by projected gradient steps.
+//! prior, over all shares that are non-negative and add up to 1, by projected gradient steps. Three fifths of the result
+//! and two fifths of softer shares by score alone, score^−[`SOFTNESS`], are the members' shares.
 //!
 //! **Invariant:** sees origins' forecasts and values only.
 //!
 //! Papers: Bates and Granger 1969; Breiman 1996 (stacked regressions); Duchi et al. 2008 (projection onto the simplex).
 
+use super::frame::Member;
+
 /// How sharply prior shares follow the scores.
-const SHARPNESS: i32 = 8;
+const SHARPNESS: i32 = 10;
+/// How sharply the softer shares do, and their part.
+const SOFTNESS: i32 = 4;
+const SOFT: f64 = 0.4;
 /// The pull towards the prior.
-const SHRINK: f64 = 3.0;
+const SHRINK: f64 = 6.0;
 /// Gradient steps.
 const ROUNDS: usize = 100;
 /// Errors beyond this quantile of their magnitudes are cut off.
@@ -20,7 +26,8 @@ const CAP: f64 = 0.98;
 
 /// The members' shares, from their forecasts of the `actual` values (origins' steps behind each other).
 pub(super) fn shares(forecasts: &[Vec<f64>], actual: &[f64]) -> Vec<f64> {
-    let prior = prior(forecasts, actual);
+    let scores = scores(forecasts, actual);
+    let (prior, soft) = (by_score(&scores, SHARPNESS), by_score(&scores, SOFTNESS));
     let errors = capped_errors(forecasts, actual);
     let gram = gram(&errors);
     let norm = gram.iter().flatten().map(|v| v * v).sum::<f64>().sqrt() + SHRINK;
@@ -33,26 +40,50 @@ pub(super) fn shares(forecasts: &[Vec<f64>], actual: &[f64]) -> Vec<f64> {
         let moved: Vec<f64> = (0..shares.len()).map(|i| shares[i] - gradient(i) / norm).collect();
         shares = onto_simplex(&moved);
     }
-    shares
+    shares.iter().zip(&soft).map(|(share, soft)| (1.0 - SOFT) * share + SOFT * soft).collect()
 }
 
 /// Shares by score alone.
-fn prior(forecasts: &[Vec<f64>], actual: &[f64]) -> Vec<f64> {
+fn by_score(scores: &[f64], sharpness: i32) -> Vec<f64> {
+    let merits: Vec<f64> = scores.iter().map(|score| score.powi(-sharpness)).collect();
+    let total: f64 = merits.iter().sum();
+    merits.iter().map(|merit| merit / total).collect()
+}
+
+/// The weighted median of the members at a step of a lane.
+pub(super) fn median(members: &[Member], shares: &[f64], step: usize, lane: usize) -> f64 {
+    let mut values: Vec<(f64, f64)> = members.iter().zip(shares).map(|(m, share)| (m[step][lane], *share)).collect();
+    values.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let mut sum = 0.0;
+    let half = |(_, share): &&(f64, f64)| {
+        sum += share;
+        sum >= 0.5
+    };
+    values.iter().find(half).or(values.last()).map_or(0.0, |(value, _)| *value)
+}
+
+/// The median of actual minus forecast.
+pub(super) fn middle_error(forecast: &[f64], actual: &[f64]) -> f64 {
+    let mut errors: Vec<f64> = pairs(forecast, actual).map(|(y, f)| y - f).collect();
+    let half = errors.len() / 2;
+    *errors.select_nth_unstable_by(half, f64::total_cmp).1
+}
+
+/// The members' scores: 1 is the median member's.
+fn scores(forecasts: &[Vec<f64>], actual: &[f64]) -> Vec<f64> {
     let absolute: Vec<f64> = forecasts.iter().map(|f| pairs(f, actual).map(|(y, f)| (y - f).abs()).sum()).collect();
     let relative = |f: &Vec<f64>| pairs(f, actual).map(|(y, f)| (y - f).abs() / (y.abs() + f.abs()).max(1e-9)).sum();
     let relative: Vec<f64> = forecasts.iter().map(relative).collect();
-    let (middle_absolute, middle_relative) = (median(&absolute) + 1e-12, median(&relative) + 1e-12);
-    let merit = |(a, r): (&f64, &f64)| (0.5 * a / middle_absolute + 0.5 * r / middle_relative + 1e-3).powi(-SHARPNESS);
-    let merits: Vec<f64> = absolute.iter().zip(&relative).map(merit).collect();
-    let total: f64 = merits.iter().sum();
-    merits.iter().map(|merit| merit / total).collect()
+    let (middle_absolute, middle_relative) = (middle(&absolute) + 1e-12, middle(&relative) + 1e-12);
+    let score = |(a, r): (&f64, &f64)| 0.5 * a / middle_absolute + 0.5 * r / middle_relative + 1e-3;
+    absolute.iter().zip(&relative).map(score).collect()
 }
 
 fn pairs<'a>(forecast: &'a [f64], actual: &'a [f64]) -> impl Iterator<Item = (f64, f64)> {
     actual.iter().copied().zip(forecast.iter().copied())
 }
 
-fn median(values: &[f64]) -> f64 {
+fn middle(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     sorted[sorted.len() / 2]
