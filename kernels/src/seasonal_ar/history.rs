@@ -22,7 +22,11 @@ pub(crate) struct History {
 /// Infinities count as missing. A gap is filled along the straight line between its ends; one longer than a quarter of
 /// the season, or at the end, by the last known value at the same place in the season.
 pub(crate) fn prepare(raw: &[f64]) -> Option<History> {
-    let raw = &raw[raw.len().saturating_sub(HISTORY_POINTS_MAX)..];
+    prepare_whole(&raw[raw.len().saturating_sub(HISTORY_POINTS_MAX)..])
+}
+
+/// The same for all values; seasons are found in the newest [`HISTORY_POINTS_MAX`].
+pub(crate) fn prepare_whole(raw: &[f64]) -> Option<History> {
     let raw = &raw[raw.iter().position(|v| v.is_finite())?..];
     let top = raw.iter().filter(|v| v.is_finite()).fold(0.0, |top: f64, v| top.max(v.abs()));
     let scale = if top > 0.0 { top } else { 1.0 };
@@ -31,7 +35,7 @@ pub(crate) fn prepare(raw: &[f64]) -> Option<History> {
     for gap in &gaps {
         fill_line(&mut values, gap);
     }
-    let seasons = season::find(&values);
+    let seasons = season::find(&values[values.len().saturating_sub(HISTORY_POINTS_MAX)..]);
     let n = values.len();
     for gap in gaps.iter().filter(|gap| is_long(gap, n, seasons.main)) {
         fill_season(&mut values, gap, seasons);

@@ -26,6 +26,7 @@
 //! **Invariant:** a series' forecast depends on that series and the parameters alone; under [`Model::Auto`] the choice
 //! between the models depends on the sizes of the batch too, never on a clock.
 
+mod backtest;
 mod cpu;
 mod fourier;
 mod frame;
@@ -39,6 +40,7 @@ mod tests;
 mod weighted;
 mod windows;
 
+pub use self::backtest::{Accuracy, Measures, ORIGINS_MAX, backtest};
 use crate::seasonal_ar::{self, Forecast, Params, Prepared, check};
 use crate::{Device, Result, Series, lanes};
 
