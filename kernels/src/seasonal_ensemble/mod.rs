@@ -48,7 +48,7 @@ use crate::{Device, Result, Series, lanes};
 pub const AUTO_POINTS_MAX: usize = 400_000;
 
 /// Which model forecasts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Model {
     /// The full ensemble where the batch has at most [`AUTO_POINTS_MAX`] points, else the lean one.
     #[default]
