@@ -68,6 +68,18 @@ pub fn score<'a>(cases: &[Case], forecasts: impl Iterator<Item = &'a [f64]>, sea
     Score { smape: total.smape / count, mase: total.mase / count }
 }
 
+/// 1 − WAPE of one forecast per case, WAPE = Σ |y−f| / Σ |y| at most 1: mean and median over the cases.
+pub fn accuracy<'a>(cases: &[Case], forecasts: impl Iterator<Item = &'a [f64]>) -> (f64, f64) {
+    let one = |(case, forecast): (&Case, &[f64])| {
+        let errors: f64 = case.truth.iter().zip(forecast).map(|(y, f)| (y - f).abs()).sum();
+        let total: f64 = case.truth.iter().map(|y| y.abs()).sum();
+        1.0 - (errors / total.max(1e-9)).min(1.0)
+    };
+    let mut each: Vec<f64> = cases.iter().zip(forecasts).map(one).collect();
+    each.sort_by(f64::total_cmp);
+    (each.iter().sum::<f64>() / each.len() as f64, each[each.len() / 2])
+}
+
 /// The score of one pair of bounds per case, at a level such as 0.95.
 pub fn interval_score<'a>(
     cases: &[Case],

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** measures and prints, asserts nothing; every figure stands beside a naive or a peer's figure of the same run.
 
+pub mod forecast_run;
 pub mod forecast_score;
 pub mod machine;
 pub mod measured;

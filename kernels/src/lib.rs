@@ -14,6 +14,8 @@ mod lanes;
 pub mod robust_residual;
 mod season;
 pub mod seasonal_ar;
+pub mod seasonal_ensemble;
+pub mod seasonal_trend;
 mod series;
 #[cfg(test)]
 mod twin;

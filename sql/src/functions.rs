@@ -94,11 +94,10 @@ fn aggregates(device: &Device) -> Vec<Arc<AggregateUDF>> {
         first_last::last(),
         first_last::max_by(),
         first_last::min_by(),
-        forecast::aggregate(device),
         histogram::histogram(),
         alias(approx_percentile_cont_udaf(), "approx_percentile"),
     ];
-    own.into_iter().chain(over_time::all()).map(Arc::new).collect()
+    own.into_iter().chain(forecast::aggregates(device)).chain(over_time::all()).map(Arc::new).collect()
 }
 
 fn scalars() -> Vec<Arc<ScalarUDF>> {

@@ -1,7 +1,7 @@
 //! Forecast accuracy on M4 Hourly, through psql: `cargo run --release -p juno-benches --bin m4_hourly`.
 //!
 //! The training parts go into a fresh server as line protocol; one SELECT from `forecast(…)` through psql gives 48 hours with
-//! 95 % intervals for every series. The seasonal naive and Naive2 stand beside it.
+//! 95 % intervals for every series, for each model. The seasonal naive and Naive2 stand beside them.
 //!
 //! **Invariant:** the server never sees a value of the test part.
 
@@ -9,30 +9,25 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
-use juno_benches::forecast_score::{Case, interval_score, score, seasonal_naive};
+use juno_benches::forecast_run::{Bounds, forecast};
+use juno_benches::forecast_score::{Case, Score, interval_score, score, seasonal_naive};
 use juno_benches::machine;
 use juno_benches::table::Table;
-use juno_tests::Server;
 
 const HORIZON: usize = 48;
 const SEASON: usize = 24;
 const LEVEL: f64 = 0.95;
-/// Lines of one request.
-const BODY_LINES: usize = 10_000;
-/// 2020-01-01, the made-up start of the series, which carry no dates: seconds since 1970.
-const START_S: i64 = 1_577_836_800;
-
-const FORECAST: &str = "SELECT unique_id, forecast, lower, upper FROM forecast('m4', 'y', by => 'unique_id', \
-                        horizon => '48 hours', level => 0.95) ORDER BY unique_id, time";
-
 /// Forecast accuracy on M4 Hourly.
 #[derive(Parser)]
 struct Arguments {
     /// Folder with m4_hourly.parquet and m4_hourly_naive2.parquet.
     #[arg(long, default_value = "../shared/data/forecast")]
     data: PathBuf,
+    /// Models to measure.
+    #[arg(long, default_values = ["full", "lean"])]
+    model: Vec<String>,
 }
 
 fn main() -> Result<ExitCode> {
@@ -42,16 +37,11 @@ fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let cases = cases(&arguments.data)?;
     let naive2 = naive2(&arguments.data, &cases)?;
-    let server = Server::start()?;
-    load(&server, &cases)?;
-    let forecasts = forecasts(&server.psql(&["--csv", "--tuples-only", "--command", FORECAST])?)?;
-    let plan = server.psql(&["--command", &format!("EXPLAIN ANALYZE {FORECAST}")])?;
-    let launches = plan
-        .split("launches=")
-        .nth(1)
-        .and_then(|rest| rest.split([',', ']', ' ']).next())
-        .context("no launches in the plan")?;
-    report(&cases, &naive2, &forecasts, launches)?;
+    let benchmark = head(&cases, &naive2);
+    for model in &arguments.model {
+        let (forecasts, launches) = forecast(&cases, HORIZON, model)?;
+        row(&cases, &benchmark, &forecasts, model, &launches);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -77,47 +67,11 @@ fn naive2(folder: &std::path::Path, cases: &[Case]) -> Result<Vec<Vec<f64>>> {
     cases.iter().map(row).collect()
 }
 
-fn load(server: &Server, cases: &[Case]) -> Result<()> {
-    let lines: Vec<String> = cases
-        .iter()
-        .flat_map(|case| {
-            let line = |(hour, value): (usize, &f64)| {
-                format!("m4,unique_id={} y={value} {}\n", case.name, START_S + hour as i64 * 3_600)
-            };
-            case.history.iter().enumerate().map(line).collect::<Vec<_>>()
-        })
-        .collect();
-    for body in lines.chunks(BODY_LINES) {
-        let answer = ureq::post(server.url("/write?precision=s")).send(body.concat())?;
-        ensure!(answer.status() == 204, "a write was answered {}", answer.status());
-    }
-    Ok(())
-}
-
-/// Forecast, lower and upper of every series.
-type Bounds = BTreeMap<String, [Vec<f64>; 3]>;
-
-fn forecasts(csv: &str) -> Result<Bounds> {
-    let mut found: Bounds = BTreeMap::new();
-    for line in csv.lines() {
-        let mut fields = line.split(',');
-        let series = found.entry(fields.next().unwrap_or_default().to_owned()).or_default();
-        for column in series {
-            column.push(fields.next().context("a row has four columns")?.parse()?);
-        }
-    }
-    Ok(found)
-}
-
-fn report(cases: &[Case], naive2: &[Vec<f64>], forecasts: &Bounds, launches: &str) -> Result<()> {
-    ensure!(forecasts.len() == cases.len(), "{} of {} series were forecast", forecasts.len(), cases.len());
-    ensure!(forecasts.values().all(|series| series[0].len() == HORIZON), "a forecast must have {HORIZON} steps");
+/// Prints the table's head and the naive rows; gives the score of Naive2.
+fn head(cases: &[Case], naive2: &[Vec<f64>]) -> Score {
     let benchmark = score(cases, naive2.iter().map(Vec::as_slice), SEASON);
     let naive: Vec<Vec<f64>> = cases.iter().map(|case| seasonal_naive(&case.history, SEASON, HORIZON)).collect();
     let naive = score(cases, naive.iter().map(Vec::as_slice), SEASON);
-    let juno = score(cases, forecasts.values().map(|series| series[0].as_slice()), SEASON);
-    let bounds = forecasts.values().map(|series| (series[1].as_slice(), series[2].as_slice()));
-    let interval = interval_score(cases, bounds, LEVEL, SEASON);
     println!("M4 Hourly, {} series, {HORIZON} h, through psql; {}", cases.len(), machine::describe());
     println!("| method | sMAPE | MASE | OWA | MSIS 95 % | coverage 95 % | launches |\n|---|---|---|---|---|---|---|");
     println!("| Naive2 | {:.3} | {:.3} | 1.000 | – | – | – |", benchmark.smape, benchmark.mase);
@@ -127,13 +81,19 @@ fn report(cases: &[Case], naive2: &[Vec<f64>], forecasts: &Bounds, launches: &st
         naive.mase,
         naive.owa(&benchmark)
     );
+    benchmark
+}
+
+fn row(cases: &[Case], benchmark: &Score, forecasts: &Bounds, model: &str, launches: &str) {
+    let juno = score(cases, forecasts.values().map(|series| series[0].as_slice()), SEASON);
+    let bounds = forecasts.values().map(|series| (series[1].as_slice(), series[2].as_slice()));
+    let interval = interval_score(cases, bounds, LEVEL, SEASON);
     println!(
-        "| juno forecast | {:.3} | {:.3} | {:.3} | {:.2} | {:.1} % | {launches} |",
+        "| juno forecast, {model} | {:.3} | {:.3} | {:.3} | {:.2} | {:.1} % | {launches} |",
         juno.smape,
         juno.mase,
-        juno.owa(&benchmark),
+        juno.owa(benchmark),
         interval.msis,
         interval.coverage * 100.0
     );
-    Ok(())
 }

@@ -2,8 +2,9 @@
 //!
 //! **Invariant:** copies, computes nothing; the host shim of the tests gets the same arrays as a device.
 
+use super::interval::WIDEN;
+use super::normal::LANES;
 use super::plan::{LAGS_MAX, LEVELS, Modelled, Plan};
-use super::ridge::LANES;
 
 /// Threads of one block: a warp for every lane.
 pub(super) const THREADS: usize = LANES * 32;
@@ -55,7 +56,7 @@ impl Batch {
             .map(|(plan, mean)| {
                 let part = start..start + rolled(plan);
                 start = part.end;
-                Modelled { mean: mean.to_vec(), rolled: rolled_of_all[part].to_vec() }
+                Modelled { mean: mean.to_vec(), rolled: rolled_of_all[part].to_vec(), widen: WIDEN }
             })
             .collect()
     }

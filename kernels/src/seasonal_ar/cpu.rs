@@ -3,8 +3,10 @@
 //! **Invariant:** starts no thread; keeps nothing but buffers between series, so that a series' result does not depend
 //! on the series before it.
 
+use super::interval::WIDEN;
+use super::normal::{LANES, Lanes};
 use super::plan::{LEAST, LEVELS, Modelled, Plan, RIDGES, SHARPNESS};
-use super::ridge::{BLOCK, LANES, Lanes, Ridge};
+use super::ridge::{BLOCK, Ridge};
 
 /// Buffers that a thread keeps from series to series.
 #[derive(Default)]
@@ -37,7 +39,7 @@ fn autoregressions(work: &mut Work, plan: &Plan, ends: &[usize; LANES], horizon:
     ridge.set_lags(&plan.lags);
     for transform in 0..plan.transforms {
         let (centre, spread) = standardise(&plan.values, transform, z);
-        ridge.set_history(z, ends);
+        ridge.set_history(z, ends, 0.0);
         for penalty in RIDGES {
             ridge.solve(penalty);
             ridge.roll(z, ends, horizon, path);
@@ -104,6 +106,7 @@ fn combine(plan: &Plan, ends: &[usize; LANES], members: &[Member]) -> Modelled {
     Modelled {
         rolled: origins.map(|(step, w)| sum(step, w)).collect(),
         mean: (0..members[0].len()).map(|step| sum(step, 0)).collect(),
+        widen: WIDEN,
     }
 }
 

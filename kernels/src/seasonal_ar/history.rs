@@ -5,24 +5,28 @@
 use crate::season::{self, Seasons};
 
 /// The longest history that is fitted, in points; older points are left out, which bounds the cost of a series.
-pub(super) const HISTORY_POINTS_MAX: usize = 16_384;
+pub(crate) const HISTORY_POINTS_MAX: usize = 16_384;
 
 /// One series' history, ready to be modelled.
-pub(super) struct History {
+pub(crate) struct History {
     /// Values divided by `scale`, oldest first, all finite.
-    pub(super) values: Vec<f64>,
+    pub(crate) values: Vec<f64>,
     /// The largest magnitude among the known values; 1 when all are zero.
-    pub(super) scale: f64,
+    pub(crate) scale: f64,
     /// The seasons found.
-    pub(super) seasons: Seasons,
+    pub(crate) seasons: Seasons,
 }
 
 /// The newest [`HISTORY_POINTS_MAX`] values from the first known one on, gaps filled; `None` if no value is finite.
 ///
 /// Infinities count as missing. A gap is filled along the straight line between its ends; one longer than a quarter of
 /// the season, or at the end, by the last known value at the same place in the season.
-pub(super) fn prepare(raw: &[f64]) -> Option<History> {
-    let raw = &raw[raw.len().saturating_sub(HISTORY_POINTS_MAX)..];
+pub(crate) fn prepare(raw: &[f64]) -> Option<History> {
+    prepare_whole(&raw[raw.len().saturating_sub(HISTORY_POINTS_MAX)..])
+}
+
+/// The same for all values; seasons are found in the newest [`HISTORY_POINTS_MAX`].
+pub(crate) fn prepare_whole(raw: &[f64]) -> Option<History> {
     let raw = &raw[raw.iter().position(|v| v.is_finite())?..];
     let top = raw.iter().filter(|v| v.is_finite()).fold(0.0, |top: f64, v| top.max(v.abs()));
     let scale = if top > 0.0 { top } else { 1.0 };
@@ -31,7 +35,7 @@ pub(super) fn prepare(raw: &[f64]) -> Option<History> {
     for gap in &gaps {
         fill_line(&mut values, gap);
     }
-    let seasons = season::find(&values);
+    let seasons = season::find(&values[values.len().saturating_sub(HISTORY_POINTS_MAX)..]);
     let n = values.len();
     for gap in gaps.iter().filter(|gap| is_long(gap, n, seasons.main)) {
         fill_season(&mut values, gap, seasons);

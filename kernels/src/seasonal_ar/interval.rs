@@ -10,23 +10,29 @@
 use super::plan::{Modelled, Plan};
 
 /// By how much the pooled quantile is widened: chosen on rolling origins inside the histories of M4 Hourly.
-const WIDEN: f64 = 1.15;
+pub(crate) const WIDEN: f64 = 1.15;
 /// How many steps to each side share one estimate of a residual's size.
 const NEIGHBOURS: usize = 6;
 
 /// The lower and upper ends around the forecast.
-pub(super) fn around(plan: &Plan, modelled: &Modelled, level: f64) -> (Vec<f64>, Vec<f64>) {
+pub(crate) fn around(plan: &Plan, modelled: &Modelled, level: f64) -> (Vec<f64>, Vec<f64>) {
     let logarithmic = plan.transforms == 3;
     let residuals = residuals(plan, &modelled.rolled, logarithmic);
     let sizes = sizes(&residuals, plan.steps);
     let mut pooled: Vec<f64> =
         residuals.chunks(plan.steps).flat_map(|row| row.iter().zip(&sizes).map(|(r, size)| r / size)).collect();
-    let width = WIDEN * quantile(&mut pooled, level);
+    let width = modelled.widen * quantile(&mut pooled, level);
     let half = |step: usize| width * beyond(plan, &sizes, step);
+    let low = plan.values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = plan.values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let end = |sign: f64| {
-        let shift = |(step, mean): (usize, &f64)| match logarithmic {
-            true => mean * (sign * half(step)).exp(),
-            false => mean + sign * half(step),
+        let shift = |(step, mean): (usize, &f64)| {
+            let end = match logarithmic {
+                true => mean * (sign * half(step)).exp(),
+                false => mean + sign * half(step),
+            };
+            // A whole range beyond all known values is wide enough for any level.
+            end.max((2.0 * low - high).min(*mean)).min((2.0 * high - low).max(*mean))
         };
         modelled.mean.iter().enumerate().map(shift).collect()
     };
@@ -68,7 +74,7 @@ fn beyond(plan: &Plan, sizes: &[f64], step: usize) -> f64 {
 }
 
 /// The `level` quantile of the values, between the two nearest ranks.
-pub(super) fn quantile(values: &mut [f64], level: f64) -> f64 {
+pub(crate) fn quantile(values: &mut [f64], level: f64) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     let place = level * (values.len() - 1) as f64;
     let (below, share) = (place.floor() as usize, place.fract());

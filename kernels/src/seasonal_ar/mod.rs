@@ -35,11 +35,12 @@ mod batch;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
-mod history;
-mod interval;
-mod plan;
-mod ridge;
-mod simple;
+pub(crate) mod history;
+pub(crate) mod interval;
+pub(crate) mod normal;
+pub(crate) mod plan;
+pub(crate) mod ridge;
+pub(crate) mod simple;
 #[cfg(test)]
 mod tests;
 
@@ -122,7 +123,7 @@ fn on_gpu(
 }
 
 /// Whether the parameters are in range.
-fn check(params: &Params) -> Result<()> {
+pub(crate) fn check(params: &Params) -> Result<()> {
     let Params { horizon, level } = params;
     if !(1..=HORIZON_STEPS_MAX).contains(horizon) {
         let text = format!("a horizon of {horizon} steps is out of range: use 1 to {HORIZON_STEPS_MAX}");
@@ -136,7 +137,7 @@ fn check(params: &Params) -> Result<()> {
 }
 
 /// One series before the twins see it.
-struct Prepared {
+pub(crate) struct Prepared {
     season: usize,
     scale: f64,
     work: Work,
@@ -151,7 +152,7 @@ enum Work {
 }
 
 impl Prepared {
-    fn new(raw: &[f64], params: &Params) -> Self {
+    pub(crate) fn new(raw: &[f64], params: &Params) -> Self {
         let Some(history) = history::prepare(raw) else {
             let missing = vec![f64::NAN; params.horizon];
             return Self { season: 0, scale: 1.0, work: Work::Done((missing.clone(), missing.clone(), missing)) };
@@ -164,7 +165,7 @@ impl Prepared {
         Self { season, scale, work }
     }
 
-    fn plan(&self) -> Option<&Plan> {
+    pub(crate) fn plan(&self) -> Option<&Plan> {
         match &self.work {
             Work::Done(_) => None,
             Work::Planned(plan) => Some(plan),
@@ -172,7 +173,7 @@ impl Prepared {
     }
 
     /// The season and the forecast in the units of the series, given what a twin made of the plan.
-    fn finish(&self, modelled: Option<&Modelled>, params: &Params) -> (usize, Row) {
+    pub(crate) fn finish(&self, modelled: Option<&Modelled>, params: &Params) -> (usize, Row) {
         let (mut mean, mut lower, mut upper) = match (&self.work, modelled) {
             (Work::Planned(plan), Some(modelled)) => {
                 let (lower, upper) = interval::around(plan, modelled, params.level);
@@ -190,7 +191,7 @@ impl Prepared {
 
 impl Forecast {
     /// Puts the rows of a batch behind each other.
-    fn of(rows: Vec<(usize, Row)>, launches: u64) -> Self {
+    pub(crate) fn of(rows: Vec<(usize, Row)>, launches: u64) -> Self {
         let mut forecast = Self { launches, ..Self::default() };
         for (season, (mean, lower, upper)) in rows {
             forecast.mean.extend(mean);

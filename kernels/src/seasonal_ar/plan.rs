@@ -5,51 +5,55 @@
 use super::history::History;
 
 /// The most lags of one autoregression: with the intercept they fill the 32 lanes of a warp.
-pub(super) const LAGS_MAX: usize = 31;
+pub(crate) const LAGS_MAX: usize = 31;
 /// The most rolling origins that a series is validated on.
-pub(super) const ORIGINS_MAX: usize = 10;
+pub(crate) const ORIGINS_MAX: usize = 10;
 /// Ridge penalties per row, relative to the variance of the fitted history: each makes a member of every transform.
-pub(super) const RIDGES: [f64; 2] = [1e-5, 1e-1];
+pub(crate) const RIDGES: [f64; 2] = [1e-5, 1e-1];
 /// Penalty per row on the intercept.
-pub(super) const RIDGE_INTERCEPT: f64 = 1e-6;
+pub(crate) const RIDGE_INTERCEPT: f64 = 1e-6;
 /// How sharply the members' shares follow their errors: the power of the inverse.
-pub(super) const SHARPNESS: i32 = 6;
+pub(crate) const SHARPNESS: i32 = 6;
 /// A member's merit is lowered by this part of the best one's, so that poor members drop out, and without a jump.
-pub(super) const LEAST: f64 = 0.05;
+pub(crate) const LEAST: f64 = 0.05;
 /// The members that forecast a constant.
-pub(super) const LEVELS: usize = 3;
+pub(crate) const LEVELS: usize = 3;
 /// Series shorter than this are too short to fit.
-pub(super) const POINTS_MIN: usize = 24;
+pub(crate) const POINTS_MIN: usize = 24;
 
 /// What is fitted to one series.
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// The history: finite, no gaps, magnitudes up to 1.
-    pub(super) values: Vec<f64>,
+    pub(crate) values: Vec<f64>,
     /// The main season, or 1 where there is none.
-    pub(super) season: usize,
+    pub(crate) season: usize,
+    /// The outer season, or 0 where there is none.
+    pub(crate) outer: usize,
     /// The lags of the autoregression, ascending.
-    pub(super) lags: Vec<usize>,
+    pub(crate) lags: Vec<usize>,
     /// How many of the newest points each fit leaves out: 0 first (the forecast itself), then the rolling origins.
-    pub(super) cuts: Vec<usize>,
+    pub(crate) cuts: Vec<usize>,
     /// How many steps each rolling origin is judged on.
-    pub(super) steps: usize,
+    pub(crate) steps: usize,
     /// Constant forecasts at each cut: the last value, and the medians of the last day-like and week-like stretch.
-    pub(super) levels: Vec<[f64; LEVELS]>,
+    pub(crate) levels: Vec<[f64; LEVELS]>,
     /// How many of the transforms raw, square root, logarithm are fitted, in that order.
-    pub(super) transforms: usize,
+    pub(crate) transforms: usize,
 }
 
 /// What a twin hands back for one series, in the units of its plan.
-pub(super) struct Modelled {
+pub(crate) struct Modelled {
     /// The forecast, one value per step of the horizon.
-    pub(super) mean: Vec<f64>,
+    pub(crate) mean: Vec<f64>,
     /// What the combined members forecast at each origin: origins × steps, row-major.
-    pub(super) rolled: Vec<f64>,
+    pub(crate) rolled: Vec<f64>,
+    /// By how much intervals are widened beyond the quantiles of the origins' residuals.
+    pub(crate) widen: f64,
 }
 
 impl Plan {
     /// Plans the fit of `history` for a forecast of `horizon` steps.
-    pub(super) fn new(history: History, horizon: usize) -> Self {
+    pub(crate) fn new(history: History, horizon: usize) -> Self {
         let values = history.values;
         let n = values.len();
         let season = history.seasons.main.max(1);
@@ -60,7 +64,7 @@ impl Plan {
         let smallest = values.iter().copied().fold(f64::INFINITY, f64::min);
         let transforms = if smallest > 1e-4 { 3 } else { 1 + usize::from(smallest >= 0.0) };
         let levels = cuts.iter().map(|cut| levels(&values[..n - cut], season)).collect();
-        Self { values, season, lags, cuts, steps, levels, transforms }
+        Self { values, season, outer: history.seasons.outer, lags, cuts, steps, levels, transforms }
     }
 }
 

@@ -10,10 +10,10 @@ use super::plan;
 const FLAT_POINTS_MIN: usize = 48;
 
 /// Mean, lower and upper ends of one series.
-pub(super) type Row = (Vec<f64>, Vec<f64>, Vec<f64>);
+pub(crate) type Row = (Vec<f64>, Vec<f64>, Vec<f64>);
 
 /// The forecast by the series' own rule, or `None` where a model can be fitted.
-pub(super) fn forecast(history: &History, horizon: usize, level: f64) -> Option<Row> {
+pub(crate) fn forecast(history: &History, horizon: usize, level: f64) -> Option<Row> {
     let values = &history.values;
     let (first, last) = (*values.first()?, *values.last()?);
     if values.iter().all(|v| *v == first) {

@@ -9,7 +9,7 @@ use datafusion::common::Result;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawWindowExpr};
 use datafusion::logical_expr::{Expr, WindowFunctionDefinition};
 
-use super::forecast::Request;
+use super::forecast::{Request, Task};
 use crate::functions::refusal::invalid;
 
 /// Checks calls of `forecast` and `anomaly_score` while SQL is planned.
@@ -18,21 +18,23 @@ pub(super) struct Calls;
 
 impl ExprPlanner for Calls {
     fn plan_aggregate(&self, mut call: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
-        if call.func.name() == "forecast" {
+        if let Some(task) = Task::named(call.func.name()) {
             if call.distinct || !call.order_by.is_empty() {
-                return Err(invalid("forecast takes no DISTINCT and no ORDER BY: rows may come in any order"));
+                let name = task.name();
+                return Err(invalid(format!("{name} takes no DISTINCT and no ORDER BY: rows may come in any order")));
             }
-            typed(call.args.get_mut(2), &DataType::Utf8);
-            typed(call.args.get_mut(3), &DataType::Float64);
-            Request::check(call.args.get(2), call.args.get(3))?;
+            for (index, constant) in task.constants().iter().enumerate() {
+                typed(call.args.get_mut(2 + index), &type_of(constant));
+            }
+            Request::check(task, call.args.iter().skip(2).map(Some))?;
         }
         Ok(PlannerResult::Original(call))
     }
 
     fn plan_window(&self, call: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
         match &call.func_def {
-            WindowFunctionDefinition::AggregateUDF(function) if function.name() == "forecast" => {
-                return Err(invalid("forecast is an aggregate: use GROUP BY in place of OVER"));
+            WindowFunctionDefinition::AggregateUDF(function) if Task::named(function.name()).is_some() => {
+                return Err(invalid(format!("{} is an aggregate: use GROUP BY in place of OVER", function.name())));
             }
             WindowFunctionDefinition::WindowUDF(function) if function.name() == "anomaly_score" => score(&call)?,
             _ => {}
@@ -54,6 +56,15 @@ fn score(call: &RawWindowExpr) -> Result<()> {
         return Err(invalid("anomaly_score takes no FILTER, DISTINCT or NULLS clause: filter rows in a sub-query"));
     }
     Ok(())
+}
+
+/// The type that a constant of a [`Task`] is read as.
+pub(super) fn type_of(constant: &str) -> DataType {
+    match constant {
+        "level" => DataType::Float64,
+        "origins" => DataType::Int64,
+        _ => DataType::Utf8,
+    }
 }
 
 /// Gives a parameter such as `$1`, of which nothing else says the type, the type that its argument expects.

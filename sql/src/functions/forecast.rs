@@ -1,25 +1,30 @@
-//! `forecast`: what a series will do next, as an aggregate over its points and as a table function over a relation.
+//! `forecast`: what a series will do next, as an aggregate over its points and as a table function over a relation; and, the
+//! same way, `forecast_accuracy`, `detect_seasonality` and `decompose`: how well forecasts would have done, and what a series
+//! is made of ([`Task`]).
 //!
 //! Rows may come in any order. The values of equal times are averaged, null and NaN values are gaps, rows without a time are
 //! left out. The points of a series are laid on an even grid whose step is their median distance; a series with fewer than
-//! [`series::POINTS_MIN`] distinct times has no forecast and gives no rows. The method is the kernel `seasonal_ar`.
+//! [`series::POINTS_MIN`] distinct times gives no rows. The methods are the kernels `seasonal_ensemble` and `seasonal_trend`.
 //!
 //! The aggregate only collects points. A plan rule ([`Batching`]) puts [`node::ForecastExec`] above it, which hands all series
 //! of the query to one kernel call; where the rule does not reach, the aggregate calls the kernel itself.
 //!
-//! **Invariant:** a series' forecast depends on its own points and on the arguments, not on the series beside it.
+//! **Invariant:** a series' rows depend on its own points and on the arguments, not on the series beside it; only the model
+//! 'auto' looks at how many points there are together.
 
 mod batching;
 mod node;
 mod request;
+mod rows;
 mod series;
 mod table;
+mod task;
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, ListArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
@@ -32,61 +37,69 @@ pub(super) use self::batching::Batching;
 pub(super) use self::request::Request;
 use self::series::Wanted;
 pub(super) use self::table::Table;
+pub(super) use self::task::Task;
 use super::launches;
 use super::points::{Points, points_type};
 use crate::functions::pg_typeof::name_of;
 use crate::functions::refusal::{invalid, mismatch};
-use crate::types::timestamptz;
 
-/// The name that SQL knows both forms by.
-const NAME: &str = "forecast";
-
-/// `SELECT host, forecast(time, usage_user, horizon => '24 hours', level => 0.95) FROM cpu GROUP BY host`.
+/// `SELECT host, forecast(time, usage_user, horizon => '24 hours', level => 0.95) FROM cpu GROUP BY host`, and one aggregate for
+/// every other [`Task`].
 ///
 /// The horizon is a number of steps, an interval or its text; the level, 0.95 unless given, is the share of outcomes that
-/// `lower` to `upper` should hold. Gives a list of (time timestamptz, forecast, lower, upper double precision); `unnest` makes
-/// rows of it. Immutable.
-pub(super) fn aggregate(device: &Device) -> AggregateUDF {
-    AggregateUDF::new_from_impl(Forecast::new(device, Output::Forecasts))
+/// `lower` to `upper` should hold; the model is 'auto' (the default), 'full' or 'lean'. Gives a list of (time timestamptz,
+/// forecast, lower, upper double precision); `unnest` makes rows of it. Immutable.
+pub(super) fn aggregates(device: &Device) -> impl Iterator<Item = AggregateUDF> {
+    let device = device.clone();
+    Task::ALL.into_iter().map(move |task| aggregate(&device, task))
+}
+
+/// The aggregate of one task.
+fn aggregate(device: &Device, task: Task) -> AggregateUDF {
+    AggregateUDF::new_from_impl(Forecast::new(device, task, Output::Rows))
 }
 
 /// What the aggregate gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Output {
-    Forecasts,
+    Rows,
     /// The collected points, for [`node::ForecastExec`] to go on with.
     Points,
 }
 
 struct Forecast {
     device: Device,
+    task: Task,
     output: Output,
     signature: Signature,
 }
 
 impl Forecast {
-    fn new(device: &Device, output: Output) -> Self {
-        let signature = Signature::one_of(vec![TypeSignature::Any(3), TypeSignature::Any(4)], Volatility::Immutable)
-            .with_parameter_names(vec!["time", "value", "horizon", "level"])
-            .expect("four names for up to four arguments");
-        Forecast { device: device.clone(), output, signature }
+    fn new(device: &Device, task: Task, output: Output) -> Self {
+        let names: Vec<&str> = ["time", "value"].into_iter().chain(task.constants().iter().copied()).collect();
+        let fewest = names.len().min(3);
+        let counts = (fewest..=names.len()).map(TypeSignature::Any).collect();
+        let signature = Signature::one_of(counts, Volatility::Immutable)
+            .with_parameter_names(names)
+            .expect("as many names as there are arguments");
+        Forecast { device: device.clone(), task, output, signature }
     }
 
     fn begin(&self, args: &AccumulatorArgs) -> Result<State> {
-        let request = Request::of(args.exprs)?;
+        let request = Request::of(self.task, args.exprs)?;
         Ok(State { points: Points::default(), request, device: self.device.clone(), output: self.output })
     }
 }
 
 impl std::fmt::Debug for Forecast {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Forecast").field("device", &self.device.kind()).field("output", &self.output).finish()
+        f.debug_struct("Forecast").field("task", &self.task).field("output", &self.output).finish_non_exhaustive()
     }
 }
 
 impl PartialEq for Forecast {
     fn eq(&self, other: &Self) -> bool {
-        self.output == other.output
+        (self.task, self.output) == (other.task, other.output)
     }
 }
 
@@ -94,15 +107,15 @@ impl Eq for Forecast {}
 
 impl Hash for Forecast {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.output.hash(state);
+        (self.task, self.output).hash(state);
     }
 }
 
 impl AggregateUDFImpl for Forecast {
     fn name(&self) -> &str {
         match self.output {
-            Output::Forecasts => NAME,
-            Output::Points => "forecast_points",
+            Output::Rows => self.task.name(),
+            Output::Points => self.task.points_name(),
         }
     }
 
@@ -111,9 +124,9 @@ impl AggregateUDFImpl for Forecast {
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        check_types(types)?;
+        check_types(self.task, types)?;
         Ok(match self.output {
-            Output::Forecasts => forecasts_type(),
+            Output::Rows => self.task.rows_type(),
             Output::Points => points_type(),
         })
     }
@@ -141,40 +154,37 @@ impl AggregateUDFImpl for Forecast {
     }
 }
 
-fn check_types(types: &[DataType]) -> Result<()> {
-    let [time, value, horizon, level @ ..] = types else {
-        return Err(invalid("forecast takes time, value, horizon and, if wanted, level"));
+fn check_types(task: Task, types: &[DataType]) -> Result<()> {
+    let name = task.name();
+    let [time, value, constants @ ..] = types else {
+        return Err(invalid(format!("{name} takes time and value")));
+    };
+    let wrong = |argument: &str, what: &str, is: &DataType| {
+        Err(mismatch(format!("argument {argument} of {name} must be {what}, not {}", name_of(is))))
     };
     if !matches!(time, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64) {
-        return Err(mismatch(format!("argument time of forecast must be a timestamp, not {}", name_of(time))));
+        return wrong("time", "a timestamp", time);
     }
     if !value.is_numeric() && !value.is_null() {
-        return Err(mismatch(format!("argument value of forecast must be a number, not {}", name_of(value))));
+        return wrong("value", "a number", value);
     }
-    if !(horizon.is_integer() || horizon.is_string() || matches!(horizon, DataType::Interval(_) | DataType::Null)) {
-        return Err(mismatch(format!(
-            "argument horizon of forecast must be an interval or a number of steps, not {}",
-            name_of(horizon)
-        )));
+    for (constant, is) in task.constants().iter().zip(constants) {
+        let span = matches!(is, DataType::Interval(_));
+        match *constant {
+            "horizon" if !(is.is_integer() || is.is_string() || span || is.is_null()) => {
+                return wrong("horizon", "an interval or a number of steps", is);
+            }
+            "level" if !(is.is_numeric() || is.is_string() || is.is_null()) => {
+                return wrong("level", "a number between 0 and 1", is);
+            }
+            "model" if !(is.is_string() || is.is_null()) => return wrong("model", "the name of a model", is),
+            "origins" if !(is.is_integer() || is.is_string() || is.is_null()) => {
+                return wrong("origins", "a whole number", is);
+            }
+            _ => {}
+        }
     }
-    match level {
-        [level] if !level.is_numeric() && !level.is_string() && !level.is_null() => Err(mismatch(format!(
-            "argument level of forecast must be a number between 0 and 1, not {}",
-            name_of(level)
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// One step of a forecast.
-fn step_fields() -> Fields {
-    let number = |name: &str| Field::new(name, DataType::Float64, true);
-    vec![Field::new("time", timestamptz(), true), number("forecast"), number("lower"), number("upper")].into()
-}
-
-/// The forecast of one series: a list of steps.
-fn forecasts_type() -> DataType {
-    DataType::List(Arc::new(Field::new_list_field(DataType::Struct(step_fields()), true)))
+    Ok(())
 }
 
 /// The points of one group or of many, and what to make of them.
@@ -192,7 +202,7 @@ impl State {
             return Ok(points);
         }
         let wanted = Wanted { points: &points, request: &self.request };
-        let mut done = series::forecast(&self.device, &[wanted], |_| Ok(()))?;
+        let mut done = series::work(&self.device, &[wanted], |_| Ok(()))?;
         Ok(done.lists.swap_remove(0))
     }
 }

@@ -22,6 +22,8 @@ const fn of(name: &'static str, kind: &'static str, arguments: &'static str, ret
 }
 
 const POINTS: &str = "value double precision, time timestamp with time zone";
+const SERIES: &str = "time timestamp with time zone, value double precision";
+const RELATION: &str = "relation text, value text, by text[] DEFAULT NULL, time text DEFAULT NULL";
 const BUCKET: &str = "width interval, time timestamp with time zone";
 
 /// All of them.
@@ -29,19 +31,35 @@ const ROUTINES: &[Routine] = &[
     of("anomaly_score", "w", "value double precision", "double precision"),
     of("approx_percentile", "a", "value double precision, percentile double precision", "double precision"),
     of("compact", "p", "\"table\" text DEFAULT NULL", ""),
+    of("decompose", "a", SERIES, "record[]"),
+    of("decompose", "f", RELATION, "SETOF record"),
     of("delta", "a", POINTS, "double precision"),
+    of("detect_seasonality", "a", SERIES, "record[]"),
+    of("detect_seasonality", "f", RELATION, "SETOF record"),
     of("first", "a", "value anyelement, time timestamp with time zone", "anyelement"),
     of("flush", "p", "\"table\" text DEFAULT NULL", ""),
     of(
         "forecast",
         "a",
-        "time timestamp with time zone, value double precision, horizon text, level double precision DEFAULT 0.95",
+        "time timestamp with time zone, value double precision, horizon text, level double precision DEFAULT 0.95, model text DEFAULT 'auto'",
         "record[]",
     ),
     of(
         "forecast",
         "f",
-        "relation text, value text, by text[] DEFAULT NULL, time text DEFAULT NULL, horizon text DEFAULT NULL, level double precision DEFAULT 0.95",
+        "relation text, value text, by text[] DEFAULT NULL, horizon text DEFAULT NULL, level double precision DEFAULT 0.95, time text DEFAULT NULL, model text DEFAULT 'auto'",
+        "SETOF record",
+    ),
+    of(
+        "forecast_accuracy",
+        "a",
+        "time timestamp with time zone, value double precision, horizon text, level double precision DEFAULT 0.95, model text DEFAULT 'auto', origins bigint DEFAULT 5",
+        "record[]",
+    ),
+    of(
+        "forecast_accuracy",
+        "f",
+        "relation text, value text, by text[] DEFAULT NULL, horizon text DEFAULT NULL, level double precision DEFAULT 0.95, time text DEFAULT NULL, model text DEFAULT 'auto', origins bigint DEFAULT 5",
         "SETOF record",
     ),
     of("gen_random_uuid", "f", "", "uuid"),

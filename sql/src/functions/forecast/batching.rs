@@ -15,7 +15,7 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateOutputMode};
 use juno_kernels::Device;
 
 use super::node::ForecastExec;
-use super::{Forecast, Output, Request};
+use super::{Forecast, Output, Request, Task};
 
 /// Has aggregates that forecast give the collected points instead, and forecasts them in a [`ForecastExec`] above.
 ///
@@ -56,25 +56,27 @@ impl PhysicalOptimizerRule for Batching {
 
 fn forecasts(aggregate: &AggregateExec) -> bool {
     aggregate.mode().output_mode() == AggregateOutputMode::Final
-        && aggregate.aggr_expr().iter().any(|expr| is_forecast(expr))
+        && aggregate.aggr_expr().iter().any(|expr| task_of(expr).is_some())
 }
 
-fn is_forecast(expr: &AggregateFunctionExpr) -> bool {
-    expr.fun().inner().downcast_ref::<Forecast>().is_some_and(|function| function.output == Output::Forecasts)
+/// The task of an aggregate that gives a task's rows.
+fn task_of(expr: &AggregateFunctionExpr) -> Option<Task> {
+    let function = expr.fun().inner().downcast_ref::<Forecast>()?;
+    (function.output == Output::Rows).then_some(function.task)
 }
 
 /// The aggregate with points in place of forecasts, under the node that forecasts them.
 fn split(aggregate: &AggregateExec, device: &Device) -> Result<Arc<dyn ExecutionPlan>> {
-    let collect = Arc::new(AggregateUDF::new_from_impl(Forecast::new(device, Output::Points)));
     let groups = aggregate.schema().fields().len() - aggregate.aggr_expr().len();
     let (mut exprs, mut requests) = (Vec::new(), Vec::new());
     for (index, expr) in aggregate.aggr_expr().iter().enumerate() {
-        if !is_forecast(expr) {
+        let Some(task) = task_of(expr) else {
             exprs.push(Arc::clone(expr));
             continue;
-        }
-        requests.push((groups + index, Request::of(&expr.expressions())?));
-        let points = AggregateExprBuilder::new(Arc::clone(&collect), expr.expressions())
+        };
+        requests.push((groups + index, Request::of(task, &expr.expressions())?));
+        let collect = AggregateUDF::new_from_impl(Forecast::new(device, task, Output::Points));
+        let points = AggregateExprBuilder::new(Arc::new(collect), expr.expressions())
             .schema(aggregate.input_schema())
             .alias(expr.name())
             .with_distinct(expr.is_distinct())

@@ -20,7 +20,7 @@ use futures::{FutureExt, TryFutureExt, TryStreamExt, stream};
 use juno_kernels::Device;
 
 use super::Request;
-use super::series::{Wanted, forecast};
+use super::series::{Wanted, work};
 use crate::functions::gather::{Gather, Held, Partitions, blocking, take_in};
 use crate::functions::launches::Launches;
 
@@ -92,7 +92,7 @@ impl DisplayAs for ForecastExec {
         write!(f, "ForecastExec: device={}", self.device.kind())?;
         for (column, request) in &self.requests {
             let name = self.schema.field(*column).name();
-            write!(f, ", {name} (horizon={}, level={})", request.horizon, request.level)?;
+            write!(f, ", {name} ({request})")?;
         }
         Ok(())
     }
@@ -178,7 +178,7 @@ fn forecast_all(
         .flat_map(|batch| requests.iter().map(|(column, request)| (batch.column(*column).as_list::<i32>(), request)))
         .map(|(points, request)| Wanted { points, request })
         .collect();
-    let done = forecast(device, &wanted, |bytes| grids.grow(bytes))?;
+    let done = work(device, &wanted, |bytes| grids.grow(bytes))?;
     launches.add(done.launches, done.series);
     let mut lists = done.lists.into_iter();
     let mut replace = |batch: &RecordBatch| {

@@ -1,6 +1,6 @@
-//! What is asked of a forecast: how far, and how sure.
+//! What is asked of a forecast: how far, how sure, by which model.
 //!
-//! **Invariant:** constants only; a horizon or level that depends on rows is refused.
+//! **Invariant:** constants only; an argument that depends on rows is refused.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,36 +18,87 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
 use juno_kernels::seasonal_ar::HORIZON_STEPS_MAX;
+use juno_kernels::seasonal_ensemble::{Model, ORIGINS_MAX};
 
+use super::task::Task;
 use crate::functions::refusal::invalid;
 
 const DAY_US: i64 = 86_400_000_000;
 const LEVEL: f64 = 0.95;
+const ORIGINS: usize = 5;
 
-/// The constant arguments of a forecast.
+/// A call's constant arguments.
 #[derive(Debug, Clone, PartialEq)]
 pub(in super::super) struct Request {
-    pub(super) horizon: Horizon,
+    pub(super) task: Task,
+    /// None for a task that looks back only.
+    pub(super) horizon: Option<Horizon>,
     pub(super) level: f64,
+    pub(super) model: Model,
+    pub(super) origins: usize,
 }
 
 impl Request {
-    /// Reads the request out of the physical arguments (time, value, horizon, level).
-    pub(super) fn of(args: &[Arc<dyn PhysicalExpr>]) -> Result<Self> {
-        let horizon = args.get(2).ok_or_else(|| invalid("forecast needs a horizon, like '24 hours'"))?;
-        let level = args.get(3).map(|level| level_of(&constant("level", level)?)).transpose()?;
-        Ok(Request { horizon: Horizon::of(&constant("horizon", horizon)?)?, level: level.unwrap_or(LEVEL) })
+    /// Reads the request out of the physical arguments: time, value, then the task's constants.
+    pub(super) fn of(task: Task, args: &[Arc<dyn PhysicalExpr>]) -> Result<Self> {
+        let mut request = Request::new(task);
+        for (name, arg) in task.constants().iter().zip(args.iter().skip(2)) {
+            request.set(name, &constant(&format!("{name} of {}", task.name()), arg)?)?;
+        }
+        match request.horizon {
+            None if !task.constants().is_empty() => {
+                Err(invalid(format!("{} needs a horizon, like '24 hours'", task.name())))
+            }
+            _ => Ok(request),
+        }
     }
 
-    /// Refuses a bad horizon or level as soon as it is known, which for a parameter such as `$1` is later.
-    pub(in super::super) fn check(horizon: Option<&Expr>, level: Option<&Expr>) -> Result<()> {
-        if let Some(horizon) = horizon.and_then(known) {
-            Horizon::of(&horizon)?;
-        }
-        if let Some(level) = level.and_then(known) {
-            level_of(&level)?;
+    fn new(task: Task) -> Self {
+        Request { task, horizon: None, level: LEVEL, model: Model::Auto, origins: ORIGINS }
+    }
+
+    fn set(&mut self, name: &str, value: &ScalarValue) -> Result<()> {
+        let argument = format!("{name} of {}", self.task.name());
+        match name {
+            "horizon" => self.horizon = Some(Horizon::of(&argument, value)?),
+            "level" => self.level = level_of(&argument, value)?,
+            "model" => self.model = model_of(&argument, value)?,
+            _ => self.origins = origins_of(&argument, value)?,
         }
         Ok(())
+    }
+
+    /// Refuses a bad constant as soon as it is known, which for a parameter such as `$1` is later.
+    pub(in super::super) fn check<'a>(task: Task, constants: impl Iterator<Item = Option<&'a Expr>>) -> Result<()> {
+        let mut request = Request::new(task);
+        for (name, expr) in task.constants().iter().zip(constants) {
+            if let Some(value) = expr.and_then(known) {
+                request.set(name, &value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What an argument that was left out stands for, where one after it is given.
+    pub(super) fn default_of(name: &str) -> ScalarValue {
+        match name {
+            "level" => LEVEL.into(),
+            "model" => "auto".into(),
+            _ => (ORIGINS as i64).into(),
+        }
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(horizon) = &self.horizon else { return f.write_str(self.task.name()) };
+        write!(f, "horizon={horizon}, level={}", self.level)?;
+        match self.model {
+            Model::Auto => {}
+            Model::Full => f.write_str(", model=full")?,
+            Model::Lean => f.write_str(", model=lean")?,
+        }
+        if self.task == Task::Accuracy { write!(f, ", origins={}", self.origins) } else { Ok(()) }
     }
 }
 
@@ -61,23 +112,40 @@ fn known(expr: &Expr) -> Option<ScalarValue> {
 
 fn constant(name: &str, expr: &Arc<dyn PhysicalExpr>) -> Result<ScalarValue> {
     if !collect_columns(expr).is_empty() {
-        return Err(invalid(format!("argument {name} of forecast must be a constant, not {expr}")));
+        return Err(invalid(format!("argument {name} must be a constant, not {expr}")));
     }
     let options = RecordBatchOptions::new().with_row_count(Some(1));
     let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)?;
     match expr.evaluate(&row) {
         Ok(ColumnarValue::Scalar(value)) => Ok(value),
         Ok(ColumnarValue::Array(values)) => ScalarValue::try_from_array(&values, 0),
-        Err(_) => Err(invalid(format!("argument {name} of forecast must be a constant, not {expr}"))),
+        Err(_) => Err(invalid(format!("argument {name} must be a constant, not {expr}"))),
     }
 }
 
-fn level_of(value: &ScalarValue) -> Result<f64> {
+fn model_of(argument: &str, value: &ScalarValue) -> Result<Model> {
+    match value.try_as_str().flatten().map(str::trim) {
+        Some(name) if name.eq_ignore_ascii_case("auto") => Ok(Model::Auto),
+        Some(name) if name.eq_ignore_ascii_case("full") => Ok(Model::Full),
+        Some(name) if name.eq_ignore_ascii_case("lean") => Ok(Model::Lean),
+        _ => Err(invalid(format!("argument {argument}: there is no model '{value}', use 'auto', 'full' or 'lean'"))),
+    }
+}
+
+fn origins_of(argument: &str, value: &ScalarValue) -> Result<usize> {
+    let number = match value.cast_to(&DataType::Int64) {
+        Ok(ScalarValue::Int64(Some(number))) => usize::try_from(number).ok(),
+        _ => None,
+    };
+    number.filter(|number| (1..=ORIGINS_MAX).contains(number)).ok_or_else(|| {
+        invalid(format!("argument {argument} must be a number of origins from 1 to {ORIGINS_MAX}, not {value}"))
+    })
+}
+
+fn level_of(argument: &str, value: &ScalarValue) -> Result<f64> {
     match value.cast_to(&DataType::Float64) {
         Ok(ScalarValue::Float64(Some(level))) if level > 0.0 && level < 1.0 => Ok(level),
-        _ => {
-            Err(invalid(format!("argument level of forecast must be a share between 0 and 1, like 0.95, not {value}")))
-        }
+        _ => Err(invalid(format!("argument {argument} must be a share between 0 and 1, like 0.95, not {value}"))),
     }
 }
 
@@ -89,10 +157,10 @@ pub(super) enum Horizon {
 }
 
 impl Horizon {
-    fn of(value: &ScalarValue) -> Result<Self> {
+    fn of(argument: &str, value: &ScalarValue) -> Result<Self> {
         let bad = || {
             invalid(format!(
-                "argument horizon of forecast must be a number of steps like 24 or an interval like '24 hours', \
+                "argument {argument} must be a number of steps like 24 or an interval like '24 hours', \
                  above zero, not '{value}'"
             ))
         };
@@ -110,7 +178,7 @@ impl Horizon {
         };
         if let Some(steps) = steps {
             return Self::checked_steps(steps).ok_or_else(|| {
-                invalid(format!("argument horizon of forecast must be 1 to {HORIZON_STEPS_MAX} steps, not {steps}"))
+                invalid(format!("argument {argument} must be 1 to {HORIZON_STEPS_MAX} steps, not {steps}"))
             });
         }
         let span = match text {
@@ -130,7 +198,7 @@ impl Horizon {
     }
 
     /// How many steps of `step_us` the horizon is from `last_us` on, to the nearest step; 0 where it is less than half a step.
-    pub(super) fn steps(&self, last_us: i64, step_us: i64) -> Result<usize> {
+    pub(super) fn steps(&self, task: Task, last_us: i64, step_us: i64) -> Result<usize> {
         if let Horizon::Steps(steps) = self {
             return Ok(*steps);
         }
@@ -139,8 +207,9 @@ impl Horizon {
         match usize::try_from(steps) {
             Ok(steps) if steps <= HORIZON_STEPS_MAX => Ok(steps),
             _ => Err(invalid(format!(
-                "argument horizon of forecast: {self} is {steps} steps of {}, and a forecast has at most \
+                "argument horizon of {}: {self} is {steps} steps of {}, and a forecast has at most \
                  {HORIZON_STEPS_MAX}: ask for less, or average the values first with GROUP BY time_bucket('5 minutes', time)",
+                task.name(),
                 Step(step_us)
             ))),
         }
@@ -189,7 +258,7 @@ mod tests {
     use super::*;
 
     fn horizon(value: impl Into<ScalarValue>) -> Result<Horizon> {
-        Horizon::of(&value.into())
+        Horizon::of("horizon of forecast", &value.into())
     }
 
     #[test]
@@ -199,18 +268,18 @@ mod tests {
         assert_eq!(horizon("24").expect("steps"), Horizon::Steps(24));
         for text in ["24 hours", "1 day", "23 hours 60 minutes", "P1D"] {
             let Ok(horizon) = horizon(text) else { continue };
-            assert_eq!(horizon.steps(0, HOUR_US).expect("in range"), 24, "{text}");
+            assert_eq!(horizon.steps(Task::Forecast, 0, HOUR_US).expect("in range"), 24, "{text}");
         }
-        assert_eq!(horizon("10 minutes").expect("interval").steps(0, HOUR_US).expect("in range"), 0);
-        assert_eq!(horizon("1 day").expect("interval").steps(0, 10_000_037).expect("in range"), 8_640);
+        assert_eq!(horizon("10 minutes").expect("interval").steps(Task::Forecast, 0, HOUR_US).expect("in range"), 0);
+        assert_eq!(horizon("1 day").expect("interval").steps(Task::Forecast, 0, 10_000_037).expect("in range"), 8_640);
     }
 
     #[test]
     fn a_month_is_as_long_as_the_calendar_says() {
         let month = horizon("1 month").expect("interval");
         let first_of_february_2024 = 1_706_745_600_000_000;
-        assert_eq!(month.steps(first_of_february_2024, DAY_US).expect("in range"), 29);
-        assert_eq!(month.steps(0, DAY_US).expect("in range"), 31);
+        assert_eq!(month.steps(Task::Forecast, first_of_february_2024, DAY_US).expect("in range"), 29);
+        assert_eq!(month.steps(Task::Forecast, 0, DAY_US).expect("in range"), 31);
     }
 
     #[test]
@@ -218,20 +287,27 @@ mod tests {
         let bad =
             [ScalarValue::from("soon"), "".into(), "-1 hour".into(), "0 hours".into(), 0_i64.into(), (-3_i64).into()];
         for value in bad.into_iter().chain([ScalarValue::Null, (1_i64 << 40).into(), ScalarValue::from("-1 month")]) {
-            let error = Horizon::of(&value).expect_err("out of range").to_string();
+            let error = Horizon::of("horizon of forecast", &value).expect_err("out of range").to_string();
             assert!(error.contains("argument horizon of forecast"), "{value}: {error}");
         }
-        let error = horizon("24 hours").expect("interval").steps(0, 1_000_000).expect_err("too many").to_string();
+        let error = horizon("24 hours")
+            .expect("interval")
+            .steps(Task::Forecast, 0, 1_000_000)
+            .expect_err("too many")
+            .to_string();
         assert!(error.contains("86400 steps of 1 s"), "{error}");
-        assert!(horizon("1000000 years").is_err() || horizon("1000000 years").expect("big").steps(0, 1).is_err());
+        assert!(
+            horizon("1000000 years").is_err()
+                || horizon("1000000 years").expect("big").steps(Task::Forecast, 0, 1).is_err()
+        );
     }
 
     #[test]
     fn levels_out_of_range_are_refused_by_name() {
-        assert_eq!(level_of(&ScalarValue::from(0.8)).expect("a share"), 0.8);
-        assert_eq!(level_of(&ScalarValue::from("0.8")).expect("a share"), 0.8);
+        assert_eq!(level_of("level of forecast", &ScalarValue::from(0.8)).expect("a share"), 0.8);
+        assert_eq!(level_of("level of forecast", &ScalarValue::from("0.8")).expect("a share"), 0.8);
         for bad in [ScalarValue::from(0.0), 1.0.into(), f64::NAN.into(), 95_i64.into(), "x".into(), ScalarValue::Null] {
-            let error = level_of(&bad).expect_err("out of range").to_string();
+            let error = level_of("level of forecast", &bad).expect_err("out of range").to_string();
             assert!(error.contains("argument level of forecast"), "{error}");
         }
     }

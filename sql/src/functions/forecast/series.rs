@@ -1,100 +1,125 @@
-//! From collected points to forecasts: even grids, one kernel call, lists of steps.
+//! From collected points to rows: even grids, one kernel call, lists.
 //!
-//! **Invariant:** pure but for the launch it counts; series that ask for equally many steps at the same level share a launch.
+//! **Invariant:** pure but for the launch it counts; series that ask for the same share a launch.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float64Array, ListArray, StructArray, TimestampMicrosecondArray};
-use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field};
+use arrow::array::{Array, ListArray};
 use datafusion::common::{Result, resources_datafusion_err};
-use juno_kernels::{Device, Series, regular_grid, seasonal_ar};
+use juno_kernels::seasonal_ensemble::{Model, backtest, forecast};
+use juno_kernels::{Device, Series, regular_grid, seasonal_ar, seasonal_trend};
 
+use super::launches;
 use super::request::Request;
-use super::{launches, step_fields};
+use super::rows::{Done, list};
+use super::task::Task;
 use crate::functions::points::{Point, read};
 use crate::functions::refusal::invalid;
-use crate::types::timestamptz;
 
 /// The fewest distinct times that make a series: two tell no step from a gap.
 pub(super) const POINTS_MIN: usize = 3;
 
 /// The most slots that the grids of one call have together: 4 GiB of them.
 const SLOTS_MAX: usize = 1 << 29;
-/// How many numbers a step takes: three from the kernel, and those with a time in the result.
+/// How many numbers a step of a forecast takes: three from the kernel, and those with a time in the result.
 const STEP_NUMBERS: usize = 7;
+/// How many numbers a point that is taken apart takes.
+const PART_NUMBERS: usize = 11;
 
-/// One column of collected points and what to forecast of it.
+/// One column of collected points and what to make of it.
 pub(super) struct Wanted<'a> {
     pub(super) points: &'a ListArray,
     pub(super) request: &'a Request,
 }
 
-/// The forecasts of each wanted column, row by row, and what they cost.
+/// The lists of each wanted column, row by row, and what they cost.
 #[derive(Debug)]
-pub(super) struct Forecasts {
+pub(super) struct Lists {
     pub(super) lists: Vec<ListArray>,
     pub(super) launches: u64,
     pub(super) series: usize,
 }
 
-/// Forecasts every row of every column; `reserve` is told how many bytes will be needed before they are.
+/// Works on every row of every column; `reserve` is told how many bytes will be needed before they are.
 ///
 /// # Errors
 /// A horizon of too many steps, too many slots or too little memory for them, and what the kernel refuses.
-pub(super) fn forecast(
-    device: &Device,
-    wanted: &[Wanted],
-    mut reserve: impl FnMut(usize) -> Result<()>,
-) -> Result<Forecasts> {
+pub(super) fn work(device: &Device, wanted: &[Wanted], mut reserve: impl FnMut(usize) -> Result<()>) -> Result<Lists> {
     let (mut places, mut layout) = (Vec::with_capacity(wanted.len()), Layout::default());
     for column in wanted {
         let rows = (0..column.points.len()).map(|row| layout.add(column, row, &mut reserve));
-        places.push(rows.collect::<Result<Vec<_>>>()?);
+        places.push((column.request.task, rows.collect::<Result<Vec<_>>>()?));
     }
     let mut done = BTreeMap::new();
     let (mut launched, mut series) = (0, 0);
     for (key, batch) in layout.batches {
-        let forecast = batch.run(device, key)?;
-        launched += forecast.launches;
+        let (results, launches) = batch.run(device, &key)?;
+        launched += launches;
         series += batch.ends.len();
-        done.insert(key, (batch.ends, forecast));
+        done.insert(key, (batch, results));
     }
-    let lists = places.iter().map(|places| list(places, &done)).collect::<Result<_>>()?;
-    Ok(Forecasts { lists, launches: launched, series })
+    let lists = places.iter().map(|(task, places)| list(*task, places, &done)).collect::<Result<_>>()?;
+    Ok(Lists { lists, launches: launched, series })
 }
 
-/// What series must agree on to share a launch: steps, and the bits of the level.
-type Key = (usize, u64);
+/// What series must agree on to share a launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    task: Task,
+    /// Steps of the horizon; 0 for a task without.
+    pub(super) steps: usize,
+    /// The bits of the level.
+    level: u64,
+    model: Model,
+    origins: usize,
+}
 
-/// Where a row's forecast is: in which launch, as which series. None for a row that has none.
-type Place = Option<(Key, usize)>;
+/// Where a row's results are: in which launch, as which series. None for a row that has none.
+pub(super) type Place = Option<(Key, usize)>;
 
 /// The series of one launch.
 #[derive(Default)]
-struct Batch {
-    values: Vec<f64>,
+pub(super) struct Batch {
+    pub(super) values: Vec<f64>,
     offsets: Vec<usize>,
-    ends: Vec<End>,
+    pub(super) ends: Vec<End>,
 }
 
 /// The last slot of a series' grid and the distance between slots.
 #[derive(Clone, Copy)]
-struct End {
+pub(super) struct End {
     last_us: i64,
-    step_us: i64,
+    pub(super) step_us: i64,
 }
 
 impl Batch {
-    fn run(&self, device: &Device, (horizon, level): Key) -> Result<seasonal_ar::Forecast> {
-        let failed = |error: juno_kernels::Error| invalid(format!("forecast: {error}"));
+    fn run(&self, device: &Device, key: &Key) -> Result<(Done, u64)> {
+        let failed = |error: juno_kernels::Error| invalid(format!("{}: {error}", key.task.name()));
         let offsets: Vec<usize> = std::iter::once(0).chain(self.offsets.iter().copied()).collect();
         let series = Series::new(&self.values, &offsets).map_err(failed)?;
-        let params = seasonal_ar::Params { horizon, level: f64::from_bits(level) };
-        let forecast = seasonal_ar::forecast(device, &series, &params).map_err(failed)?;
-        launches::count(forecast.launches, series.len());
-        Ok(forecast)
+        let params = seasonal_ar::Params { horizon: key.steps, level: f64::from_bits(key.level) };
+        let (done, launched) = match key.task {
+            Task::Forecast => {
+                let forecast = forecast(device, &series, &params, key.model).map_err(failed)?;
+                let launches = forecast.launches;
+                (Done::Forecast(forecast), launches)
+            }
+            Task::Accuracy => {
+                let (accuracy, launches) =
+                    backtest(device, &series, &params, key.model, key.origins).map_err(failed)?;
+                (Done::Accuracy(accuracy), launches)
+            }
+            Task::Seasons => (Done::Seasons(seasonal_trend::detect(device, &series).map_err(failed)?), 1),
+            Task::Parts => (Done::Parts(seasonal_trend::decompose(device, &series).map_err(failed)?), 1),
+        };
+        launches::count(launched, series.len());
+        Ok((done, launched))
+    }
+
+    /// Where the values of a series are.
+    pub(super) fn range(&self, index: usize) -> std::ops::Range<usize> {
+        let start = if index == 0 { 0 } else { self.offsets[index - 1] };
+        start..self.offsets[index]
     }
 }
 
@@ -118,19 +143,31 @@ impl Layout {
         let slots = grid.values.len();
         let last_us = grid.start_us.saturating_add(grid.step_us.saturating_mul(slots as i64 - 1));
         let end = End { last_us, step_us: grid.step_us };
-        let steps = column.request.horizon.steps(end.last_us, end.step_us)?;
-        if steps == 0 {
+        let request = column.request;
+        let steps = match &request.horizon {
+            Some(horizon) => horizon.steps(request.task, end.last_us, end.step_us)?,
+            None => 0,
+        };
+        if steps == 0 && request.horizon.is_some() {
             return Ok(None);
         }
         self.slots += slots;
         if self.slots > SLOTS_MAX {
             return Err(resources_datafusion_err!(
-                "forecast takes at most {SLOTS_MAX} points of all series, gaps included: average them first, \
-                 for instance GROUP BY time_bucket('5 minutes', time)"
+                "{} takes at most {SLOTS_MAX} points of all series, gaps included: average them first, \
+                 for instance GROUP BY time_bucket('5 minutes', time)",
+                request.task.name()
             ));
         }
-        reserve((slots + steps * STEP_NUMBERS) * size_of::<f64>())?;
-        let key = (steps, column.request.level.to_bits());
+        let numbers = match request.task {
+            Task::Forecast => slots + steps * STEP_NUMBERS,
+            Task::Accuracy => slots * (1 + request.origins) + steps * request.origins * STEP_NUMBERS,
+            Task::Seasons => slots,
+            Task::Parts => slots * (1 + PART_NUMBERS),
+        };
+        reserve(numbers * size_of::<f64>())?;
+        let Request { task, level, model, origins, .. } = *request;
+        let key = Key { task, steps, level: level.to_bits(), model, origins };
         let batch = self.batches.entry(key).or_default();
         batch.values.extend(grid.values);
         batch.offsets.push(batch.values.len());
@@ -153,35 +190,9 @@ fn distinct(mut points: Vec<Point>) -> (Vec<i64>, Vec<f64>) {
         .unzip()
 }
 
-/// One column's forecasts as a column of lists.
-fn list(places: &[Place], done: &BTreeMap<Key, (Vec<End>, seasonal_ar::Forecast)>) -> Result<ListArray> {
-    let lengths = places.iter().map(|place| place.map_or(0, |((steps, _), _)| steps));
-    let total: usize = lengths.clone().sum();
-    if i32::try_from(total).is_err() {
-        return Err(invalid(format!(
-            "forecast: {total} steps are more than one result holds: ask for a shorter horizon"
-        )));
-    }
-    let mut times = Vec::with_capacity(total);
-    let mut columns = [const { Vec::new() }; 3];
-    for (key, index) in places.iter().flatten() {
-        let (ends, forecast) = &done[key];
-        times.extend((1..=key.0 as i64).map(|step| ends[*index].after(step)));
-        let own = index * key.0..(index + 1) * key.0;
-        for (column, from) in columns.iter_mut().zip([&forecast.mean, &forecast.lower, &forecast.upper]) {
-            column.extend(from[own.clone()].iter().map(|value| value.is_finite().then_some(*value)));
-        }
-    }
-    let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(times).with_data_type(timestamptz()));
-    let numbers = columns.map(|column| Arc::new(Float64Array::from(column)) as ArrayRef);
-    let steps = StructArray::new(step_fields(), std::iter::once(times).chain(numbers).collect(), None);
-    let item = Arc::new(Field::new_list_field(DataType::Struct(step_fields()), true));
-    Ok(ListArray::new(item, OffsetBuffer::from_lengths(lengths), Arc::new(steps), None))
-}
-
 impl End {
-    /// The time of a step; null where time ends before.
-    fn after(self, step: i64) -> Option<i64> {
+    /// The time of a step after the end, before it where negative; null where time ends before.
+    pub(super) fn after(self, step: i64) -> Option<i64> {
         self.last_us.checked_add(self.step_us.checked_mul(step)?)
     }
 }

@@ -1,4 +1,5 @@
-//! `FROM forecast(relation, value, by => …, horizon => …)`: the aggregate and its unnesting, spelt as one relation.
+//! `FROM forecast(relation, value, by => …, horizon => …)`, and every other [`Task`]: the aggregate and its unnesting, spelt as
+//! one relation.
 //!
 //! **Invariant:** only rewrites what was parsed into a plan of the aggregate; it reads no rows.
 
@@ -16,7 +17,7 @@ use datafusion::sql::sqlparser::ast::{ObjectName, TableFactor};
 use juno_kernels::Device;
 
 use self::arguments::Arguments;
-use super::{NAME, aggregate, step_fields};
+use super::{Task, aggregate};
 use crate::functions::refusal::invalid;
 use crate::{Error, multiply};
 
@@ -27,32 +28,33 @@ const LISTS: &str = "__forecast";
 ///
 /// In place of the table's name stands a sub-query in parentheses or the name of a CTE; `by` names no column, one, or several
 /// (`'a, b'` or `ARRAY['a', 'b']`); `time` names the time column, which else is `time` or the only timestamp. Gives the `by`
-/// columns, then `time`, `forecast`, `lower`, `upper`.
+/// columns, then the columns of the task, for a forecast `time`, `forecast`, `lower`, `upper`.
 #[derive(Debug)]
 pub(in super::super) struct Table {
-    aggregate: Arc<AggregateUDF>,
+    /// In the order of [`Task::ALL`].
+    aggregates: [Arc<AggregateUDF>; Task::ALL.len()],
     /// Where a table named in a text is found: DataFusion gathers beforehand only those named in FROM.
     catalogs: Arc<dyn CatalogProviderList>,
 }
 
 impl Table {
     pub(in super::super) fn new(device: &Device, catalogs: Arc<dyn CatalogProviderList>) -> Self {
-        Table { aggregate: Arc::new(aggregate(device)), catalogs }
+        Table { aggregates: Task::ALL.map(|task| Arc::new(aggregate(device, task))), catalogs }
     }
 
-    fn plan(&self, arguments: Arguments) -> Result<LogicalPlan> {
-        let Arguments { input, time, value, by, horizon, level } = arguments;
+    fn plan(&self, task: Task, arguments: Arguments) -> Result<LogicalPlan> {
+        let Arguments { input, time, value, by, constants } = arguments;
         let names: Vec<String> = by.iter().map(|column| column.name.clone()).collect();
-        let time = Expr::Column(time_column(input.schema(), time)?);
-        let args = [time, Expr::Column(value), horizon].into_iter().chain(level).collect();
-        let lists = self.aggregate.call(args).alias(LISTS);
+        let time = Expr::Column(time_column(task, input.schema(), time)?);
+        let args = [time, Expr::Column(value)].into_iter().chain(constants).collect();
+        let lists = self.aggregates[task as usize].call(args).alias(LISTS);
         let keys = by.into_iter().map(Expr::Column).collect::<Vec<_>>();
         let step = |name: &str| get_field(Expr::Column(Column::from_name(LISTS)), name).alias(name);
         let columns: Vec<Expr> = keys
             .iter()
             .zip(&names)
             .map(|(key, name)| key.clone().alias(name))
-            .chain(step_fields().iter().map(|field| step(field.name())))
+            .chain(task.fields().iter().map(|field| step(field.name())))
             .collect();
         let options = UnnestOptions::new().with_null_handling(NullHandling::Drop);
         let steps = LogicalPlanBuilder::from(input)
@@ -69,38 +71,40 @@ impl RelationPlanner for Table {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
-        let (args, alias) = match relation {
-            TableFactor::Function { name, with_ordinality: true, .. }
-            | TableFactor::Table { name, args: Some(_), with_ordinality: true, .. }
-                if is_forecast(&name) =>
-            {
-                return Err(
-                    Error::Unsupported("forecast does not support WITH ORDINALITY: use row_number()".into()).into()
-                );
-            }
-            TableFactor::Function { name, args, alias, .. } if is_forecast(&name) => (args, alias),
-            TableFactor::Table { name, args: Some(args), alias, .. } if is_forecast(&name) => (args.args, alias),
+        let named = match &relation {
+            TableFactor::Function { name, .. } | TableFactor::Table { name, args: Some(_), .. } => task_of(name),
+            _ => None,
+        };
+        let Some(task) = named else { return Ok(RelationPlanning::Original(Box::new(relation))) };
+        let (args, alias, ordinality) = match relation {
+            TableFactor::Function { args, alias, with_ordinality, .. } => (args, alias, with_ordinality),
+            TableFactor::Table { args: Some(args), alias, with_ordinality, .. } => (args.args, alias, with_ordinality),
             other => return Ok(RelationPlanning::Original(Box::new(other))),
         };
-        let plan = self.plan(Arguments::plan(args, &self.catalogs, context)?)?;
+        if ordinality {
+            let text = format!("{} does not support WITH ORDINALITY: use row_number()", task.name());
+            return Err(Error::Unsupported(text).into());
+        }
+        let plan = self.plan(task, Arguments::plan(task, args, &self.catalogs, context)?)?;
         let plan = match alias {
             Some(_) => plan,
-            None => LogicalPlanBuilder::from(plan).alias(NAME)?.build()?,
+            None => LogicalPlanBuilder::from(plan).alias(task.name())?.build()?,
         };
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
 }
 
-fn is_forecast(name: &ObjectName) -> bool {
-    let [part] = name.0.as_slice() else { return false };
-    part.as_ident().is_some_and(|ident| match ident.quote_style {
-        Some(_) => ident.value == NAME,
-        None => ident.value.eq_ignore_ascii_case(NAME),
-    })
+fn task_of(name: &ObjectName) -> Option<Task> {
+    let [part] = name.0.as_slice() else { return None };
+    let ident = part.as_ident()?;
+    match ident.quote_style {
+        Some(_) => Task::named(&ident.value),
+        None => Task::named(&ident.value.to_lowercase()),
+    }
 }
 
 /// The column that `time` names, else the one called so, else the only timestamp.
-fn time_column(schema: &DFSchema, named: Option<Column>) -> Result<Column> {
+fn time_column(task: Task, schema: &DFSchema, named: Option<Column>) -> Result<Column> {
     let is_timestamp = |column: &Column| {
         schema.field_from_column(column).is_ok_and(|field| matches!(field.data_type(), DataType::Timestamp(..)))
     };
@@ -112,12 +116,16 @@ fn time_column(schema: &DFSchema, named: Option<Column>) -> Result<Column> {
         (Some(time), _) => Ok(time.clone()),
         (None, [only]) => Ok(only.clone()),
         (None, []) => {
-            Err(invalid("forecast needs a timestamp column, and its relation has none: name one with time => '…'"))
+            let name = task.name();
+            Err(invalid(format!(
+                "{name} needs a timestamp column, and its relation has none: name one with time => '…'"
+            )))
         }
         (None, several) => {
             let names: Vec<_> = several.iter().map(|column| column.name.as_str()).collect();
             Err(invalid(format!(
-                "forecast cannot choose among the timestamp columns {}: name one with time => '…'",
+                "{} cannot choose among the timestamp columns {}: name one with time => '…'",
+                task.name(),
                 names.join(", ")
             )))
         }

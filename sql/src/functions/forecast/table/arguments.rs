@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use datafusion::catalog::CatalogProviderList;
 use datafusion::common::{Column, DFSchema, Result, TableReference};
 use datafusion::datasource::provider_as_source;
@@ -18,13 +17,10 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use futures::FutureExt;
 
-use super::super::{Request, step_fields};
+use super::super::{Request, Task};
 use crate::Error;
-use crate::functions::calls::typed;
+use crate::functions::calls::{type_of, typed};
 use crate::functions::refusal::invalid;
-
-/// Names of the arguments, in the order that they have without names.
-const NAMES: [&str; 6] = ["relation", "value", "by", "horizon", "level", "time"];
 
 /// The arguments, resolved.
 pub(super) struct Arguments {
@@ -32,83 +28,103 @@ pub(super) struct Arguments {
     pub(super) time: Option<Column>,
     pub(super) value: Column,
     pub(super) by: Vec<Column>,
-    pub(super) horizon: Expr,
-    pub(super) level: Option<Expr>,
+    /// The task's constants as the aggregate takes them.
+    pub(super) constants: Vec<Expr>,
 }
 
 impl Arguments {
     /// Resolves what was written between the parentheses.
     pub(super) fn plan(
+        task: Task,
         args: Vec<FunctionArg>,
         catalogs: &Arc<dyn CatalogProviderList>,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<Self> {
-        let [relation, value, by, horizon, level, time] = arrange(args, context)?;
-        let relation =
-            relation.ok_or_else(|| missing("relation", "the name of a table or a sub-query in parentheses"))?;
-        let value = value.ok_or_else(|| missing("value", "the name of the column to forecast"))?;
-        let horizon = horizon.ok_or_else(|| missing("horizon", "an interval like '24 hours' or a number of steps"))?;
-        let input = plan_relation(relation, catalogs, context)?;
+        let mut args = arrange(task, args, context)?;
+        let mut take =
+            |name: &str| task.arguments().iter().position(|known| *known == name).and_then(|at| args[at].take());
+        let relation = take("relation")
+            .ok_or_else(|| missing(task, "relation", "the name of a table or a sub-query in parentheses"))?;
+        let value =
+            take("value").ok_or_else(|| missing(task, "value", "the name of the column that holds the values"))?;
+        let (by, time) = (take("by"), take("time"));
+        let mut constants: Vec<Option<SqlExpr>> = task.constants().iter().map(|name| take(name)).collect();
+        if let Some(None) = constants.first() {
+            return Err(missing(task, "horizon", "an interval like '24 hours' or a number of steps"));
+        }
+        while let Some(None) = constants.last() {
+            constants.pop();
+        }
+        let input = plan_relation(task, relation, catalogs, context)?;
         let schema = input.schema();
-        let column = |name: &str, expr: SqlExpr| -> Result<Column> { find(schema, name, &one_name(name, expr)?) };
+        let column = |name: &str, expr: SqlExpr| -> Result<Column> {
+            let argument = format!("{name} of {}", task.name());
+            find(schema, &argument, &one_name(&argument, expr)?)
+        };
         let value = column("value", value)?;
         let time = time.map(|expr| column("time", expr)).transpose()?;
-        let by = by.map(|expr| by_columns(schema, expr)).transpose()?.unwrap_or_default();
-        let mut constant = |expr, data_type| -> Result<Expr> {
+        let by = by.map(|expr| by_columns(task, schema, expr)).transpose()?.unwrap_or_default();
+        let mut constant = |(name, expr): (&&str, Option<SqlExpr>)| -> Result<Expr> {
+            let Some(expr) = expr else { return Ok(Expr::Literal(Request::default_of(name), None)) };
             let mut expr = context.sql_to_expr(expr, &DFSchema::empty())?;
-            typed(Some(&mut expr), data_type);
+            typed(Some(&mut expr), &type_of(name));
             Ok(expr)
         };
-        let horizon = constant(horizon, &DataType::Utf8)?;
-        let level = level.map(|expr| constant(expr, &DataType::Float64)).transpose()?;
-        Request::check(Some(&horizon), level.as_ref())?;
-        Ok(Arguments { time, value, by, horizon, level, input })
+        let constants = task.constants().iter().zip(constants).map(&mut constant).collect::<Result<Vec<_>>>()?;
+        Request::check(task, constants.iter().map(Some))?;
+        Ok(Arguments { time, value, by, constants, input })
     }
 }
 
-fn missing(name: &str, what: &str) -> datafusion::common::DataFusionError {
-    invalid(format!("forecast needs the argument {name}: {what}"))
+fn missing(task: Task, name: &str, what: &str) -> datafusion::common::DataFusionError {
+    let function = task.name();
+    invalid(format!("{function} needs the argument {name}: {what}"))
 }
 
-/// Each argument at its place in [`NAMES`].
-fn arrange(args: Vec<FunctionArg>, context: &dyn RelationPlannerContext) -> Result<[Option<SqlExpr>; 6]> {
-    let mut places: [Option<SqlExpr>; 6] = Default::default();
+/// Each argument at its place in [`Task::arguments`].
+fn arrange(task: Task, args: Vec<FunctionArg>, context: &dyn RelationPlannerContext) -> Result<Vec<Option<SqlExpr>>> {
+    let (function, names) = (task.name(), task.arguments());
+    let mut places: Vec<Option<SqlExpr>> = names.iter().map(|_| None).collect();
     for (index, arg) in args.into_iter().enumerate() {
         let (name, arg) = match arg {
             FunctionArg::Unnamed(arg) => (None, arg),
             FunctionArg::Named { name, arg, .. } => (Some(name), arg),
             FunctionArg::ExprNamed { name: SqlExpr::Identifier(name), arg, .. } => (Some(name), arg),
-            other => return Err(invalid(format!("forecast cannot take the argument {other}"))),
+            other => return Err(invalid(format!("{function} cannot take the argument {other}"))),
         };
         let FunctionArgExpr::Expr(expr) = arg else {
-            return Err(invalid(format!("forecast cannot take the argument {arg}")));
+            return Err(invalid(format!("{function} cannot take the argument {arg}")));
         };
         let place = match name {
-            Some(name) => place_of(&context.normalize_ident(name))?,
+            Some(name) => place_of(task, &context.normalize_ident(name))?,
             None if places.iter().skip(index).any(Option::is_some) => {
-                return Err(invalid("forecast takes arguments without a name before those with one"));
+                return Err(invalid(format!("{function} takes arguments without a name before those with one")));
             }
             None => index,
         };
         match places.get_mut(place) {
             Some(place @ None) => *place = Some(expr),
-            Some(Some(_)) => return Err(invalid(format!("argument {} of forecast is given twice", NAMES[place]))),
+            Some(Some(_)) => return Err(invalid(format!("argument {} of {function} is given twice", names[place]))),
             None => {
-                return Err(invalid(format!("forecast takes at most {} arguments: {}", NAMES.len(), NAMES.join(", "))));
+                return Err(invalid(format!(
+                    "{function} takes at most {} arguments: {}",
+                    names.len(),
+                    names.join(", ")
+                )));
             }
         }
     }
     Ok(places)
 }
 
-fn place_of(name: &str) -> Result<usize> {
-    NAMES
-        .iter()
-        .position(|known| *known == name)
-        .ok_or_else(|| invalid(format!("forecast has no argument \"{name}\"; it takes {}", NAMES.join(", "))))
+fn place_of(task: Task, name: &str) -> Result<usize> {
+    let names = task.arguments();
+    let unknown = || invalid(format!("{} has no argument \"{name}\"; it takes {}", task.name(), names.join(", ")));
+    names.iter().position(|known| *known == name).ok_or_else(unknown)
 }
 
 fn plan_relation(
+    task: Task,
     relation: SqlExpr,
     catalogs: &Arc<dyn CatalogProviderList>,
     context: &mut dyn RelationPlannerContext,
@@ -120,9 +136,10 @@ fn plan_relation(
         SqlExpr::Identifier(name) => ObjectName::from(vec![name]),
         SqlExpr::CompoundIdentifier(parts) => ObjectName(parts.into_iter().map(ObjectNamePart::Identifier).collect()),
         other => {
-            let text = text("relation", &other)?;
+            let argument = format!("relation of {}", task.name());
+            let text = text(&argument, &other)?;
             parsed(&text, |parser| parser.parse_object_name(false))
-                .ok_or_else(|| invalid(format!("argument relation of forecast: '{text}' is no table name")))?
+                .ok_or_else(|| invalid(format!("argument {argument}: '{text}' is no table name")))?
         }
     };
     let table = context.object_name_to_table_reference(name.clone())?;
@@ -158,16 +175,19 @@ fn look_up(
 }
 
 /// The columns of `by`: `'a, b'`, `ARRAY['a', 'b']`, or a name without quotes.
-fn by_columns(schema: &DFSchema, expr: SqlExpr) -> Result<Vec<Column>> {
+fn by_columns(task: Task, schema: &DFSchema, expr: SqlExpr) -> Result<Vec<Column>> {
+    let argument = format!("by of {}", task.name());
     let names = match expr {
-        SqlExpr::Array(array) => array.elem.into_iter().map(|expr| one_name("by", expr)).collect::<Result<Vec<_>>>()?,
+        SqlExpr::Array(array) => {
+            array.elem.into_iter().map(|expr| one_name(&argument, expr)).collect::<Result<Vec<_>>>()?
+        }
         SqlExpr::Identifier(name) => vec![Name::Ident(name)],
         other => {
-            let text = text("by", &other)?;
+            let text = text(&argument, &other)?;
             match schema.has_column_with_unqualified_name(&text) {
                 true => vec![Name::Text(text)],
                 false => parsed(&text, |parser| parser.parse_comma_separated(Parser::parse_identifier))
-                    .ok_or_else(|| invalid(format!("argument by of forecast: '{text}' is no list of columns")))?
+                    .ok_or_else(|| invalid(format!("argument {argument}: '{text}' is no list of columns")))?
                     .into_iter()
                     .map(Name::Ident)
                     .collect(),
@@ -176,15 +196,15 @@ fn by_columns(schema: &DFSchema, expr: SqlExpr) -> Result<Vec<Column>> {
     };
     let mut columns: Vec<Column> = Vec::with_capacity(names.len());
     for name in &names {
-        let column = find(schema, "by", name)?;
-        if step_fields().iter().any(|field| *field.name() == column.name) {
+        let column = find(schema, &argument, name)?;
+        if task.fields().iter().any(|field| *field.name() == column.name) {
             return Err(invalid(format!(
-                "argument by of forecast: \"{}\" is also the name of a result column: rename it in a sub-query",
+                "argument {argument}: \"{}\" is also the name of a result column: rename it in a sub-query",
                 column.name
             )));
         }
         if columns.iter().any(|known| known.name == column.name) {
-            return Err(invalid(format!("argument by of forecast names \"{}\" twice", column.name)));
+            return Err(invalid(format!("argument {argument} names \"{}\" twice", column.name)));
         }
         columns.push(column);
     }
@@ -210,9 +230,9 @@ fn text(argument: &str, expr: &SqlExpr) -> Result<String> {
         SqlExpr::Value(value) => match &value.value {
             Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => Ok(text.trim().to_owned()),
             Value::DollarQuotedString(text) => Ok(text.value.trim().to_owned()),
-            other => Err(invalid(format!("argument {argument} of forecast must be a name in quotes, not {other}"))),
+            other => Err(invalid(format!("argument {argument} must be a name in quotes, not {other}"))),
         },
-        other => Err(invalid(format!("argument {argument} of forecast must be a name in quotes, not {other}"))),
+        other => Err(invalid(format!("argument {argument} must be a name in quotes, not {other}"))),
     }
 }
 
@@ -230,7 +250,7 @@ fn find(schema: &DFSchema, argument: &str, name: &Name) -> Result<Column> {
         match (matches.next(), matches.next()) {
             (Some(column), None) => return Ok(column),
             (Some(_), Some(_)) => {
-                let text = format!("argument {argument} of forecast: column \"{candidate}\" is ambiguous");
+                let text = format!("argument {argument}: column \"{candidate}\" is ambiguous");
                 return Err(Error::AmbiguousColumn(text).into());
             }
             (None, _) => {}
@@ -238,7 +258,7 @@ fn find(schema: &DFSchema, argument: &str, name: &Name) -> Result<Column> {
     }
     let known: Vec<String> = schema.columns().into_iter().map(|column| column.name).collect();
     let text = format!(
-        "argument {argument} of forecast: column \"{}\" does not exist; the relation has {}",
+        "argument {argument}: column \"{}\" does not exist; the relation has {}",
         candidates[0],
         known.join(", ")
     );

@@ -1,0 +1,122 @@
+//! Tests of the ensemble: what it forecasts, what it does with hostile series, what it depends on.
+
+use proptest::prelude::*;
+
+use super::{AUTO_POINTS_MAX, Model, forecast};
+use crate::seasonal_ar::{Forecast, Params};
+use crate::twin::{noise, series_of_all_kinds, wave};
+use crate::{Device, Series};
+
+const PARAMS: Params = Params { horizon: 48, level: 0.95 };
+
+fn forecast_of(values: &[f64], horizon: usize, model: Model) -> Forecast {
+    let params = Params { horizon, ..PARAMS };
+    forecast(&Device::cpu(), &Series::new(values, &[0, values.len()]).unwrap(), &params, model).unwrap()
+}
+
+fn weekly(t: usize) -> f64 {
+    let weekend = if t / 24 % 7 >= 5 { 0.6 } else { 1.0 };
+    weekend * (100.0 + 40.0 * wave(t, 24)) + 0.01 * t as f64
+}
+
+/// The mean magnitude of the error against `truth`, relative to its mean magnitude.
+fn error(mean: &[f64], truth: impl Fn(usize) -> f64) -> f64 {
+    let sums = mean.iter().enumerate().fold((0.0, 0.0), |sums, (step, forecast)| {
+        let actual = truth(step);
+        (sums.0 + (forecast - actual).abs(), sums.1 + actual.abs())
+    });
+    sums.0 / sums.1
+}
+
+#[test]
+fn every_kind_of_series_gets_a_row_and_only_nothing_known_is_nan() {
+    let (values, offsets) = series_of_all_kinds();
+    let series = Series::new(&values, &offsets).unwrap();
+    let result = forecast(&Device::cpu(), &series, &PARAMS, Model::Full).unwrap();
+    assert_eq!((result.mean.len(), result.seasons.len()), (series.len() * 48, series.len()));
+    for i in 0..series.len() {
+        let known = series.get(i).iter().any(|v| v.is_finite());
+        for at in i * 48..(i + 1) * 48 {
+            let (lower, mean, upper) = (result.lower[at], result.mean[at], result.upper[at]);
+            let missing = lower.is_nan() && mean.is_nan() && upper.is_nan();
+            let sound = if known { lower <= mean && mean <= upper } else { missing };
+            assert!(sound, "series {i}: {lower} {mean} {upper}");
+        }
+    }
+}
+
+#[test]
+fn days_weeks_and_trend_go_on() {
+    let values: Vec<f64> = (0..24 * 35).map(|t| weekly(t) + 2.0 * noise(t)).collect();
+    for (sign, horizon) in [(1.0, 48), (1.0, 168), (-1.0, 48)] {
+        let signed: Vec<f64> = values.iter().map(|v| v * sign).collect();
+        let result = forecast_of(&signed, horizon, Model::Full);
+        let error = error(&result.mean, |step| sign * weekly(24 * 35 + step));
+        assert!(error < 0.02, "relative error {error}");
+    }
+}
+
+#[test]
+fn a_mixture_of_kinds_is_forecast_better_than_by_the_lean_model() {
+    let length = 24 * 30;
+    let value = |series: usize, t: usize| {
+        let drift = (t as f64 / 200.0 + series as f64).sin();
+        let bump = if (t + series) % 168 < 30 { 1.5 } else { 0.0 };
+        10.0 + drift + bump + 2.0 * wave(t + series, 24) + 0.5 * noise(series * 10_000 + t)
+    };
+    let total = |model: Model| -> f64 {
+        let one = |series: usize| {
+            let values: Vec<f64> = (0..length).map(|t| value(series, t)).collect();
+            error(&forecast_of(&values, 48, model).mean, |step| value(series, length + step))
+        };
+        (0..20).map(one).sum()
+    };
+    let (full, lean) = (total(Model::Full), total(Model::Lean));
+    assert!(full < lean, "{full} against {lean}");
+}
+
+#[test]
+fn a_forecast_does_not_depend_on_the_batch_or_the_threads() {
+    let (values, offsets) = series_of_all_kinds();
+    let series = Series::new(&values, &offsets).unwrap();
+    let together = forecast(&Device::with_threads(2), &series, &PARAMS, Model::Full).unwrap();
+    let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    for i in 0..series.len() {
+        let alone = forecast_of(series.get(i), 48, Model::Full).mean;
+        assert_eq!(bits(&alone), bits(&together.mean[i * 48..(i + 1) * 48]), "series {i}");
+    }
+}
+
+#[test]
+fn auto_is_the_full_ensemble_for_small_batches_and_the_lean_model_for_large_ones() {
+    let values: Vec<f64> = (0..AUTO_POINTS_MAX + 200).map(|t| weekly(t) + 2.0 * noise(t)).collect();
+    let head = &values[..400];
+    assert_eq!(forecast_of(head, 5, Model::Auto).mean, forecast_of(head, 5, Model::Full).mean);
+    assert_eq!(forecast_of(&values, 5, Model::Auto).mean, forecast_of(&values, 5, Model::Lean).mean);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn no_series_is_ever_an_error(
+        values in prop::collection::vec(prop::num::f64::ANY, 0..300),
+        horizon in 1usize..100,
+    ) {
+        let result = forecast_of(&values, horizon, Model::Full);
+        let known = values.iter().any(|v| v.is_finite());
+        for ((mean, lower), upper) in result.mean.iter().zip(&result.lower).zip(&result.upper) {
+            let sound = if known { mean.is_finite() && lower <= mean && mean <= upper } else { mean.is_nan() };
+            prop_assert!(sound, "{lower} {mean} {upper}");
+        }
+    }
+
+    #[test]
+    fn seasonal_series_of_any_length_and_season_are_forecast(
+        season in 2usize..60, length in 24usize..700, horizon in 1usize..80, seed in 0usize..1_000,
+    ) {
+        let values: Vec<f64> = (0..length).map(|t| 5.0 + 3.0 * wave(t, season) + 0.2 * noise(seed + t)).collect();
+        let result = forecast_of(&values, horizon, Model::Full);
+        prop_assert!(result.mean.iter().all(|v| v.is_finite() && v.abs() < 20.0));
+    }
+}
