@@ -11,6 +11,7 @@ mod error;
 mod fft;
 mod grid;
 mod lanes;
+pub mod record_ratio;
 pub mod robust_residual;
 mod season;
 pub mod seasonal_ar;
