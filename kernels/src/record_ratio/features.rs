@@ -9,7 +9,7 @@ use super::record::Record;
 use super::rolling::Rolling;
 
 /// How many features there are.
-pub(super) const FEATURES: usize = 28;
+pub(super) const FEATURES: usize = 25;
 /// Residuals against exponential means with rates 0.3 and 0.1, and against the last value; upward and downward.
 pub(super) const RESIDUAL: Range<usize> = 0..6;
 /// Distance from the long exponential mean, short means against the wide one; upward and downward.
@@ -20,17 +20,17 @@ pub(super) const MEANS: Range<usize> = 8..12;
 pub(super) const SPREAD: Range<usize> = 12..15;
 /// Residuals against the time of day and the hour of the week; upward and downward.
 pub(super) const SEASON: Range<usize> = 15..19;
-/// Distances of pooled windows from their nearest neighbours, two lengths for each pool.
-pub(super) const WINDOWS: Range<usize> = 19..25;
+/// Distances of pooled windows from their nearest neighbours.
+pub(super) const WINDOWS: Range<usize> = 19..22;
 /// Novelty of the last few levels.
-pub(super) const GRAM: usize = 25;
+pub(super) const GRAM: usize = 22;
 /// For how long the value has not moved.
-pub(super) const RUN: usize = 26;
+pub(super) const RUN: usize = 23;
 /// How long ago the point before was.
-pub(super) const GAP: usize = 27;
+pub(super) const GAP: usize = 24;
 
-/// The lengths of windows that are compared, in pooled points.
-const LENGTHS: [usize; 2] = [4, 12];
+/// The length of windows that are compared, in pooled points.
+const WINDOW_POINTS: usize = 4;
 /// One pooled point stands for so many parts of the warm-up.
 const POOLS: [usize; 3] = [52, 104, 208];
 /// A window whose distance is below this share of the record counts as known, so that a search may end there.
@@ -54,7 +54,7 @@ pub(super) struct Features {
     steps: Rolling,
     day: Profile,
     week: Profile,
-    pooled: Vec<(Past, [Hint; 2])>,
+    pooled: Vec<(Past, Hint)>,
     run: f64,
     /// The number of the point that the value has not moved since.
     run_start: u64,
@@ -78,7 +78,7 @@ impl Features {
             steps: Rolling::new(short),
             day: Profile::new(86_400, 1_800, 0.2),
             week: Profile::new(604_800, 3_600, 0.3),
-            pooled: pools.into_iter().map(|pool| (Past::new(pool), [Hint::default(); 2])).collect(),
+            pooled: pools.into_iter().map(|pool| (Past::new(pool), Hint::default())).collect(),
             run: 0.0,
             run_start: 0,
             at: None,
@@ -87,7 +87,7 @@ impl Features {
 
     /// How many of [`WINDOWS`] this series has: pools that a short warm-up makes equal count once.
     pub(super) fn windows(&self) -> usize {
-        LENGTHS.len() * self.pooled.len()
+        self.pooled.len()
     }
 
     /// The features of one more value, at `second` of the epoch where that is known; [`GRAM`] is left for others.
@@ -117,12 +117,9 @@ impl Features {
             features[GAP] = self.at.map_or(0.0, |at| second.saturating_sub(at).max(0) as f64);
             self.at = Some(second);
         }
-        for (pool, (past, hints)) in self.pooled.iter_mut().enumerate() {
+        for (feature, (past, hint)) in WINDOWS.zip(&mut self.pooled) {
             if past.push(value) {
-                for (i, hint) in hints.iter_mut().enumerate() {
-                    let feature = WINDOWS.start + LENGTHS.len() * pool + i;
-                    features[feature] = past.distance(LENGTHS[i], KNOWN_SHARE * records[feature].height(), hint);
-                }
+                features[feature] = past.distance(WINDOW_POINTS, KNOWN_SHARE * records[feature].height(), hint);
             }
         }
         if step == 0.0 {

@@ -5,15 +5,16 @@
 //! 1. *Features* f ≥ 0 of a point, differences in an upward and a downward part: residuals against exponential means
 //!    (rates 0.3 and 0.1), step, distance from the long exponential mean (rate 1/P), means of the last w/4 and w points
 //!    less that of 4w (w = max(4, P/13)), deviation over w/4 and w, mean step over w, residuals against half hour of the day
-//!    and hour of the week (UTC; where times are given), distance of the last 4 and 12 points, pooled by P/52, P/104 and
+//!    and hour of the week (UTC; where times are given), distance of the last 4 points, pooled by P/52, P/104 and
 //!    P/208, from their nearest neighbours among 1,024 pooled points, novelty of sequences of levels, how long the
 //!    value has not moved, how long ago the point before was.
 //! 2. *Ratio* r = f/M, at most 50, with the record M ← max(M·e^(−1/8P), f). Neighbours nearer than half the record
 //!    count as zero.
 //! 3. *Strength* S = (Σ wᵍ⁵ · mean(r⁵ in group g))^(1/5): residuals 0.35, level 1, spread 0.35, season 0.7, neighbours 1,
 //!    sequences 0.7, flat line 0.35, silence 0.25.
-//! 4. A point *stands out* when S is above 1.03 times the largest S of the P/4 points before. Its score is S/(1 + S), any
-//!    other's 0: an anomaly that lasts is told when it begins and when it grows.
+//! 4. A point *stands out* when S is above 1.03 times the largest S of the P/4 points before and, within
+//!    0.4·P of the last point that stood out, above that one's. Its score is S/(1 + S), any other's 0: an anomaly that
+//!    lasts is told when it begins and when it grows.
 //! 5. *p-value*: how many points per warm-up stand out with S or more, by a table of calm series and by the series' own
 //!    past, over P: on calm data a point has a p-value below x about once in 1/x points. A budget of a false alarms
 //!    per series and day, at n points a day, is the limit a/n. Where that is below what the past can show, 1/1000 P,

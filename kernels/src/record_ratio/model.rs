@@ -18,8 +18,10 @@ const POWER: i32 = 5;
 const WEIGHTS: [f64; 8] = [0.35, 1.0, 0.35, 0.7, 1.0, 0.7, 0.35, 0.25];
 /// A point is told when it stands out from the last points of this share of the warm-up …
 const GATE_SHARE: f64 = 0.25;
-/// … by this factor.
+/// … by this factor, …
 const GATE: f64 = 1.03;
+/// … and is stronger than the last point told, where that is not longer ago than this share of the warm-up.
+const HOLD_SHARE: f64 = 0.4;
 /// Ratios of values below this share of the largest value so far are rounding errors.
 const LEAST_SHARE: f64 = 1e-9;
 /// A kind that comes first is preferred where its ratio is at least this share of those that come after.
@@ -43,6 +45,8 @@ pub struct State {
     /// How long the value has not moved before the newest point, and what is too short to matter.
     run: f64,
     run_least: f64,
+    /// Number and strength of the last point that stood out.
+    told: (usize, f64),
     rate: Rate,
 }
 
@@ -64,6 +68,7 @@ impl State {
             gate: Largest::new(gate.max(1)),
             run: 0.0,
             run_least: (warm_up / 52).max(3) as f64,
+            told: (0, 0.0),
             rate: Rate::new(points),
         }
     }
@@ -83,13 +88,22 @@ impl State {
             return Point::calm();
         }
         let strength = strength(&ratios, self.features.windows());
-        let stands_out = strength > GATE * self.gate.then_push(strength);
+        let stands_out = strength > GATE * self.gate.then_push(strength) && !self.is_held(strength);
+        if stands_out {
+            self.told = (self.seen, strength);
+        }
         if self.seen <= self.warm_up {
             return Point::calm();
         }
         let told = if stands_out { strength } else { 0.0 };
         let p_value = self.rate.push(told);
         Point { score: told / (1.0 + told), p_value, kind: if stands_out { kind(&ratios) } else { Kind::None } }
+    }
+
+    /// Whether a point belongs to what was told already.
+    fn is_held(&self, strength: f64) -> bool {
+        let (at, told) = self.told;
+        ((self.seen - at) as f64) < HOLD_SHARE * self.warm_up as f64 && strength < told
     }
 
     /// How many usable values were pushed so far.
