@@ -11,6 +11,7 @@ mod error;
 mod fft;
 mod grid;
 mod lanes;
+pub mod pelt;
 pub mod record_ratio;
 pub mod robust_residual;
 mod season;
