@@ -8,6 +8,7 @@
 
 mod device;
 mod error;
+pub mod explain_away;
 mod fft;
 mod grid;
 mod lanes;
