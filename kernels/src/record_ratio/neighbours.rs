@@ -8,6 +8,8 @@
 
 /// How many pooled points are remembered.
 pub(super) const MEMORY_POINTS: usize = 1_024;
+/// So many windows are compared at a time.
+const BLOCK: usize = 64;
 
 /// The pooled past of one series.
 #[derive(Clone, Debug)]
@@ -18,11 +20,12 @@ pub(super) struct Past {
     low: f64,
     high: f64,
     running: f64,
-    /// Mean and extreme of each pooled point, the newest last; up to twice what is remembered.
-    points: Vec<[f64; 2]>,
+    /// The mean and the extreme of each pooled point, the newest last; up to twice what is remembered.
+    means: Vec<f64>,
+    extremes: Vec<f64>,
 }
 
-/// Where the last search ended, counted back from the newest point: its successor is tried first.
+/// Where the last search ended, counted back from the newest point.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Hint(usize);
 
@@ -36,7 +39,8 @@ impl Past {
             low: f64::INFINITY,
             high: f64::NEG_INFINITY,
             running: 0.0,
-            points: Vec::new(),
+            means: Vec::new(),
+            extremes: Vec::new(),
         }
     }
 
@@ -50,12 +54,14 @@ impl Past {
             return false;
         }
         let mean = self.sum / self.pool as f64;
-        self.running = if self.points.is_empty() { mean } else { 0.5 * (self.running + mean) };
+        self.running = if self.means.is_empty() { mean } else { 0.5 * (self.running + mean) };
         let is_low = (self.high - self.running).abs() < (self.low - self.running).abs();
-        if self.points.len() == 2 * MEMORY_POINTS {
-            self.points.drain(..MEMORY_POINTS);
+        if self.means.len() == 2 * MEMORY_POINTS {
+            self.means.drain(..MEMORY_POINTS);
+            self.extremes.drain(..MEMORY_POINTS);
         }
-        self.points.push([mean, if is_low { self.low } else { self.high }]);
+        self.means.push(mean);
+        self.extremes.push(if is_low { self.low } else { self.high });
         (self.filled, self.sum) = (0, 0.0);
         (self.low, self.high) = (f64::INFINITY, f64::NEG_INFINITY);
         true
@@ -64,45 +70,59 @@ impl Past {
     /// The distance of the newest window of `length` pooled points from its nearest neighbour; zero where that is not
     /// above `near`, or where there is nothing to compare with.
     pub(super) fn distance(&self, length: usize, near: f64, hint: &mut Hint) -> f64 {
-        let end = self.points.len();
-        let oldest = end.saturating_sub(MEMORY_POINTS) + length;
-        if oldest + length > end {
+        let end = self.means.len();
+        let oldest = end.saturating_sub(MEMORY_POINTS);
+        if oldest + 2 * length > end {
             return 0.0;
         }
-        let newest = &self.points[end - length..];
-        let (mut best, near) = (f64::INFINITY, near * near);
-        let guess = end - hint.0.clamp(length, end - oldest);
-        let mut try_window = |last: usize, best: &mut f64| {
-            let distance = apart(newest, &self.points[last - length..last], *best);
-            if distance < *best {
-                *best = distance;
-                hint.0 = end - last;
+        let near = near * near;
+        // Windows start at `oldest` up to before `starts`; the one after the last nearest is tried first.
+        let starts = end - 2 * length + 1;
+        let guess = (end - hint.0.min(end)).clamp(oldest, starts - 1);
+        let mut one = [0.0];
+        self.apart(guess, length, &mut one);
+        let mut best = (one[0], guess);
+        let mut high = starts;
+        let mut block = [0.0; BLOCK];
+        while best.0 > near && high > oldest {
+            let low = high.saturating_sub(BLOCK).max(oldest);
+            let block = &mut block[..high - low];
+            self.apart(low, length, block);
+            for (start, distance) in (low..high).zip(&*block).rev() {
+                if *distance < best.0 {
+                    best = (*distance, start);
+                }
             }
-            *best <= near
-        };
-        if try_window(guess, &mut best) {
-            return 0.0;
+            high = low;
         }
-        for last in (oldest..=end - length).rev() {
-            if try_window(last, &mut best) {
-                return 0.0;
-            }
+        hint.0 = end - best.1;
+        if best.0 <= near { 0.0 } else { best.0.sqrt() }
+    }
+
+    /// The squared distances of the newest window from those that start at `start` and after it.
+    fn apart(&self, start: usize, length: usize, distances: &mut [f64]) {
+        let newest = self.means.len() - length;
+        distances.fill(0.0);
+        for k in 0..length {
+            add_squares(distances, &self.means[start + k..], self.means[newest + k]);
         }
-        best.sqrt()
+        if self.pool == 1 {
+            // Both channels are the values themselves.
+            distances.iter_mut().for_each(|distance| *distance *= 2.0);
+            return;
+        }
+        for k in 0..length {
+            add_squares(distances, &self.extremes[start + k..], self.extremes[newest + k]);
+        }
     }
 }
 
-/// The squared distance of two windows, or something not below `best` once it is as large.
-fn apart(a: &[[f64; 2]], b: &[[f64; 2]], best: f64) -> f64 {
-    let mut sum = 0.0;
-    for (a, b) in a.iter().zip(b).rev() {
-        let (mean, extreme) = (a[0] - b[0], a[1] - b[1]);
-        sum += mean * mean + extreme * extreme;
-        if sum >= best {
-            break;
-        }
+/// Adds the squared distance of each value from `from`.
+fn add_squares(sums: &mut [f64], values: &[f64], from: f64) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        let distance = value - from;
+        *sum += distance * distance;
     }
-    sum
 }
 
 #[cfg(test)]
@@ -127,7 +147,7 @@ mod tests {
     #[test]
     fn a_pooled_point_keeps_mean_and_extreme() {
         let mut past = Past::new(4);
-        assert_eq!([1.0, 1.0, 1.0, 1.0, 2.0, 9.0, 2.0, 3.0].map(|value| past.push(value))[7], true);
-        assert_eq!(past.points, [[1.0, 1.0], [4.0, 9.0]]);
+        assert!([1.0, 1.0, 1.0, 1.0, 2.0, 9.0, 2.0, 3.0].map(|value| past.push(value))[7]);
+        assert_eq!((past.means, past.extremes), (vec![1.0, 4.0], vec![1.0, 9.0]));
     }
 }
