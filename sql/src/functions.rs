@@ -11,6 +11,7 @@ mod arithmetic;
 mod calls;
 mod catalog;
 mod checked;
+mod combined_pvalue;
 mod date_part;
 mod diagnose;
 mod fill;
@@ -104,6 +105,7 @@ fn aggregates(device: &Device) -> Vec<Arc<AggregateUDF>> {
         studies::aggregate(studies::Study::Anomalies, device),
         studies::aggregate(studies::Study::ChangePoints, device),
         diagnose::aggregate(device),
+        combined_pvalue::combined_pvalue(),
         histogram::histogram(),
         alias(approx_percentile_cont_udaf(), "approx_percentile"),
     ];

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use super::model::Scales;
 use super::neighbours::{Hint, Past};
 use super::record::Record;
 use super::rolling::Rolling;
@@ -31,8 +32,6 @@ pub(super) const GAP: usize = 24;
 
 /// The length of windows that are compared, in pooled points.
 const WINDOW_POINTS: usize = 4;
-/// One pooled point stands for so many parts of the warm-up.
-const POOLS: [usize; 3] = [52, 104, 208];
 /// A window whose distance is below this share of the record counts as known, so that a search may end there.
 const KNOWN_SHARE: f64 = 0.5;
 
@@ -62,11 +61,8 @@ pub(super) struct Features {
 }
 
 impl Features {
-    /// Of a series with a warm-up of so many points.
-    pub(super) fn new(warm_up: usize) -> Self {
-        let short = (warm_up / 13).max(4);
-        let mut pools: Vec<usize> = POOLS.iter().map(|parts| (warm_up / parts).max(1)).collect();
-        pools.dedup();
+    /// Of a series with a warm-up of so many points, and the lengths that follow from it.
+    pub(super) fn new(warm_up: usize, scales: &Scales) -> Self {
         Self {
             seen: 0,
             last: 0.0,
@@ -74,11 +70,11 @@ impl Features {
             slow: 0.0,
             long: 0.0,
             long_rate: 1.0 / warm_up as f64,
-            means: [(short / 4).max(3), short, 4 * short].map(Rolling::new),
-            steps: Rolling::new(short),
+            means: [scales.brief, scales.short, 4 * scales.short].map(Rolling::new),
+            steps: Rolling::new(scales.short),
             day: Profile::new(86_400, 1_800, 0.2),
             week: Profile::new(604_800, 3_600, 0.3),
-            pooled: pools.into_iter().map(|pool| (Past::new(pool), Hint::default())).collect(),
+            pooled: scales.pools.iter().map(|pool| (Past::new(*pool), Hint::default())).collect(),
             run: 0.0,
             run_start: 0,
             at: None,

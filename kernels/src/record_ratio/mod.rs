@@ -31,7 +31,9 @@
 //! **Causal.** A judgement depends on the past and present of its own series; [`State`] carries it from one call to the
 //! next, and points pushed in many calls get what they get in one. A state is of bounded size: up to 130 kB.
 //!
-//! **Twins.** There is no CUDA twin yet: every device scores on its host's threads.
+//! **Twins.** On a device one block judges one series, and its threads share the search for neighbours. Both twins run the
+//! same operations in the same order, without fused multiply-adds; only exp, log and pow may round differently.
+//! Tolerance: 1e-9 per score, and 1e-9 of a p-value. [`resume`] goes on with states of the host, and runs there.
 //!
 //! **Papers.** Lavin and Ahmad, *Evaluating Real-time Anomaly Detection Algorithms: the Numenta Anomaly Benchmark*, ICMLA
 //! 2015 (causal scores, probation); Lu et al., *Matrix Profile XXIV (DAMP)*, KDD 2022 (left nearest neighbours, searched
@@ -39,6 +41,10 @@
 //!
 //! **Invariant:** state of bounded size per series; reads no clock: times come with the values.
 
+#[cfg(any(test, feature = "cuda"))]
+mod batch;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod features;
 mod grams;
 mod model;
@@ -139,6 +145,14 @@ impl Point {
 /// [`Error::Parameter`] when the warm-up is out of range, [`Error::Shape`] when there is not one time per value.
 pub fn score(device: &Device, series: &Series, seconds: Option<&[i64]>, params: &Params) -> Result<Vec<Point>> {
     let fresh = params.state()?;
+    #[cfg(feature = "cuda")]
+    if let Some(gpu) = device.gpu() {
+        check(series, seconds)?;
+        match cuda::score(gpu, series, seconds, params.warm_up) {
+            Ok(points) => return Ok(points),
+            Err(fault) => tracing::warn!(device = device.name(), fault = fault.0, "scoring on the CPU instead"),
+        }
+    }
     let rows = run(device, series, seconds, |i, points| points.judge(i, &mut fresh.clone()))?;
     Ok(rows.concat())
 }
@@ -186,10 +200,24 @@ fn run<T: Send>(
     seconds: Option<&[i64]>,
     work: impl Fn(usize, &Points) -> T + Sync,
 ) -> Result<Vec<T>> {
-    let values = series.values().len();
-    if let Some(seconds) = seconds.filter(|seconds| seconds.len() != values) {
-        return Err(Error::Shape(format!("{} times for {values} values: give one each", seconds.len())));
-    }
+    check(series, seconds)?;
     let points = Points { series, seconds };
     lanes::map(device, series.len(), || (), |(), i| work(i, &points))
+}
+
+/// That there is one time per value.
+fn check(series: &Series, seconds: Option<&[i64]>) -> Result<()> {
+    let values = series.values().len();
+    match seconds.filter(|seconds| seconds.len() != values) {
+        Some(seconds) => Err(Error::Shape(format!("{} times for {values} values: give one each", seconds.len()))),
+        None => Ok(()),
+    }
+}
+
+/// A judgement as the device gives it: score, p-value, number of the kind.
+#[cfg(any(test, feature = "cuda"))]
+fn point_of(numbers: &[f64]) -> Point {
+    const KINDS: [Kind; 5] = [Kind::Point, Kind::LevelShift, Kind::Pattern, Kind::Silence, Kind::Flatline];
+    let kind = KINDS.iter().zip(1..).find(|(_, number)| f64::from(*number) == numbers[2]);
+    Point { score: numbers[0], p_value: numbers[1], kind: kind.map_or(Kind::None, |(kind, _)| *kind) }
 }

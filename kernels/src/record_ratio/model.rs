@@ -10,12 +10,16 @@ use super::record::{RATIO_MAX, Record};
 use super::rolling::Largest;
 use super::{Kind, Point, VALUE_MAX};
 
+/// One pooled point stands for so many parts of the warm-up.
+const POOLS: [usize; 3] = [52, 104, 208];
 /// Records fade to 1/e over this many warm-ups.
 const FADE_WARM_UPS: f64 = 8.0;
+/// How long a series' own past counts, in warm-ups.
+const MEMORY_WARM_UPS: f64 = 100.0;
 /// The power of the mean over ratios and over groups.
 const POWER: i32 = 5;
 /// What a group of features counts.
-const WEIGHTS: [f64; 8] = [0.35, 1.0, 0.35, 0.7, 1.0, 0.7, 0.35, 0.25];
+pub(super) const WEIGHTS: [f64; 8] = [0.35, 1.0, 0.35, 0.7, 1.0, 0.7, 0.35, 0.25];
 /// A point is told when it stands out from the last points of this share of the warm-up …
 const GATE_SHARE: f64 = 0.25;
 /// … by this factor, …
@@ -28,6 +32,45 @@ const LEAST_SHARE: f64 = 1e-9;
 const KIND_SHARE: f64 = 0.7;
 /// From this weighted ratio on, silence and flat lines are what a point is about.
 const STILL_MIN: f64 = 0.5;
+
+/// Lengths and rates that follow from the warm-up.
+#[derive(Clone, Debug)]
+pub(super) struct Scales {
+    /// How many values make a pooled point; equal ones once.
+    pub(super) pools: Vec<usize>,
+    /// Points of the short means; the wide one has four times `short`.
+    pub(super) brief: usize,
+    pub(super) short: usize,
+    /// Points that a point must stand out from.
+    pub(super) gate: usize,
+    /// Points of the mean novelty, and of a flat line that is too short to matter.
+    pub(super) grams: usize,
+    /// What a record fades by from point to point.
+    pub(super) fade: f64,
+    /// What a series' own past fades by from point to point.
+    pub(super) rate_fade: f64,
+}
+
+impl Scales {
+    /// For a warm-up of so many points.
+    pub(super) fn of(warm_up: usize) -> Self {
+        let points = warm_up as f64;
+        let short = (warm_up / 13).max(4);
+        let mut pools: Vec<usize> = POOLS.iter().map(|parts| (warm_up / parts).max(1)).collect();
+        pools.dedup();
+        #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "a share of a length is a length")]
+        let gate = ((GATE_SHARE * points) as usize).max(1);
+        Self {
+            pools,
+            brief: (short / 4).max(3),
+            short,
+            gate,
+            grams: (warm_up / 52).max(3),
+            fade: (-1.0 / (FADE_WARM_UPS * points)).exp(),
+            rate_fade: (-1.0 / (MEMORY_WARM_UPS * points)).exp(),
+        }
+    }
+}
 
 /// The running state of one series.
 #[derive(Clone, Debug)]
@@ -45,6 +88,8 @@ pub struct State {
     /// How long the value has not moved before the newest point, and what is too short to matter.
     run: f64,
     run_least: f64,
+    /// Points of the mean novelty.
+    novelty_points: usize,
     /// Number and strength of the last point that stood out.
     told: (usize, f64),
     rate: Rate,
@@ -53,23 +98,22 @@ pub struct State {
 impl State {
     /// Before the first point, for a warm-up that [`super::Params`] allows.
     pub(super) fn new(warm_up: usize) -> Self {
-        let points = warm_up as f64;
-        #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "a share of a length is a length")]
-        let gate = (GATE_SHARE * points) as usize;
+        let scales = Scales::of(warm_up);
         Self {
             warm_up,
             seen: 0,
             top: 0.0,
-            fade: (-1.0 / (FADE_WARM_UPS * points)).exp(),
-            features: Features::new(warm_up),
+            fade: scales.fade,
+            features: Features::new(warm_up, &scales),
             records: [Record::default(); FEATURES],
             first: Vec::with_capacity(warm_up),
             grams: None,
-            gate: Largest::new(gate.max(1)),
+            gate: Largest::new(scales.gate),
             run: 0.0,
-            run_least: (warm_up / 52).max(3) as f64,
+            run_least: scales.grams as f64,
+            novelty_points: scales.grams,
             told: (0, 0.0),
-            rate: Rate::new(points),
+            rate: Rate::new(warm_up as f64, scales.rate_fade),
         }
     }
 
@@ -120,7 +164,7 @@ impl State {
             self.first.push(value);
         }
         if self.seen + 1 == self.warm_up {
-            let mut grams = Grams::new(&self.first, (self.warm_up / 52).max(3));
+            let mut grams = Grams::new(&self.first, self.novelty_points);
             for value in &self.first[..self.seen] {
                 let novelty = grams.push(*value);
                 self.records[GRAM].ratio(novelty, self.fade, LEAST_SHARE);

@@ -2,12 +2,12 @@
 //!
 //! On calm series of very different make, strengths above s are told at h(s) points per warm-up: ratios to a series' own
 //! record hardly depend on what the series measures. That table is the prior, worth [`PRIOR_WARM_UPS`] warm-ups; what the
-//! series itself has told since, fading over [`MEMORY_WARM_UPS`], is added.
+//! series itself has told since, fading, is added.
 //!
 //! **Invariant:** a strength is ranked before it counts.
 
 /// Strengths and how many points per warm-up reach them on calm series.
-const CALM: [(f64, f64); 12] = [
+pub(super) const CALM: [(f64, f64); 12] = [
     (0.4, 2.9),
     (0.5, 2.65),
     (0.6, 2.2),
@@ -23,8 +23,6 @@ const CALM: [(f64, f64); 12] = [
 ];
 /// What the table is worth.
 const PRIOR_WARM_UPS: f64 = 10.0;
-/// How long a series' own past counts.
-const MEMORY_WARM_UPS: f64 = 100.0;
 /// The smallest probability that is given.
 pub(super) const P_MIN: f64 = 1e-12;
 /// Bins, eight to a power of two, from 1/4 to 64.
@@ -45,8 +43,7 @@ pub(super) struct Rate {
 
 impl Rate {
     /// Before the first point after a warm-up of so many points.
-    pub(super) fn new(warm_up: f64) -> Self {
-        let fade = (-1.0 / (MEMORY_WARM_UPS * warm_up)).exp();
+    pub(super) fn new(warm_up: f64, fade: f64) -> Self {
         Self { warm_up, fade, exposure: 0.0, since: 0, told: [0.0; BINS] }
     }
 
@@ -103,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_series_that_tells_much_makes_a_strength_ordinary() {
-        let (mut calm, mut busy) = (Rate::new(100.0), Rate::new(100.0));
+        let (mut calm, mut busy) = (Rate::new(100.0, 0.999_9), Rate::new(100.0, 0.999_9));
         for at in 0..5_000 {
             calm.push(0.0);
             busy.push(if at % 50 == 0 { 3.0 } else { 0.0 });

@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::{Kind, Params, Point, resume, score};
-use crate::twin::{noise, series_of_all_kinds, wave};
+use super::batch::{Batch, THREADS};
+use super::{Kind, Params, Point, point_of, resume, score};
+use crate::twin::{Array, noise, run_on_host, series_of_all_kinds, twin_test, wave};
 use crate::{Device, Error, Series};
 
 /// The sum of twelve uniform numbers: close to a normal distribution.
@@ -180,4 +181,74 @@ proptest! {
             prop_assert!(whole.iter().zip(parts).all(|(a, b)| same(a, b)));
         }
     }
+}
+
+/// How far two judgements are apart; infinitely far where one misses or the kinds differ.
+fn difference(a: &Point, b: &Point) -> f64 {
+    match () {
+        () if a.score.is_nan() && b.score.is_nan() => 0.0,
+        () if a.kind == b.kind => (a.score - b.score).abs().max((a.p_value / b.p_value - 1.0).abs()),
+        () => f64::INFINITY,
+    }
+}
+
+fn worst(own: &[Point], reference: &[Point]) -> f64 {
+    assert_eq!(own.len(), reference.len());
+    own.iter().zip(reference).map(|(a, b)| difference(a, b)).fold(0.0, f64::max)
+}
+
+/// Series of all kinds, the first long enough to forget, at uneven times.
+fn input() -> (Vec<f64>, Vec<usize>, Vec<i64>) {
+    let (mut values, mut offsets) = (Vec::new(), vec![0]);
+    values.extend((0..1_500).map(|t| if t % 400 == 399 { 140.0 } else { daily(t) }));
+    offsets.push(values.len());
+    let (others, ends) = series_of_all_kinds();
+    offsets.extend(ends[1..].iter().map(|end| values.len() + end));
+    values.extend(others);
+    let seconds = (0..values.len() as i64).map(|t| 600 * t + if t % 250 > 200 { 90_000 } else { 0 }).collect();
+    (values, offsets, seconds)
+}
+
+#[test]
+fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
+    let (values, offsets, seconds) = input();
+    let series = Series::new(&values, &offsets).unwrap();
+    for (warm_up, seconds) in [(48, Some(seconds.as_slice())), (120, None)] {
+        let batch = Batch::new(&series, seconds, 0..series.len(), warm_up);
+        let arrays = [
+            Array::F64(&batch.values),
+            Array::I64(&batch.offsets),
+            Array::I64(&batch.seconds),
+            Array::F64(&batch.fades),
+            Array::F64(&batch.weights),
+            Array::F64(&batch.calm),
+            Array::I64(&batch.sizes),
+            Array::Zeros(batch.scratch(2)),
+            Array::Zeros(3 * values.len()),
+        ];
+        let Some(results) = run_on_host("record_ratio", 2, THREADS, &arrays) else { return };
+        let own: Vec<Point> = results[8].chunks_exact(3).map(point_of).collect();
+        let reference = score(&Device::cpu(), &series, seconds, &Params { warm_up }).unwrap();
+        assert!(reference.iter().any(|point| point.kind != Kind::None));
+        let worst = worst(&own, &reference);
+        assert!(worst < 1e-9, "the twins differ by up to {worst} at a warm-up of {warm_up}");
+    }
+}
+
+twin_test! {
+    fn the_twins_agree(device) {
+        let (values, offsets, seconds) = input();
+        let series = Series::new(&values, &offsets).unwrap();
+        let params = Params { warm_up: 60 };
+        let own = score(device, &series, Some(&seconds), &params).unwrap();
+        let reference = score(&Device::cpu(), &series, Some(&seconds), &params).unwrap();
+        let worst = worst(&own, &reference);
+        assert!(worst < 1e-9, "the twins differ by up to {worst}");
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn nvrtc_compiles_the_source() {
+    crate::twin::assert_compiles(super::cuda::SOURCE);
 }

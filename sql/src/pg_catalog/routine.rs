@@ -58,6 +58,7 @@ const ROUTINES: &[Routine] = &[
         "relation text, value text, by text[] DEFAULT NULL, time text DEFAULT NULL, penalty double precision DEFAULT 6, least double precision DEFAULT 5",
         "SETOF record",
     ),
+    of("combined_pvalue", "a", "p double precision", "double precision"),
     of("compact", "p", "\"table\" text DEFAULT NULL", ""),
     of("delta", "a", POINTS, "double precision"),
     of(

@@ -28,6 +28,7 @@ const AGGREGATES: &[&str] = &[
     "bool_and",
     "bool_or",
     "change_points",
+    "combined_pvalue",
     "corr",
     "count",
     "covar_pop",
