@@ -8,9 +8,12 @@
 
 mod device;
 mod error;
+pub mod explain_away;
 mod fft;
 mod grid;
 mod lanes;
+pub mod pelt;
+pub mod record_ratio;
 pub mod robust_residual;
 mod season;
 pub mod seasonal_ar;

@@ -3,13 +3,17 @@
 //! **Invariant:** a function converts, calls one kernel or works out one value, and converts back. It reads no table and
 //! changes nothing, so that planning and EXPLAIN are free of effects.
 
+mod anomaly_pvalue;
 mod anomaly_score;
 mod any_of;
+mod arguments;
 mod arithmetic;
 mod calls;
 mod catalog;
 mod checked;
+mod combined_pvalue;
 mod date_part;
+mod diagnose;
 mod fill;
 mod first_last;
 mod forecast;
@@ -21,6 +25,7 @@ mod interval_multiply;
 mod json;
 mod launches;
 mod ordered_set;
+mod over_relations;
 mod over_time;
 mod pg_advisory_unlock_all;
 mod pg_sleep;
@@ -29,6 +34,7 @@ mod points;
 mod quote;
 mod refusal;
 mod single_value;
+mod studies;
 mod time_bucket;
 mod time_bucket_gapfill;
 mod to_char;
@@ -64,7 +70,7 @@ pub(crate) use version::version;
 pub(crate) fn register(mut builder: SessionStateBuilder, device: &Device) -> SessionStateBuilder {
     builder.scalar_functions().get_or_insert_default().extend(scalars());
     builder.aggregate_functions().get_or_insert_default().extend(aggregates(device));
-    let windows = [anomaly_score::window(device), fill::interpolate(), fill::locf()];
+    let windows = [anomaly_score::window(device), anomaly_pvalue::window(device), fill::interpolate(), fill::locf()];
     builder.window_functions().get_or_insert_default().extend(windows.map(Arc::new));
     let expressions = builder.expr_planners().get_or_insert_default();
     expressions.insert(0, Arc::new(json::Operators));
@@ -72,6 +78,7 @@ pub(crate) fn register(mut builder: SessionStateBuilder, device: &Device) -> Ses
     expressions.insert(0, Arc::new(calls::Calls));
     let catalogs = Arc::clone(builder.catalog_list().get_or_insert_with(|| Arc::new(MemoryCatalogProviderList::new())));
     let relations = builder.relation_planners().get_or_insert_default();
+    relations.insert(0, Arc::new(over_relations::Tables::new(device, Arc::clone(&catalogs))));
     relations.insert(0, Arc::new(forecast::Table::new(device, catalogs)));
     builder
         .with_analyzer_rule(Arc::new(multiply::Rule))
@@ -94,6 +101,10 @@ fn aggregates(device: &Device) -> Vec<Arc<AggregateUDF>> {
         first_last::last(),
         first_last::max_by(),
         first_last::min_by(),
+        studies::aggregate(studies::Study::Anomalies, device),
+        studies::aggregate(studies::Study::ChangePoints, device),
+        diagnose::aggregate(device),
+        combined_pvalue::combined_pvalue(),
         histogram::histogram(),
         alias(approx_percentile_cont_udaf(), "approx_percentile"),
     ];

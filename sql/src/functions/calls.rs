@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Expr, WindowFunctionDefinition};
 use super::forecast::{Request, Task};
 use crate::functions::refusal::invalid;
 
-/// Checks calls of `forecast` and `anomaly_score` while SQL is planned.
+/// Checks calls of `forecast`, the scores and the studies while SQL is planned.
 #[derive(Debug)]
 pub(super) struct Calls;
 
@@ -28,6 +28,14 @@ impl ExprPlanner for Calls {
             }
             Request::check(task, call.args.iter().skip(2).map(Some))?;
         }
+        if STUDIES.contains(&call.func.name()) {
+            let name = call.func.name();
+            if call.distinct || !call.order_by.is_empty() {
+                let text = format!("{name} takes no DISTINCT and no ORDER BY: rows may come in any order");
+                return Err(invalid(text));
+            }
+            (2..call.args.len()).for_each(|index| typed(call.args.get_mut(index), &DataType::Float64));
+        }
         Ok(PlannerResult::Original(call))
     }
 
@@ -36,24 +44,35 @@ impl ExprPlanner for Calls {
             WindowFunctionDefinition::AggregateUDF(function) if Task::named(function.name()).is_some() => {
                 return Err(invalid(format!("{} is an aggregate: use GROUP BY in place of OVER", function.name())));
             }
-            WindowFunctionDefinition::WindowUDF(function) if function.name() == "anomaly_score" => score(&call)?,
+            WindowFunctionDefinition::AggregateUDF(function) if STUDIES.contains(&function.name()) => {
+                let name = function.name();
+                return Err(invalid(format!("{name} is an aggregate: use GROUP BY in place of OVER")));
+            }
+            WindowFunctionDefinition::WindowUDF(function) if SCORES.contains(&function.name()) => {
+                score(function.name(), &call)?;
+            }
             _ => {}
         }
         Ok(PlannerResult::Original(call))
     }
 }
 
-fn score(call: &RawWindowExpr) -> Result<()> {
+/// Window functions that judge a point by those before it.
+const SCORES: [&str; 2] = ["anomaly_score", "anomaly_pvalue"];
+/// Aggregates over the points of a series.
+const STUDIES: [&str; 3] = ["anomalies", "change_points", "diagnose"];
+
+fn score(name: &str, call: &RawWindowExpr) -> Result<()> {
     let Some(first) = call.order_by.first() else {
-        return Err(invalid("anomaly_score needs its window in time order: add ORDER BY time to OVER (…)"));
+        return Err(invalid(format!("{name} needs its window in time order: add ORDER BY time to OVER (…)")));
     };
     if !first.asc {
-        return Err(invalid(
-            "anomaly_score learns from the past: its window must be ordered by time ascending, not DESC",
-        ));
+        let text = format!("{name} learns from the past: its window must be ordered by time ascending, not DESC");
+        return Err(invalid(text));
     }
     if call.filter.is_some() || call.distinct || call.null_treatment.is_some() {
-        return Err(invalid("anomaly_score takes no FILTER, DISTINCT or NULLS clause: filter rows in a sub-query"));
+        let text = format!("{name} takes no FILTER, DISTINCT or NULLS clause: filter rows in a sub-query");
+        return Err(invalid(text));
     }
     Ok(())
 }

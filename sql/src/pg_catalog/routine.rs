@@ -28,14 +28,51 @@ const BUCKET: &str = "width interval, time timestamp with time zone";
 
 /// All of them.
 const ROUTINES: &[Routine] = &[
+    of(
+        "anomalies",
+        "a",
+        "time timestamp with time zone, value double precision, warm_up double precision DEFAULT 288, false_alarms double precision DEFAULT 0.1",
+        "record[]",
+    ),
+    of(
+        "anomalies",
+        "f",
+        "relation text, value text, by text[] DEFAULT NULL, time text DEFAULT NULL, warm_up double precision DEFAULT 288, false_alarms double precision DEFAULT 0.1",
+        "SETOF record",
+    ),
+    of(
+        "anomaly_pvalue",
+        "w",
+        "value double precision, time timestamp with time zone DEFAULT NULL, warm_up double precision DEFAULT 288",
+        "double precision",
+    ),
     of("anomaly_score", "w", "value double precision", "double precision"),
     of("approx_percentile", "a", "value double precision, percentile double precision", "double precision"),
+    of(
+        "change_points",
+        "a",
+        "time timestamp with time zone, value double precision, penalty double precision DEFAULT 6, least double precision DEFAULT 5",
+        "record[]",
+    ),
+    of(
+        "change_points",
+        "f",
+        "relation text, value text, by text[] DEFAULT NULL, time text DEFAULT NULL, penalty double precision DEFAULT 6, least double precision DEFAULT 5",
+        "SETOF record",
+    ),
+    of("combined_pvalue", "a", "p double precision", "double precision"),
     of("compact", "p", "\"table\" text DEFAULT NULL", ""),
     of("decompose", "a", SERIES, "record[]"),
     of("decompose", "f", RELATION, "SETOF record"),
     of("delta", "a", POINTS, "double precision"),
     of("detect_seasonality", "a", SERIES, "record[]"),
     of("detect_seasonality", "f", RELATION, "SETOF record"),
+    of(
+        "diagnose",
+        "f",
+        "relation text, value text[], service text, metric text DEFAULT NULL, since timestamp with time zone DEFAULT NULL, until timestamp with time zone DEFAULT NULL, calls text DEFAULT NULL, symptom_service text DEFAULT NULL, symptom_metric text DEFAULT NULL, time text DEFAULT NULL",
+        "SETOF record",
+    ),
     of("first", "a", "value anyelement, time timestamp with time zone", "anyelement"),
     of("flush", "p", "\"table\" text DEFAULT NULL", ""),
     of(

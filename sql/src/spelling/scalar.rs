@@ -14,6 +14,7 @@ use crate::definition::folded;
 
 /// Aggregates, which make one row of many already.
 const AGGREGATES: &[&str] = &[
+    "anomalies",
     "any_value",
     "approx_distinct",
     "approx_median",
@@ -26,6 +27,8 @@ const AGGREGATES: &[&str] = &[
     "bit_xor",
     "bool_and",
     "bool_or",
+    "change_points",
+    "combined_pvalue",
     "corr",
     "count",
     "covar_pop",
