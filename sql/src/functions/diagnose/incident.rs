@@ -73,6 +73,7 @@ impl Incident {
         let points = || self.metrics.iter().flat_map(|(name, points)| points.iter().map(move |point| (name, point)));
         let calls = || self.calls.iter();
         let none = |_: &(String, String)| None;
+        let services = points().map(|(name, _)| &name.0).chain(calls().map(|call| &call.0));
         let columns: Vec<ArrayRef> = vec![
             Arc::new(
                 points()
@@ -80,9 +81,7 @@ impl Incident {
                     .chain(calls().map(|_| None))
                     .collect::<TimestampMicrosecondArray>(),
             ),
-            Arc::new(StringArray::from_iter_values(
-                points().map(|(name, _)| &name.0).chain(calls().map(|call| &call.0)),
-            )),
+            Arc::new(services.map(Some).collect::<StringArray>()),
             Arc::new(points().map(|(name, _)| Some(name.1.as_str())).chain(calls().map(none)).collect::<StringArray>()),
             Arc::new(points().map(|(_, point)| Some(point.1)).chain(calls().map(|_| None)).collect::<Float64Array>()),
             Arc::new(points().map(|_| None).chain(calls().map(|call| Some(call.1.as_str()))).collect::<StringArray>()),
