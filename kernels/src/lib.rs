@@ -11,10 +11,12 @@ mod error;
 mod fft;
 mod grid;
 mod lanes;
+pub mod oblivious_trees;
 pub mod robust_residual;
 mod season;
 pub mod seasonal_ar;
 mod series;
+mod splitmix;
 #[cfg(test)]
 mod twin;
 
