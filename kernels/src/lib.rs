@@ -6,10 +6,17 @@
 //! **Invariant:** knows neither Arrow nor SQL nor storage, reads no clock and no randomness, and never panics on data:
 //! a kernel is a pure function of its slices and parameters.
 
+mod bins;
+mod codes;
+pub mod conditional_histograms;
+pub mod conformal;
+mod crc;
 mod device;
 mod error;
 mod fft;
 mod grid;
+pub mod hashed_ngrams;
+pub mod isolation_forest;
 mod lanes;
 pub mod oblivious_trees;
 pub mod robust_residual;
@@ -17,9 +24,12 @@ mod season;
 pub mod seasonal_ar;
 mod series;
 mod splitmix;
+pub mod threat_model;
 #[cfg(test)]
 mod twin;
 
+pub use bins::{BINS, Bins};
+pub use codes::{Codes, FEATURES_MAX};
 pub use device::{Device, Stop};
 pub use error::{Error, Result};
 pub use grid::{GRID_POINTS_MAX, Grid, regular_grid};

@@ -2,7 +2,8 @@
 //!
 //! **Invariant:** starts no thread; no branch depends on the data.
 
-use super::{Codes, LEAVES, Tree, Trees};
+use super::{LEAVES, Tree, Trees};
+use crate::Codes;
 
 /// Rows of a block: its codes and a tree stay in the nearest cache.
 pub(super) const ROWS: usize = 512;

@@ -4,7 +4,8 @@
 
 use cudarc::driver::{LaunchConfig, PushKernelArg};
 
-use super::{Codes, Trees};
+use super::Trees;
+use crate::Codes;
 use crate::device::{Fault, Gpu};
 
 /// The kernel's source, compiled on first use.

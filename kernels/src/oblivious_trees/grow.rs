@@ -2,9 +2,9 @@
 //!
 //! **Invariant:** one thread sums one feature in order of the rows, so that the number of threads changes nothing.
 
-use super::{BINS, Codes, DEPTH, LEAVES, Params, Tree, Trees, UNIT};
+use super::{DEPTH, LEAVES, Params, Tree, Trees, UNIT};
 use crate::splitmix::SplitMix;
-use crate::{Device, Result, lanes};
+use crate::{BINS, Codes, Device, Result, lanes};
 
 /// The log odds of the base stay in ± this.
 const BASE_MAX: f64 = 10.0;

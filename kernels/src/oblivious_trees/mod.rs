@@ -1,6 +1,6 @@
 //! Boosted oblivious trees for two classes: training by histograms, inference without branches.
 //!
-//! **Formula.** Features are codes of at most 64 bins ([`Bins`]). A tree asks the same six questions of every row, `code >
+//! **Formula.** Features are codes of at most 64 bins ([`crate::Bins`]). A tree asks the same six questions of every row, `code >
 //! cut`, one a level; the answers are the bits of the leaf's number. The margin of a row is `base + Σ leaf`, its chance of
 //! being of class 1 is 1 / (1 + e^−margin). Trees are grown one after the other on the logistic loss: with p the chance so
 //! far and w the row's weight, g = (p − y)·w and h = max(p(1 − p), 1e-6)·w. A level takes the question with the largest
@@ -22,8 +22,6 @@
 //!
 //! **Invariant:** a row's margin depends on that row alone, not on the batch it came in.
 
-mod bins;
-mod codes;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -31,9 +29,7 @@ mod grow;
 #[cfg(test)]
 mod tests;
 
-pub use self::bins::{BINS, Bins};
-pub use self::codes::Codes;
-use crate::{Device, Error, Result, lanes};
+use crate::{Codes, Device, Error, Result, lanes};
 
 /// Questions of a tree.
 pub const DEPTH: usize = 6;
@@ -41,8 +37,6 @@ pub const DEPTH: usize = 6;
 pub const LEAVES: usize = 1 << DEPTH;
 /// The most trees of a model: so many leaves fit the sum.
 pub const TREES_MAX: usize = 4_096;
-/// The most features.
-pub const FEATURES_MAX: usize = 4_096;
 /// What a leaf's unit is worth.
 const UNIT: f64 = 1.0 / 16_384.0;
 
@@ -65,7 +59,7 @@ pub struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { trees: 300, rate: 0.1, ridge: 3.0, rows: 0.5, columns: 0.5, seed: 0 }
+        Self { trees: 300, rate: 0.2, ridge: 1.0, rows: 0.8, columns: 0.5, seed: 0 }
     }
 }
 

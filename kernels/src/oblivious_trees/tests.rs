@@ -1,8 +1,8 @@
 //! Tests of training, of both twins of inference and of their agreement.
 
-use super::{BINS, Bins, Codes, LEAVES, Params, Trees, UNIT, train};
+use super::{LEAVES, Params, Trees, UNIT, train};
 use crate::twin::{Array, noise, run_on_host, twin_test};
-use crate::{Device, Error};
+use crate::{BINS, Bins, Codes, Device, Error};
 
 const FEATURES: usize = 5;
 

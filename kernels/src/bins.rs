@@ -32,6 +32,32 @@ impl Bins {
         Self::of(&edges(&distinct))
     }
 
+    /// The same with a bin of its own for numbers below all of the values, and one for numbers above: what was never seen
+    /// is told from what was.
+    #[must_use]
+    pub fn fit_closed(values: &[f64]) -> Self {
+        let known = || values.iter().copied().filter(|value| !value.is_nan());
+        let low = known().fold(f64::INFINITY, f64::min);
+        let high = known().fold(f64::NEG_INFINITY, f64::max);
+        let inner = Self::fit(values);
+        // Two edges of the inner ones make room where all are used.
+        let spare = inner.used > EDGES_MAX - 2;
+        let mut edges: Vec<f64> = inner
+            .edges()
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !(spare && (*at == 1 || *at == 3)))
+            .map(|(_, e)| *e)
+            .collect();
+        if low.is_finite() && edges.first().is_none_or(|first| low.next_down() < *first) {
+            edges.insert(0, low.next_down());
+        }
+        if high.is_finite() && edges.last().is_none_or(|last| *last < high) {
+            edges.push(high);
+        }
+        Self::of(&edges)
+    }
+
     /// The bins of these edges, which are ascending numbers, at most 62; `None` where they are not.
     #[must_use]
     pub fn from_edges(edges: &[f64]) -> Option<Self> {
@@ -121,6 +147,18 @@ mod tests {
         codes.iter().for_each(|code| counts[usize::from(*code)] += 1);
         assert_eq!((counts[0], counts[1]), (0, 5_000), "the frequent zero stands alone");
         assert!(counts[2..].iter().all(|count| (150..400).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn closed_bins_tell_what_lies_outside() {
+        for values in [vec![5.0; 9], (0..9_000).map(noise).collect::<Vec<_>>(), vec![0.0, 1.0, 0.0]] {
+            let bins = Bins::fit_closed(&values);
+            assert!(bins.edges().len() <= EDGES_MAX && Bins::from_edges(bins.edges()).is_some());
+            let seen: Vec<u8> = values.iter().map(|value| bins.code_of(*value)).collect();
+            assert!(!seen.contains(&bins.code_of(-10.0)) && !seen.contains(&bins.code_of(10.0)));
+        }
+        assert!(Bins::fit_closed(&[]).edges().is_empty());
+        assert!(Bins::fit_closed(&[f64::INFINITY, f64::NEG_INFINITY]).edges().len() <= 1);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Rows of bin codes, one column after the other.
 //!
-//! **Invariant:** borrows, never copies; every code is below [`BINS`](super::BINS).
+//! **Invariant:** borrows, never copies; every code is below [`BINS`].
 
-use super::{BINS, FEATURES_MAX};
-use crate::{Error, Result};
+use crate::{BINS, Error, Result};
+
+/// The most features of a row.
+pub const FEATURES_MAX: usize = 4_096;
 
 /// Codes of many rows: feature f of row i is `codes[f * rows + i]`.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +57,7 @@ impl<'a> Codes<'a> {
 
     /// All codes.
     #[cfg(any(test, feature = "cuda"))]
-    pub(super) fn all(&self) -> &'a [u8] {
+    pub(crate) fn all(&self) -> &'a [u8] {
         self.codes
     }
 }
