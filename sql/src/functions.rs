@@ -29,6 +29,8 @@ mod points;
 mod quote;
 mod refusal;
 mod single_value;
+mod threat_explain;
+mod threat_score;
 mod time_bucket;
 mod time_bucket_gapfill;
 mod to_char;
@@ -46,6 +48,7 @@ use datafusion::functions_aggregate::variance::var_samp_udaf;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use juno_kernels::Device;
 
+use crate::model::Models;
 use crate::{multiply, rounding};
 
 pub(crate) use catalog::all as catalog_functions;
@@ -120,6 +123,11 @@ fn scalars() -> Vec<Arc<ScalarUDF>> {
         width_bucket::width_bucket(),
     ];
     own.into_iter().chain(quote::all()).chain(json::all()).map(Arc::new).collect()
+}
+
+/// Functions that score with models.
+pub(crate) fn threat_functions(models: &Arc<Models>, device: &Device) -> [ScalarUDF; 2] {
+    [threat_score::threat_score(models, device), threat_explain::threat_explain(models, device)]
 }
 
 #[cfg(test)]

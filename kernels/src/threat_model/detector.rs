@@ -10,8 +10,6 @@ use crate::isolation_forest::{self, Forest};
 use crate::oblivious_trees::{self, Trees};
 use crate::{Codes, Device, Result};
 
-/// Category columns that are taken as entities.
-const ENTITIES_MAX: usize = 3;
 /// Trees of the isolation forest.
 const FOREST_TREES: usize = 100;
 
@@ -79,17 +77,17 @@ fn known(device: &Device, rows: &Rows, labels: &[bool], params: &Params, detecto
 fn novel(device: &Device, rows: &Rows, params: &Params, detectors: &mut Vec<Detector>) -> Result<()> {
     let codes = rows.novelty_codes();
     let features = codes.len() / rows.len().max(1);
+    let entity = entity(rows.columns);
     if features > 0 {
         let codes = Codes::new(codes, rows.len(), features)?;
-        for entity in entities(rows.columns) {
-            let count = entity.map_or(1, |entity| categories(&rows.columns[entity]));
-            let mut model = Histograms::new(count, features)?;
-            model.learn(&codes, &of_entity(rows, entity))?;
-            detectors.push(Detector::histograms(entity, model));
-        }
+        let count = entity.map_or(1, |entity| categories(&rows.columns[entity]));
+        let mut model = Histograms::new(count, features)?;
+        model.learn(&codes, &of_entity(rows, entity))?;
+        detectors.push(Detector::histograms(entity, model));
     }
     let numbers = rows.numbers();
-    if numbers.len() > 1 {
+    // Beside histograms by entity it took more false alarms than it found attacks, with attack families left out in turn.
+    if entity.is_none() && numbers.len() > 1 {
         detectors.push(Detector::Forest(isolation_forest::grow(device, &numbers, FOREST_TREES, params.trees.seed)?));
     }
     for column in of_kind(rows.columns, Kind::Text) {
@@ -105,15 +103,10 @@ fn of_kind(columns: &[Column], kind: Kind) -> impl Iterator<Item = usize> {
     columns.iter().enumerate().filter(move |(_, column)| column.kind() == kind).map(|(at, _)| at)
 }
 
-/// The category columns with the most values, or none: all rows are one entity.
-fn entities(columns: &[Column]) -> Vec<Option<usize>> {
-    let mut found: Vec<usize> = of_kind(columns, Kind::Category).collect();
-    found.sort_by_key(|at| std::cmp::Reverse(categories(&columns[*at])));
-    found.truncate(ENTITIES_MAX);
-    match found.is_empty() {
-        true => vec![None],
-        false => found.into_iter().map(Some).collect(),
-    }
+/// The category column with the most values, or none: all rows are one entity.
+fn entity(columns: &[Column]) -> Option<usize> {
+    // Of equals the first.
+    of_kind(columns, Kind::Category).max_by_key(|at| (categories(&columns[*at]), std::cmp::Reverse(*at)))
 }
 
 fn categories(column: &Column) -> usize {

@@ -4,8 +4,8 @@
 //! is at most 32 bytes is one of categories, unless nearly every row has its own. Detectors:
 //! - with rows of both classes: [`crate::oblivious_trees`] over numbers and categories (a category as its smoothed log odds and as
 //!   its frequency), and [`crate::hashed_ngrams::Linear`] for each text column;
-//! - from ordinary rows alone: [`crate::conditional_histograms`] for each category column as the entity (the three with the most
-//!   values; without any, all rows as one entity), [`crate::isolation_forest`] over two or more columns of numbers, and
+//! - from ordinary rows alone: [`crate::conditional_histograms`] with the category column of most values as the entity;
+//!   without any, all rows as one entity, and [`crate::isolation_forest`] over two or more columns of numbers beside; and
 //!   [`crate::hashed_ngrams::Reader`] for each text column.
 //!
 //! A share of the ordinary rows, drawn by the seed, is kept from fitting and calibrates: [`conformal`] p-values of each
@@ -25,6 +25,7 @@
 
 mod column;
 mod detector;
+mod evaluation;
 mod format;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ mod tests;
 use self::column::{Column, Rows};
 pub use self::column::{Kind, Values};
 use self::detector::Detector;
+pub use self::evaluation::{Evaluation, FALSE_ALARMS, evaluate};
 use crate::conformal::{self, Calibration};
 use crate::splitmix::{SplitMix, mixed};
 use crate::{Device, Error, Result, oblivious_trees};
