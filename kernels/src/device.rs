@@ -136,6 +136,26 @@ impl std::fmt::Debug for Device {
     }
 }
 
+/// Runs `work`, which the compiler may build for this machine's wider vectors: 32 bytes in place of 16 where it has AVX2.
+/// The results are the same. What `work` calls must be `#[inline(always)]` to be built with it.
+#[expect(unsafe_code, reason = "the processor is asked first whether it has the instructions")]
+#[inline(always)]
+pub(crate) fn vectorised<T>(work: impl FnOnce() -> T) -> T {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return unsafe { with_avx2(work) };
+    }
+    work()
+}
+
+/// The same, built with AVX2. No fused multiply-add: results do not depend on the machine.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn with_avx2<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
+
 /// The opened CUDA device.
 #[cfg(feature = "cuda")]
 mod gpu {

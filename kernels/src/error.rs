@@ -16,6 +16,9 @@ pub enum Error {
     /// The device that was asked for cannot be had on this machine.
     #[error("{0}")]
     NoDevice(String),
+    /// A model's bytes are damaged, or of another version: not this program's to read.
+    #[error("{0}")]
+    Artefact(String),
     /// Nobody waits for the work any more.
     #[error("the work was stopped")]
     Stopped,

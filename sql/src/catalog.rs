@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 
 use juno_engine::{Catalog, Db};
 
+use crate::model::Models;
 use crate::table::Table;
 use crate::view::{View, Views};
 
@@ -32,6 +33,8 @@ pub(crate) struct PublicSchema {
     db: Db,
     /// A state without tables, for planning DEFAULT expressions.
     defaults: SessionState,
+    /// The models that functions score with.
+    models: Arc<Models>,
     /// What a transaction sees; none where it is what is committed.
     seen: Option<RwLock<Arc<Catalog>>>,
     views: RwLock<BTreeMap<String, Arc<dyn TableProvider>>>,
@@ -54,7 +57,14 @@ impl std::fmt::Debug for PublicSchema {
 
 impl PublicSchema {
     pub(crate) fn new(db: Db, defaults: SessionState) -> Self {
-        PublicSchema { db, defaults, seen: None, views: RwLock::default(), user_views: RwLock::default() }
+        PublicSchema {
+            db,
+            defaults,
+            models: Arc::default(),
+            seen: None,
+            views: RwLock::default(),
+            user_views: RwLock::default(),
+        }
     }
 
     /// The same for a transaction of its own: its views change here alone, its tables are those of [`Self::see`].
@@ -63,6 +73,7 @@ impl PublicSchema {
         PublicSchema {
             db: self.db.clone(),
             defaults: self.defaults.clone(),
+            models: Arc::clone(&self.models),
             seen: Some(RwLock::new(self.catalog())),
             views: RwLock::new(then.views),
             user_views: RwLock::new(then.user_views),
@@ -98,6 +109,11 @@ impl PublicSchema {
     /// The engine that the tables come from.
     pub(crate) fn db(&self) -> &Db {
         &self.db
+    }
+
+    /// The models that functions score with.
+    pub(crate) fn models(&self) -> &Arc<Models> {
+        &self.models
     }
 
     /// Adds a view; the name must be free.

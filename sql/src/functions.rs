@@ -35,6 +35,8 @@ mod quote;
 mod refusal;
 mod single_value;
 mod studies;
+mod threat_explain;
+mod threat_score;
 mod time_bucket;
 mod time_bucket_gapfill;
 mod to_char;
@@ -52,6 +54,7 @@ use datafusion::functions_aggregate::variance::var_samp_udaf;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use juno_kernels::Device;
 
+use crate::model::Models;
 use crate::{cast, multiply};
 
 pub(crate) use catalog::all as catalog_functions;
@@ -130,6 +133,11 @@ fn scalars() -> Vec<Arc<ScalarUDF>> {
         width_bucket::width_bucket(),
     ];
     own.into_iter().chain(quote::all()).chain(json::all()).map(Arc::new).collect()
+}
+
+/// Functions that score with models.
+pub(crate) fn threat_functions(models: &Arc<Models>, device: &Device) -> [ScalarUDF; 2] {
+    [threat_score::threat_score(models, device), threat_explain::threat_explain(models, device)]
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod lock;
 mod maintenance;
 mod memory;
 mod migrate;
+mod model;
 mod multiply;
 mod ops;
 mod output;

@@ -12,6 +12,7 @@ use crate::{Error, Outcome, Result};
 const MIGRATIONS: &[(i32, &str, &str)] = &[
     (1, "history_tables", include_str!("../../migrations/0001_history_tables.sql")),
     (2, "users", include_str!("../../migrations/0002_users.sql")),
+    (3, "models", include_str!("../../migrations/0003_models.sql")),
 ];
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS juno_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, \

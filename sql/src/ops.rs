@@ -20,6 +20,7 @@ const VIEWS: &[&str] = &[
     include_str!("ops/scaling/views.sql"),
     include_str!("ops/threats/views.sql"),
     include_str!("ops/operations/views.sql"),
+    include_str!("ops/models/views.sql"),
 ];
 
 /// Tables that juno itself needs.
@@ -27,6 +28,7 @@ const SYSTEM_TABLES: &[&str] = &[
     "governance_adaptations",
     "healing_incidents",
     "juno_migrations",
+    "juno_models",
     "juno_users",
     "juno_views",
     "optimization_history",

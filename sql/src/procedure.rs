@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::record_batch::RecordBatch;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments};
 use juno_engine::{Damage, Db};
@@ -24,11 +23,41 @@ pub(crate) struct Procedure {
     /// The role that may call it.
     role: Role,
     columns: &'static [(&'static str, DataType)],
-    run: Run,
+    pub(crate) run: Run,
 }
 
-/// From the database and the arguments in the order of the parameters to the result's columns.
-type Run = fn(&Db, &[Option<ScalarValue>]) -> Result<Vec<ArrayRef>>;
+/// How a procedure gets from its arguments, in the order of the parameters, to the result's columns.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Run {
+    /// With the database; blocks until the effect is there.
+    Engine(fn(&Db, &[Option<ScalarValue>]) -> Result<Vec<ArrayRef>>),
+    /// With a session, which reads the rows and keeps the models.
+    Model(ModelWork),
+}
+
+/// What is done with a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ModelWork {
+    Train,
+    Calibrate,
+    Evaluate,
+    Promote,
+    Rollback,
+    Export,
+    Import,
+    Drop,
+}
+
+/// The columns that procedures answer with which make or choose a version of a model.
+const VERSION_COLUMNS: &[(&str, DataType)] = &[
+    ("name", DataType::Utf8),
+    ("version", DataType::Int32),
+    ("active", DataType::Boolean),
+    ("rows", DataType::Int64),
+    ("attacks", DataType::Int64),
+    ("schema_hash", DataType::Utf8),
+    ("checksum", DataType::Utf8),
+];
 
 /// Every procedure.
 const PROCEDURES: &[Procedure] = &[
@@ -42,7 +71,7 @@ const PROCEDURES: &[Procedure] = &[
             ("parts", DataType::Int64),
             ("bytes", DataType::Int64),
         ],
-        run: flush,
+        run: Run::Engine(flush),
     },
     Procedure {
         name: "compact",
@@ -55,7 +84,7 @@ const PROCEDURES: &[Procedure] = &[
             ("rows", DataType::Int64),
             ("bytes", DataType::Int64),
         ],
-        run: compact,
+        run: Run::Engine(compact),
     },
     Procedure {
         name: "check",
@@ -68,7 +97,7 @@ const PROCEDURES: &[Procedure] = &[
             ("bytes", DataType::Int64),
             ("damage", DataType::Utf8),
         ],
-        run: check,
+        run: Run::Engine(check),
     },
     Procedure {
         name: "backup",
@@ -81,7 +110,80 @@ const PROCEDURES: &[Procedure] = &[
             ("bytes", DataType::Int64),
             ("commit", DataType::Int64),
         ],
-        run: backup,
+        run: Run::Engine(backup),
+    },
+    Procedure {
+        name: "train_threat_model",
+        parameters: &["name", "source", "label", "features", "ordinary", "trees", "novelty", "calibration", "seed"],
+        role: Role::Operator,
+        columns: VERSION_COLUMNS,
+        run: Run::Model(ModelWork::Train),
+    },
+    Procedure {
+        name: "calibrate_threat_model",
+        parameters: &["name", "source"],
+        role: Role::Operator,
+        columns: VERSION_COLUMNS,
+        run: Run::Model(ModelWork::Calibrate),
+    },
+    Procedure {
+        name: "evaluate_threat_model",
+        parameters: &["name", "source", "label", "ordinary"],
+        role: Role::Operator,
+        columns: &[
+            ("name", DataType::Utf8),
+            ("version", DataType::Int32),
+            ("rows", DataType::Int64),
+            ("attacks", DataType::Int64),
+            ("auc", DataType::Float64),
+            ("found_at_1_percent", DataType::Float64),
+            ("found_at_2_percent", DataType::Float64),
+            ("found_at_5_percent", DataType::Float64),
+            ("false_alarms_at_threshold", DataType::Float64),
+            ("found_at_threshold", DataType::Float64),
+            ("drift", DataType::Boolean),
+        ],
+        run: Run::Model(ModelWork::Evaluate),
+    },
+    Procedure {
+        name: "promote_model",
+        parameters: &["name", "version"],
+        role: Role::Operator,
+        columns: VERSION_COLUMNS,
+        run: Run::Model(ModelWork::Promote),
+    },
+    Procedure {
+        name: "rollback_model",
+        parameters: &["name"],
+        role: Role::Operator,
+        columns: VERSION_COLUMNS,
+        run: Run::Model(ModelWork::Rollback),
+    },
+    Procedure {
+        name: "export_model",
+        parameters: &["name", "version"],
+        role: Role::Operator,
+        columns: &[
+            ("name", DataType::Utf8),
+            ("version", DataType::Int32),
+            ("checksum", DataType::Utf8),
+            ("artefact", DataType::Binary),
+        ],
+        run: Run::Model(ModelWork::Export),
+    },
+    Procedure {
+        name: "import_model",
+        parameters: &["name", "artefact"],
+        role: Role::Operator,
+        columns: VERSION_COLUMNS,
+        run: Run::Model(ModelWork::Import),
+    },
+    Procedure {
+        name: "drop_model",
+        parameters: &["name", "version"],
+        role: Role::Operator,
+        columns: VERSION_COLUMNS,
+        run: Run::Model(ModelWork::Drop),
     },
 ];
 
@@ -163,7 +265,7 @@ fn backup(db: &Db, arguments: &[Option<ScalarValue>]) -> Result<Vec<ArrayRef>> {
     Ok(vec![Arc::new(shown), count(report.tables), count(report.parts), count(report.bytes), count(report.sequence)])
 }
 
-fn text(arguments: &[Option<ScalarValue>], index: usize, name: &str) -> Result<Option<String>> {
+pub(crate) fn text(arguments: &[Option<ScalarValue>], index: usize, name: &str) -> Result<Option<String>> {
     match arguments.get(index).and_then(Option::as_ref) {
         None => Ok(None),
         Some(value) if value.is_null() => Ok(None),
@@ -259,10 +361,5 @@ impl Procedure {
         let fields: Vec<Field> =
             self.columns.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true)).collect();
         Arc::new(Schema::new(fields))
-    }
-
-    /// Runs it; blocks until the effect is there.
-    pub(crate) fn run(&self, db: &Db, arguments: &[Option<ScalarValue>]) -> Result<RecordBatch> {
-        Ok(RecordBatch::try_new(self.schema(), (self.run)(db, arguments)?)?)
     }
 }

@@ -33,6 +33,8 @@ use crate::{Error, Result, procedure};
 
 /// The table that holds users; only the statements here change it.
 pub(crate) const USERS: &str = "juno_users";
+/// The table of models: procedures change it, and keep its artefacts and checksums true to each other.
+pub(crate) const MODELS: &str = "juno_models";
 /// Tables of juno's own begin so.
 const OWN_PREFIX: &str = "juno_";
 /// The longest name of a user, in bytes: PostgreSQL's own limit.
@@ -207,6 +209,11 @@ pub(crate) fn own_table(user: &User, table: &str) -> Result<()> {
     let table = table.trim_start_matches("public.").trim_matches('"');
     if table == USERS {
         let text = format!("table {USERS} is changed by CREATE USER, ALTER USER, DROP USER, GRANT and REVOKE");
+        return Err(Error::Forbidden(text));
+    }
+    if table == MODELS {
+        let text =
+            format!("table {MODELS} is changed by CALL train_threat_model, promote_model, rollback_model and others");
         return Err(Error::Forbidden(text));
     }
     if table.starts_with(OWN_PREFIX) { user.needs(Role::Admin, &format!("table {table}")) } else { Ok(()) }
@@ -438,5 +445,6 @@ mod tests {
         }
         assert!(own_table(&user(Some(Role::Operator)), "juno_migrations").is_err());
         assert!(own_table(&User::trusted("root"), "public.juno_users").is_err());
+        assert!(own_table(&User::trusted("root"), "juno_models").is_err());
     }
 }

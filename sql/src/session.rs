@@ -6,6 +6,7 @@ mod changing;
 mod copy;
 mod defining;
 mod message;
+mod model;
 mod reading;
 mod rolling;
 mod user;
@@ -39,7 +40,7 @@ use crate::cursor::Cursors;
 use crate::interrupt::Interrupt;
 use crate::lock::{Held, Locks};
 use crate::memory::{self, Memory};
-use crate::procedure::{Call, Procedure};
+use crate::procedure::{Call, Procedure, Run};
 use crate::role::{self, Role, User};
 use crate::setting::Settings;
 use crate::state::Planner;
@@ -133,6 +134,7 @@ impl Session {
         session.load_accounts().await?;
         ops::register_views(&session.shared.planner.state, &session.shared.planner.public).await?;
         view::open(&session).await?;
+        session.load_models().await?;
         Ok(session)
     }
 
@@ -480,8 +482,17 @@ impl Session {
                 values[*place] = Some(ScalarValue::try_from_array(array, 0)?);
             }
         }
-        let db = self.shared.db.clone();
-        let result = blocking(move || procedure.run(&db, &values)).await?;
+        let result = match procedure.run {
+            Run::Engine(run) => {
+                let db = self.shared.db.clone();
+                blocking(move || run(&db, &values)).await?
+            }
+            Run::Model(work) => {
+                self.check_writable("CALL")?;
+                Box::pin(self.model_call(work, &values)).await?
+            }
+        };
+        let result = RecordBatch::try_new(procedure.schema(), result)?;
         Ok(Outcome::Rows { tag: "CALL", stream: one_batch(result) })
     }
 }

@@ -71,6 +71,9 @@ impl Planner {
 /// With PostgreSQL's catalog beside the public schema.
 fn with_catalog(device: &Device, runtime: Arc<RuntimeEnv>, public: &Arc<PublicSchema>) -> Result<SessionState> {
     let context = SessionContext::new_with_state(builder(device, runtime).build());
+    for function in functions::threat_functions(public.models(), device) {
+        context.register_udf(function);
+    }
     let catalog = Arc::new(MemoryCatalogProvider::new());
     catalog.register_schema(SCHEMA, Arc::clone(public) as _)?;
     context.register_catalog(DATABASE, Arc::clone(&catalog) as _);
