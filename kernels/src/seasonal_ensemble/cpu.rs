@@ -6,10 +6,11 @@
 use super::fourier::Fourier;
 use super::frame::{Frame, Member, Scaled, Transform};
 use super::lags::{Lags, SETS};
-use super::members::{Kind, SPECS, Spec};
+use super::members::{Kind, SINGLE, SPECS, Spec};
 use super::profile::Profile;
 use super::weighted::Weighted;
-use super::{smoothing, stack, windows};
+use super::{Model, levels, smoothing, stack, windows};
+use crate::seasonal_ar::interval;
 use crate::seasonal_ar::normal::{LANES, Lanes};
 use crate::seasonal_ar::plan::{LEVELS, Modelled, Plan};
 use crate::seasonal_ar::ridge::{BLOCK, Ridge};
@@ -36,10 +37,34 @@ pub(super) struct Work {
     path: Vec<Lanes>,
 }
 
+/// The member that a model of one member consists of; `None` where there are more.
+pub(super) fn single(work: &mut Work, plan: &Plan, horizon: usize, model: Model) -> Option<Modelled> {
+    let frame = Frame::new(plan, horizon);
+    let naive = || repeated(&frame, plan.season);
+    let member = match model {
+        Model::Naive => naive(),
+        Model::Ar => {
+            let scaled = frame.scaled(Transform::Sqrt).or_else(|| frame.scaled(Transform::Raw))?;
+            match fit(work, &frame, &scaled, &SINGLE) {
+                Some(steps) => frame.member(&scaled, &steps),
+                None => naive(),
+            }
+        }
+        _ => return None,
+    };
+    let rolled = (1..plan.cuts.len()).flat_map(|w| (0..plan.steps).map(move |step| (step, w)));
+    Some(Modelled {
+        rolled: rolled.map(|(step, w)| member[step][w]).collect(),
+        mean: member.iter().map(|lanes| lanes[0]).collect(),
+        widen: interval::WIDEN,
+    })
+}
+
 /// Fits, validates and combines the members for one series.
 pub(super) fn model(work: &mut Work, plan: &Plan, horizon: usize) -> Modelled {
     let frame = Frame::new(plan, horizon);
     let mut members = simple(plan, &frame);
+    members.extend(levels::members(&frame));
     for transform in [Transform::Raw, Transform::Sqrt, Transform::Log] {
         let Some(scaled) = frame.scaled(transform) else { continue };
         for spec in SPECS.iter().filter(|spec| spec.transforms.contains(&transform)) {
@@ -51,15 +76,17 @@ pub(super) fn model(work: &mut Work, plan: &Plan, horizon: usize) -> Modelled {
     combine(plan, &frame, &members)
 }
 
-/// The last main season and the last outer season repeated, and the levels.
+/// The last season repeated.
+fn repeated(frame: &Frame, season: usize) -> Member {
+    let value = |end: usize, step: usize| frame.values[end - season + step % season];
+    (0..frame.horizon).map(|step| frame.ends.map(|end| value(end, step))).collect()
+}
+
+/// The last main season and the last outer season repeated, the median of outer seasons, and the levels.
 fn simple(plan: &Plan, frame: &Frame) -> Vec<Member> {
-    let repeated = |season: usize| -> Member {
-        let value = |end: usize, step: usize| plan.values[end - season + step % season];
-        (0..frame.horizon).map(|step| frame.ends.map(|end| value(end, step))).collect()
-    };
-    let mut members = vec![repeated(plan.season)];
+    let mut members = vec![repeated(frame, plan.season)];
     if frame.outer > 0 && frame.shortest >= frame.outer {
-        members.push(repeated(frame.outer));
+        members.push(repeated(frame, frame.outer));
     }
     if frame.outer > 0 && frame.shortest >= 3 * frame.outer {
         members.push(middle(frame));

@@ -95,9 +95,7 @@ impl Fourier {
             for stop in &stops {
                 for t in from..*stop {
                     let v = z[t - lag];
-                    for c in 0..COLUMNS {
-                        running[c] += v * self.waves[t][c];
-                    }
+                    running.iter_mut().zip(&self.waves[t]).for_each(|(sum, wave)| *sum += v * wave);
                 }
                 from = *stop;
                 for (wave, sum) in running.iter().enumerate().take(used) {

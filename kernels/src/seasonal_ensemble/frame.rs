@@ -120,12 +120,19 @@ impl<'a> Frame<'a> {
 
 /// The range that each lane's forecasts are held in.
 fn bounds(values: &[f64], ends: &[usize; LANES]) -> [(f64, f64); LANES] {
-    ends.map(|end| {
-        let known = &values[..end];
-        let low = known.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = known.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let mut lanes: Vec<usize> = (0..LANES).collect();
+    lanes.sort_by_key(|w| ends[*w]);
+    let mut bounds = [(0.0, 0.0); LANES];
+    let (mut from, mut low, mut high) = (0, f64::INFINITY, f64::NEG_INFINITY);
+    for w in lanes {
+        for value in &values[from..ends[w]] {
+            low = low.min(*value);
+            high = high.max(*value);
+        }
+        from = ends[w];
         let range = high - low;
         let floor = low - range / 4.0;
-        (if low >= 0.0 { floor.max(low / 2.0) } else { floor }, high + range / 2.0)
-    })
+        bounds[w] = (if low >= 0.0 { floor.max(low / 2.0) } else { floor }, high + range / 2.0);
+    }
+    bounds
 }

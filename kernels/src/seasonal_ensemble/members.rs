@@ -40,6 +40,9 @@ const fn lad(lags: Lags, decay: f64) -> Kind {
 const EVEN: Shape = Shape { main_fade: 0.9, outer_fade: 0.75, outer_share: 0.5 };
 const OUTER: Shape = Shape { main_fade: 0.9, outer_fade: 0.8, outer_share: 0.8 };
 
+/// The one member of the model of that name.
+pub(super) const SINGLE: Spec = Spec { transforms: &[Sqrt, Raw], kind: ar(Lags::Week, 5e-4) };
+
 /// All fitted members.
 pub(super) const SPECS: &[Spec] = &[
     Spec { transforms: &[Raw, Sqrt], kind: ar(Lags::Week, 5e-4) },

@@ -7,7 +7,8 @@
 //!    re-weighted towards least absolute deviations (`weighted.rs`); autoregressions on y(t) − y(t−m) and
 //!    y(t) − y(t−M), on what a faded profile leaves (`profile.rs`), with sines and cosines (`fourier.rs`);
 //!    double-seasonal exponential smoothing (`smoothing.rs`); nearest windows (`windows.rs`); the last m, the last M
-//!    and three levels repeated. Forecasts are rolled out step by step, z held in ±8, and brought back into
+//!    and three levels repeated; for series without a season two damped trends, for intermittent ones the smoothed rate
+//!    of demand (`levels.rs`). Forecasts are rolled out step by step, z held in ±8, and brought back into
 //!    [max(min − R/4, min/2), max + R/2], R the range (min/2 only for min ≥ 0). A member that the series' length or
 //!    seasons do not allow is left out.
 //! 3. Every member is refitted at up to ten rolling origins inside the history, and the members are weighed by their
@@ -31,6 +32,7 @@ mod cpu;
 mod fourier;
 mod frame;
 mod lags;
+mod levels;
 mod members;
 mod profile;
 mod smoothing;
@@ -57,6 +59,10 @@ pub enum Model {
     Full,
     /// A few autoregressions, see [`seasonal_ar`].
     Lean,
+    /// One ridge autoregression of the square root, or of the values where some are negative.
+    Ar,
+    /// The last season repeated, the last value where there is none.
+    Naive,
 }
 
 /// Forecasts every series.
@@ -68,15 +74,17 @@ pub fn forecast(device: &Device, series: &Series, params: &Params, model: Model)
     check(params)?;
     let lean = match model {
         Model::Auto => series.values().len() > AUTO_POINTS_MAX,
-        Model::Full => false,
         Model::Lean => true,
+        Model::Full | Model::Ar | Model::Naive => false,
     };
     if lean {
         return seasonal_ar::forecast(device, series, params);
     }
     let rows = lanes::map(device, series.len(), cpu::Work::default, |work, i| {
         let prepared = Prepared::new(series.get(i), params);
-        let modelled = prepared.plan().map(|plan| cpu::model(work, plan, params.horizon));
+        let h = params.horizon;
+        let modelled =
+            prepared.plan().map(|plan| cpu::single(work, plan, h, model).unwrap_or_else(|| cpu::model(work, plan, h)));
         prepared.finish(modelled.as_ref(), params)
     })?;
     Ok(Forecast::of(rows, 1))

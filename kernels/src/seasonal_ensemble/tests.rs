@@ -88,6 +88,18 @@ fn a_forecast_does_not_depend_on_the_batch_or_the_threads() {
 }
 
 #[test]
+fn models_of_one_member_forecast_too() {
+    let values: Vec<f64> = (0..24 * 35).map(|t| weekly(t) + 2.0 * noise(t)).collect();
+    let naive = forecast_of(&values, 30, Model::Naive);
+    let repeated = |step: usize| values[values.len() - 24 + step % 24];
+    assert!(naive.mean.iter().enumerate().all(|(step, v)| (v - repeated(step)).abs() < 1e-9));
+    let ar = forecast_of(&values, 30, Model::Ar);
+    assert!(error(&ar.mean, |step| weekly(24 * 35 + step)) < 0.02);
+    assert!(ar.lower.iter().zip(&ar.upper).all(|(lower, upper)| lower < upper));
+    assert_eq!(forecast_of(&[1.0, 2.0, 3.0], 2, Model::Ar).mean, [3.0, 3.0]);
+}
+
+#[test]
 fn auto_is_the_full_ensemble_for_small_batches_and_the_lean_model_for_large_ones() {
     let values: Vec<f64> = (0..AUTO_POINTS_MAX + 200).map(|t| weekly(t) + 2.0 * noise(t)).collect();
     let head = &values[..400];

@@ -32,9 +32,9 @@ fn the_parts_are_what_the_series_was_made_of() {
     values[500] += 500.0;
     values[501] = f64::NAN;
     let parts = decompose(&Device::cpu(), &Series::new(&values, &[0, n]).unwrap()).unwrap();
-    for t in 0..n {
+    for (t, value) in values.iter().enumerate() {
         let sum = parts.trend[t] + parts.season[t] + parts.outer[t] + parts.remainder[t];
-        assert!(t == 501 || (sum - values[t]).abs() < 1e-9 * values[t].abs(), "at {t}");
+        assert!(t == 501 || (sum - value).abs() < 1e-9 * value.abs(), "at {t}");
     }
     assert!(parts.remainder[501].is_nan() && parts.trend[501].is_finite());
     assert!(parts.remainder[500] > 450.0, "an outlier stays in the remainder: {}", parts.remainder[500]);

@@ -93,10 +93,8 @@ impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(horizon) = &self.horizon else { return f.write_str(self.task.name()) };
         write!(f, "horizon={horizon}, level={}", self.level)?;
-        match self.model {
-            Model::Auto => {}
-            Model::Full => f.write_str(", model=full")?,
-            Model::Lean => f.write_str(", model=lean")?,
+        if let Some((name, _)) = MODELS.iter().skip(1).find(|(_, model)| *model == self.model) {
+            write!(f, ", model={name}")?;
         }
         if self.task == Task::Accuracy { write!(f, ", origins={}", self.origins) } else { Ok(()) }
     }
@@ -123,13 +121,17 @@ fn constant(name: &str, expr: &Arc<dyn PhysicalExpr>) -> Result<ScalarValue> {
     }
 }
 
+/// The models by name.
+const MODELS: [(&str, Model); 5] =
+    [("auto", Model::Auto), ("full", Model::Full), ("lean", Model::Lean), ("ar", Model::Ar), ("naive", Model::Naive)];
+
 fn model_of(argument: &str, value: &ScalarValue) -> Result<Model> {
-    match value.try_as_str().flatten().map(str::trim) {
-        Some(name) if name.eq_ignore_ascii_case("auto") => Ok(Model::Auto),
-        Some(name) if name.eq_ignore_ascii_case("full") => Ok(Model::Full),
-        Some(name) if name.eq_ignore_ascii_case("lean") => Ok(Model::Lean),
-        _ => Err(invalid(format!("argument {argument}: there is no model '{value}', use 'auto', 'full' or 'lean'"))),
-    }
+    let name = value.try_as_str().flatten().map(str::trim);
+    let found = MODELS.iter().find(|(known, _)| name.is_some_and(|name| name.eq_ignore_ascii_case(known)));
+    found.map(|(_, model)| *model).ok_or_else(|| {
+        let known: Vec<String> = MODELS.iter().map(|(name, _)| format!("'{name}'")).collect();
+        invalid(format!("argument {argument}: there is no model '{value}', use {}", known.join(", ")))
+    })
 }
 
 fn origins_of(argument: &str, value: &ScalarValue) -> Result<usize> {
