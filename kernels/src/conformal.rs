@@ -5,7 +5,7 @@
 //! between, so that unequal scores have unequal p-values; above the largest it falls as an exponential whose scale is the
 //! mean excess of the highest twentieth. A threshold p ≤ α alarms on at most α of ordinary rows, whatever the score's
 //! distribution. The evidence of several detectors is max over them of −ln p + ln share, where the shares divide the
-//! budget of false alarms between them (Bonferroni), plus 0.02 of the mean; it is ranked again, which makes the whole
+//! budget of false alarms between them (Bonferroni), plus the mean of −ln p; it is ranked again, which makes the whole
 //! exact where the detectors depend on each other.
 //!
 //! **Drift.** Of n new p-values that should be even, the share below each of the levels 0.5, 0.2, 0.1, 0.05 and 0.02 is
@@ -23,8 +23,9 @@
 const KEPT_MAX: usize = 8_192;
 /// How many of the highest are kept in any case.
 const HIGHEST: usize = 1_024;
-/// The share of the mean evidence.
-const MEAN_SHARE: f64 = 0.02;
+/// How much of the mean evidence is added: with attack families left out of NSL-KDD's training part in turn, 1 gave a larger
+/// area (.956 against .949) than 0.02 and about the same at few false alarms.
+const MEAN_SHARE: f64 = 1.0;
 /// The smallest p-value.
 const P_MIN: f64 = 1e-300;
 /// Levels that drift is looked for at.

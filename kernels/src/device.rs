@@ -136,24 +136,28 @@ impl std::fmt::Debug for Device {
     }
 }
 
-/// Runs `work`, which the compiler may build for this machine's wider vectors: 32 bytes in place of 16 where it has AVX2.
-/// The results are the same. What `work` calls must be `#[inline(always)]` to be built with it.
+/// A loop that the compiler may build for wider vectors; `run` and all it calls must be `#[inline(always)]`.
+pub(crate) trait Loop {
+    /// The loop.
+    fn run(self);
+}
+
+/// Runs a loop built for this machine's wider vectors: 32 bytes in place of 16 where it has AVX2. The results are the same.
 #[expect(unsafe_code, reason = "the processor is asked first whether it has the instructions")]
-#[inline(always)]
-pub(crate) fn vectorised<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn vectorised(work: impl Loop) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2.
         return unsafe { with_avx2(work) };
     }
-    work()
+    work.run();
 }
 
 /// The same, built with AVX2. No fused multiply-add: results do not depend on the machine.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn with_avx2<T>(work: impl FnOnce() -> T) -> T {
-    work()
+fn with_avx2(work: impl Loop) {
+    work.run();
 }
 
 /// The opened CUDA device.

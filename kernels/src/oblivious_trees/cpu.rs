@@ -2,8 +2,9 @@
 //!
 //! **Invariant:** starts no thread; no branch depends on the data.
 
-use super::{LEAVES, Tree, Trees};
+use super::{DEPTH, LEAVES, Tree, Trees};
 use crate::Codes;
+use crate::device::{Loop, vectorised};
 
 /// Rows of a block: its codes and a tree stay in the nearest cache.
 pub(super) const ROWS: usize = 512;
@@ -26,26 +27,36 @@ pub(super) fn sums(work: &mut Work, trees: &Trees, codes: &Codes, block: usize) 
         column[..count].copy_from_slice(&codes.column(feature)[start..start + count]);
     }
     let mut sums = vec![0; ROWS];
-    crate::device::vectorised(|| add(&trees.trees, &work.block, &mut sums));
+    vectorised(Sum { trees: &trees.trees, block: &work.block, sums: &mut sums });
     sums.truncate(count);
     sums
 }
 
 /// Adds every tree's leaves to the sums of a whole block.
-#[inline(always)]
-fn add(trees: &[Tree], block: &[u8], sums: &mut [i32]) {
-    for tree in trees {
-        let columns = tree.features.map(|feature| &block[usize::from(feature) * ROWS..][..ROWS]);
-        for (chunk, sums) in sums.as_chunks_mut::<CHUNK>().0.iter_mut().enumerate() {
-            let mut leaves = [0u8; CHUNK];
-            for (level, (column, cut)) in columns.iter().zip(tree.cuts).enumerate() {
-                let codes: &[u8; CHUNK] = &column.as_chunks::<CHUNK>().0[chunk];
-                for (leaf, code) in leaves.iter_mut().zip(codes) {
-                    *leaf |= u8::from(*code > cut) << level;
+struct Sum<'a> {
+    trees: &'a [Tree],
+    block: &'a [u8],
+    sums: &'a mut [i32],
+}
+
+impl Loop for Sum<'_> {
+    #[inline(always)]
+    fn run(self) {
+        for tree in self.trees {
+            let columns: [&[[u8; CHUNK]]; DEPTH] = std::array::from_fn(|level| {
+                self.block[usize::from(tree.features[level]) * ROWS..][..ROWS].as_chunks().0
+            });
+            for (chunk, sums) in self.sums.as_chunks_mut::<CHUNK>().0.iter_mut().enumerate() {
+                let mut leaves = [0u8; CHUNK];
+                for level in 0..DEPTH {
+                    let (codes, cut, bit) = (&columns[level][chunk], tree.cuts[level], 1 << level);
+                    for row in 0..CHUNK {
+                        leaves[row] |= if codes[row] > cut { bit } else { 0 };
+                    }
                 }
-            }
-            for (sum, leaf) in sums.iter_mut().zip(leaves) {
-                *sum += i32::from(tree.leaves[usize::from(leaf) & (LEAVES - 1)]);
+                for row in 0..CHUNK {
+                    sums[row] += i32::from(tree.leaves[usize::from(leaves[row]) & (LEAVES - 1)]);
+                }
             }
         }
     }
