@@ -402,7 +402,7 @@ mod tests {
     use super::*;
 
     fn one(sql: &str) -> RoleStatement {
-        let mut all = parse(sql).expect(sql).expect("about users");
+        let mut all = parse(sql).expect(sql);
         assert_eq!(all.len(), 1);
         all.remove(0)
     }
@@ -421,8 +421,7 @@ mod tests {
             matches!(one("GRANT admin TO ada, \"Bob\""), RoleStatement::Grant { names, .. } if names == ["ada", "Bob"])
         );
         assert!(matches!(one("DROP USER IF EXISTS ada"), RoleStatement::Drop { if_exists: true, .. }));
-        assert_eq!(parse("CREATE USER a; GRANT viewer TO a").expect("two").map(|all| all.len()), Some(2));
-        assert!(parse("SELECT 1").expect("not ours").is_none());
+        assert_eq!(parse("CREATE USER a; GRANT viewer TO a").expect("two").len(), 2);
         for odd in [
             "GRANT SELECT ON t TO a",
             "CREATE USER viewer",

@@ -214,7 +214,8 @@ async fn bad_arguments_are_refused_by_name() {
         ("'cpu', 5, horizon => 24", "argument value"),
         ("(SELECT usage FROM cpu), 'usage', horizon => 24", "time => "),
         ("(SELECT usage, time AS a, time AS b FROM cpu), 'usage', horizon => 24", "timestamp columns a, b"),
-        ("'cpu', 'usage', 'host', 1, 0.5, 'time', 7", "at most"),
+        ("'cpu', 'usage', 'host', 1, 0.5, 'time', 7", "argument model"),
+        ("'cpu', 'usage', 'host', 1, 0.5, 'time', 'lean', 8", "at most"),
     ] {
         let error = refusal(&context, &format!("SELECT * FROM forecast({args})")).await;
         assert!(error.contains(says), "forecast({args}): {error}");
