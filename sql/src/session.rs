@@ -130,11 +130,11 @@ impl Session {
             sessions: AtomicU64::new(0),
         };
         let session = Session::over(Arc::new(shared));
-        migrate::migrate(&session).await?;
+        Box::pin(migrate::migrate(&session)).await?;
         session.load_accounts().await?;
         ops::register_views(&session.shared.planner.state, &session.shared.planner.public).await?;
         view::open(&session).await?;
-        session.load_models().await?;
+        Box::pin(session.load_models()).await?;
         Ok(session)
     }
 
@@ -314,7 +314,8 @@ impl Session {
                     stream,
                 })
             }
-            Work::Other(kind) => match interrupt.guard(self.other(kind)).await? {
+            // On the heap, as what runs a statement inside of a statement would not fit the stack of a thread otherwise.
+            Work::Other(kind) => match Box::pin(interrupt.guard(self.other(kind))).await? {
                 Outcome::Rows { tag, stream } => Ok(Outcome::Rows { tag, stream: interrupt.guard_stream(stream) }),
                 done => Ok(done),
             },
