@@ -12,7 +12,7 @@ mod scalar;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, LimitClause, Query, Select, SetExpr, TableFactor, VisitMut, VisitorMut,
+    self, Expr, LimitClause, Query, Select, TableFactor, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -57,7 +57,6 @@ impl VisitorMut for Spelling {
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         fetch_to_limit(query);
-        table_to_select(query);
         ControlFlow::Continue(())
     }
 }
@@ -72,16 +71,6 @@ fn fetch_to_limit(query: &mut Query) {
             let clause = LimitClause::LimitOffset { limit: Some(rows), offset: None, limit_by: Vec::new() };
             query.limit_clause = Some(clause);
         }
-    }
-}
-
-/// `TABLE t` is `SELECT * FROM t`.
-fn table_to_select(query: &mut Query) {
-    let SetExpr::Table(table) = query.body.as_ref() else { return };
-    let parts = [&table.schema_name, &table.table_name];
-    let name = parts.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(".");
-    if let Some(select) = parsed_query(&format!("SELECT * FROM {name}")) {
-        query.body = select.body;
     }
 }
 

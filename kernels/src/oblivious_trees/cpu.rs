@@ -48,8 +48,8 @@ impl Loop for Sum<'_> {
             });
             for (chunk, sums) in self.sums.as_chunks_mut::<CHUNK>().0.iter_mut().enumerate() {
                 let mut leaves = [0u8; CHUNK];
-                for level in 0..DEPTH {
-                    let (codes, cut, bit) = (&columns[level][chunk], tree.cuts[level], 1 << level);
+                for (level, (column, &cut)) in columns.iter().zip(&tree.cuts).enumerate() {
+                    let (codes, bit) = (&column[chunk], 1 << level);
                     for row in 0..CHUNK {
                         leaves[row] |= if codes[row] > cut { bit } else { 0 };
                     }
