@@ -26,11 +26,14 @@ pub(crate) struct Procedure {
     pub(crate) run: Run,
 }
 
+/// Columns of one result, from the arguments.
+type EngineCall = fn(&Db, &[Option<ScalarValue>]) -> Result<Vec<ArrayRef>>;
+
 /// How a procedure gets from its arguments, in the order of the parameters, to the result's columns.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Run {
     /// With the database; blocks until the effect is there.
-    Engine(fn(&Db, &[Option<ScalarValue>]) -> Result<Vec<ArrayRef>>),
+    Engine(EngineCall),
     /// With a session, which reads the rows and keeps the models.
     Model(ModelWork),
 }

@@ -145,7 +145,7 @@ fn average_5(ranks: &[usize]) -> f64 {
 fn sock_shop(folder: &Path) -> Result<()> {
     let server = Server::start()?;
     // For each method and part the ranks of services and of metrics.
-    let mut found: BTreeMap<(&str, &str), (Vec<usize>, Vec<usize>)> = BTreeMap::new();
+    let mut found: BTreeMap<(&str, &str), [Vec<usize>; 2]> = BTreeMap::new();
     for fault in sorted(folder)? {
         let name = fault.file_name().context("a folder has a name")?.to_string_lossy().into_owned();
         let (service, metric) = name.rsplit_once('-').context("service-fault")?;
@@ -159,9 +159,9 @@ fn sock_shop(folder: &Path) -> Result<()> {
             for (method, causes) in [("mean shift", by_shift(&metrics)), ("juno diagnose", juno)] {
                 let (of_service, of_metric) = ranks(&causes, service, metric);
                 for part in [part, "all"] {
-                    let entry = found.entry((method, part)).or_default();
-                    entry.0.push(of_service);
-                    entry.1.push(of_metric);
+                    let [services, metrics] = found.entry((method, part)).or_default();
+                    services.push(of_service);
+                    metrics.push(of_metric);
                 }
             }
         }
@@ -169,7 +169,7 @@ fn sock_shop(folder: &Path) -> Result<()> {
     println!(
         "| RCD Sock Shop | part | cases | service AC@1 | Avg@5 | metric AC@1 | Avg@5 |\n|---|---|---|---|---|---|---|"
     );
-    for ((method, part), (services, metrics)) in found {
+    for ((method, part), [services, metrics]) in found {
         println!(
             "| {method} | {part} | {} | {:.2} | {:.3} | {:.2} | {:.3} |",
             services.len(),
