@@ -18,7 +18,7 @@ struct Sample {
 }
 
 fn sample(rows: std::ops::Range<usize>) -> Sample {
-    let attack = |i: usize| i % 5 == 0;
+    let attack = |i: usize| i.is_multiple_of(5);
     let usual = |i: usize| [1_000.0, 50.0, 300.0][i % 3] * (1.0 + 0.3 * noise(i));
     Sample {
         bytes: rows.clone().map(|i| usual(i) * if attack(i) { 8.0 } else { 1.0 }).collect(),
