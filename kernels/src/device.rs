@@ -142,7 +142,7 @@ pub(crate) trait Loop {
     fn run(self);
 }
 
-/// Runs a loop built for this machine's wider vectors: 32 bytes in place of 16 where it has AVX2. The results are the same.
+/// Runs a loop built with AVX2's instructions where this machine has them. The results are the same.
 #[expect(unsafe_code, reason = "the processor is asked first whether it has the instructions")]
 pub(crate) fn vectorised(work: impl Loop) {
     #[cfg(target_arch = "x86_64")]

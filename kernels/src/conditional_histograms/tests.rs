@@ -33,8 +33,8 @@ fn one_feature_adds_at_most_the_cap_and_a_surprise_is_worked_out_by_hand() {
     let histograms = learned();
     let base = surprise(&histograms, [3, 0], 0);
     assert!(surprise(&histograms, [50, 0], 0) - base <= 4.0 + 1e-6);
-    let (g3, g9) = (200.05 / 403.2, 200.05 / 403.2);
-    let expected = ((200.0_f64 + 30.0 * g3) / (30.0 * g9)).ln() - (200.3f64 / 400.0).ln();
+    let (g3, g9) = (200.05f64 / 403.2, 200.05f64 / 403.2);
+    let expected = ((200.0 + 30.0 * g3) / (30.0 * g9)).ln() - (200.3f64 / 400.0).ln();
     assert!((surprise(&histograms, [9, 0], 0) - expected).abs() < 1e-5);
 }
 

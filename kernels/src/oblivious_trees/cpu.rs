@@ -11,6 +11,9 @@ pub(super) const ROWS: usize = 512;
 /// Rows whose leaf numbers are held in registers.
 const CHUNK: usize = 32;
 
+/// What each level sets in a leaf's number.
+const BITS: [u8; DEPTH] = [1, 2, 4, 8, 16, 32];
+
 /// Buffers that a thread keeps from block to block.
 #[derive(Default)]
 pub(super) struct Work {
@@ -48,8 +51,8 @@ impl Loop for Sum<'_> {
             });
             for (chunk, sums) in self.sums.as_chunks_mut::<CHUNK>().0.iter_mut().enumerate() {
                 let mut leaves = [0u8; CHUNK];
-                for (level, (column, &cut)) in columns.iter().zip(&tree.cuts).enumerate() {
-                    let (codes, bit) = (&column[chunk], 1 << level);
+                for ((column, cut), bit) in columns.iter().zip(tree.cuts).zip(BITS) {
+                    let codes = &column[chunk];
                     for row in 0..CHUNK {
                         leaves[row] |= if codes[row] > cut { bit } else { 0 };
                     }
