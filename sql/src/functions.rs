@@ -11,6 +11,7 @@ mod arithmetic;
 mod calls;
 mod catalog;
 mod checked;
+mod collecting;
 mod combined_pvalue;
 mod date_part;
 mod diagnose;

@@ -190,7 +190,11 @@ impl<'a> Arguments<'a> {
     fn find(&self, schema: &DFSchema, argument: &str, name: &Name) -> Result<Column> {
         let function = self.function;
         let candidates = match name {
-            Name::Text(text) => vec![text.clone(), text.to_lowercase()],
+            Name::Text(text) => {
+                let quoted =
+                    parsed(text, |parser| parser.parse_identifier()).filter(|ident| ident.quote_style.is_some());
+                vec![text.clone(), quoted.map_or_else(|| text.to_lowercase(), |ident| ident.value)]
+            }
             Name::Ident(ident) if ident.quote_style.is_some() => vec![ident.value.clone()],
             Name::Ident(ident) => vec![ident.value.to_lowercase(), ident.value.clone()],
         };
@@ -284,7 +288,7 @@ fn look_up(
 
 /// A column's name as it was written.
 enum Name {
-    /// As text: exact, or else as SQL would fold it.
+    /// As text: exact, or else as SQL would read it.
     Text(String),
     Ident(Ident),
 }

@@ -23,13 +23,13 @@ mod task;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, ListArray};
+use arrow::array::ListArray;
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, TypeSignature, Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, TypeSignature, Volatility,
 };
 use juno_kernels::Device;
 
@@ -38,8 +38,9 @@ pub(super) use self::request::Request;
 use self::series::Wanted;
 pub(super) use self::table::Table;
 pub(super) use self::task::Task;
+use super::collecting::{Collecting, Finish};
 use super::launches;
-use super::points::{Points, points_type};
+use super::points::points_type;
 use crate::functions::pg_typeof::name_of;
 use crate::functions::refusal::{invalid, mismatch};
 
@@ -85,9 +86,9 @@ impl Forecast {
         Forecast { device: device.clone(), task, output, signature }
     }
 
-    fn begin(&self, args: &AccumulatorArgs) -> Result<State> {
+    fn begin(&self, args: &AccumulatorArgs) -> Result<Work> {
         let request = Request::of(self.task, args.exprs)?;
-        Ok(State { points: Points::default(), request, device: self.device.clone(), output: self.output })
+        Ok(Work { request, device: self.device.clone(), output: self.output })
     }
 }
 
@@ -132,9 +133,7 @@ impl AggregateUDFImpl for Forecast {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        let mut state = self.begin(&args)?;
-        state.points.resize(1);
-        Ok(Box::new(state))
+        Ok(Box::new(Collecting::one(self.begin(&args)?)))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -146,7 +145,7 @@ impl AggregateUDFImpl for Forecast {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(self.begin(&args)?))
+        Ok(Box::new(Collecting::groups(self.begin(&args)?)))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -187,17 +186,15 @@ fn check_types(task: Task, types: &[DataType]) -> Result<()> {
     Ok(())
 }
 
-/// The points of one group or of many, and what to make of them.
-struct State {
-    points: Points,
+/// What is to be made of points.
+struct Work {
     request: Request,
     device: Device,
     output: Output,
 }
 
-impl State {
-    fn finish(&mut self, emit_to: EmitTo) -> Result<ListArray> {
-        let points = self.points.take(emit_to);
+impl Finish for Work {
+    fn finish(&mut self, points: ListArray) -> Result<ListArray> {
         if self.output == Output::Points {
             return Ok(points);
         }
@@ -207,73 +204,9 @@ impl State {
     }
 }
 
-impl std::fmt::Debug for State {
+impl std::fmt::Debug for Work {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").field("request", &self.request).field("output", &self.output).finish_non_exhaustive()
-    }
-}
-
-impl GroupsAccumulator for State {
-    fn update_batch(
-        &mut self,
-        values: &[ArrayRef],
-        groups: &[usize],
-        filter: Option<&BooleanArray>,
-        total: usize,
-    ) -> Result<()> {
-        self.points.resize(total);
-        self.points.add(&values[0], &values[1], groups, filter)
-    }
-
-    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        Ok(Arc::new(self.finish(emit_to)?))
-    }
-
-    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        Ok(vec![Arc::new(self.points.take(emit_to))])
-    }
-
-    fn merge_batch(&mut self, values: &[ArrayRef], groups: &[usize], total: usize) -> Result<()> {
-        self.points.resize(total);
-        self.points.merge(&values[0], groups)
-    }
-
-    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let rows: Vec<usize> = (0..values[0].len()).collect();
-        let mut points = Points::default();
-        points.resize(rows.len());
-        points.add(&values[0], &values[1], &rows, filter)?;
-        Ok(vec![Arc::new(points.take(EmitTo::All))])
-    }
-
-    fn size(&self) -> usize {
-        size_of::<Self>() + self.points.size_bytes()
-    }
-}
-
-impl Accumulator for State {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.points.add(&values[0], &values[1], &vec![0; values[0].len()], None)
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        let list = self.finish(EmitTo::All)?;
-        self.points.resize(1);
-        Ok(ScalarValue::List(Arc::new(list)))
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let list = self.points.take(EmitTo::All);
-        self.points.resize(1);
-        Ok(vec![ScalarValue::List(Arc::new(list))])
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.points.merge(&states[0], &vec![0; states[0].len()])
-    }
-
-    fn size(&self) -> usize {
-        size_of::<Self>() + self.points.size_bytes()
+        f.debug_struct("Work").field("request", &self.request).field("output", &self.output).finish_non_exhaustive()
     }
 }
 

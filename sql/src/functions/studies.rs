@@ -11,19 +11,20 @@ mod change_points;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, ListArray, StructArray, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, ListArray, StructArray, TimestampMicrosecondArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, TypeSignature, Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, TypeSignature, Volatility,
 };
 use juno_kernels::Device;
 
+use super::collecting::{Collecting, Finish};
 use super::histogram::constant;
-use super::points::{Point, Points, points_type, read};
+use super::points::{Point, points_type, read};
 use crate::functions::pg_typeof::name_of;
 use crate::functions::refusal::{invalid, mismatch};
 use crate::types::timestamptz;
@@ -98,10 +99,10 @@ struct Aggregate {
 }
 
 impl Aggregate {
-    fn begin(&self, args: &AccumulatorArgs) -> Result<State> {
+    fn begin(&self, args: &AccumulatorArgs) -> Result<Work> {
         let constants = (2..args.exprs.len()).map(|index| constant(args, index)).collect::<Result<Vec<_>>>()?;
         self.study.check(&constants)?;
-        Ok(State { study: self.study, constants, points: Points::default(), device: self.device.clone() })
+        Ok(Work { study: self.study, constants, device: self.device.clone() })
     }
 }
 
@@ -147,9 +148,7 @@ impl AggregateUDFImpl for Aggregate {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        let mut state = self.begin(&args)?;
-        state.points.resize(1);
-        Ok(Box::new(state))
+        Ok(Box::new(Collecting::one(self.begin(&args)?)))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -161,7 +160,7 @@ impl AggregateUDFImpl for Aggregate {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(self.begin(&args)?))
+        Ok(Box::new(Collecting::groups(self.begin(&args)?)))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -169,18 +168,17 @@ impl AggregateUDFImpl for Aggregate {
     }
 }
 
-/// The points of one group or of many, and what to make of them.
+/// What is to be made of points.
 #[derive(Debug)]
-struct State {
+struct Work {
     study: Study,
     constants: Vec<Option<f64>>,
-    points: Points,
     device: Device,
 }
 
-impl State {
-    fn finish(&mut self, emit_to: EmitTo) -> Result<ListArray> {
-        let batch = Batch::of(&self.points.take(emit_to));
+impl Finish for Work {
+    fn finish(&mut self, points: ListArray) -> Result<ListArray> {
+        let batch = Batch::of(&points);
         let rows = self.study.run(&self.device, &batch, &self.constants)?;
         let columns =
             std::iter::once(Arc::new(TimestampMicrosecondArray::from(rows.times).with_timezone("+00:00")) as ArrayRef)
@@ -236,68 +234,4 @@ fn time_field() -> Field {
 /// A column of numbers.
 fn number_field(name: &str) -> Field {
     Field::new(name, DataType::Float64, true)
-}
-
-impl GroupsAccumulator for State {
-    fn update_batch(
-        &mut self,
-        values: &[ArrayRef],
-        groups: &[usize],
-        filter: Option<&BooleanArray>,
-        total: usize,
-    ) -> Result<()> {
-        self.points.resize(total);
-        self.points.add(&values[0], &values[1], groups, filter)
-    }
-
-    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        Ok(Arc::new(self.finish(emit_to)?))
-    }
-
-    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        Ok(vec![Arc::new(self.points.take(emit_to))])
-    }
-
-    fn merge_batch(&mut self, values: &[ArrayRef], groups: &[usize], total: usize) -> Result<()> {
-        self.points.resize(total);
-        self.points.merge(&values[0], groups)
-    }
-
-    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let rows: Vec<usize> = (0..values[0].len()).collect();
-        let mut points = Points::default();
-        points.resize(rows.len());
-        points.add(&values[0], &values[1], &rows, filter)?;
-        Ok(vec![Arc::new(points.take(EmitTo::All))])
-    }
-
-    fn size(&self) -> usize {
-        size_of::<Self>() + self.points.size_bytes()
-    }
-}
-
-impl Accumulator for State {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.points.add(&values[0], &values[1], &vec![0; values[0].len()], None)
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        let list = self.finish(EmitTo::All)?;
-        self.points.resize(1);
-        Ok(ScalarValue::List(Arc::new(list)))
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let list = self.points.take(EmitTo::All);
-        self.points.resize(1);
-        Ok(vec![ScalarValue::List(Arc::new(list))])
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.points.merge(&states[0], &vec![0; states[0].len()])
-    }
-
-    fn size(&self) -> usize {
-        size_of::<Self>() + self.points.size_bytes()
-    }
 }
