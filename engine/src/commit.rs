@@ -159,7 +159,14 @@ impl Committer {
             for planned in planned {
                 for change in planned.changes.drain(..) {
                     match &change {
-                        Change::Rows { id, .. } if !touched.contains(id) => touched.push(*id),
+                        Change::Rows { id, run, .. } => {
+                            if let Some(table) = state.table_by_id(*id) {
+                                self.store.followers.hand(&table.definition, run);
+                            }
+                            if !touched.contains(id) {
+                                touched.push(*id);
+                            }
+                        }
                         Change::Drop { table } | Change::Truncate { table } => {
                             dropped.extend(state.table(table).cloned())
                         }

@@ -14,8 +14,9 @@ use crate::store::Store;
 use crate::system::System;
 use crate::system::sync::{JoinHandle, Mutex, Ordering, Sender, bounded, spawn};
 use crate::{
-    Alteration, BackupReport, Catalog, CheckReport, Column, CompactionReport, Error, FlushReport, ImportReport,
-    Options, Result, Snapshot, Status, TableSchema, Write, backup, compaction, flush, import, open, retention,
+    Alteration, BackupReport, Catalog, CheckReport, Column, CompactionReport, Error, FlushReport, Follower,
+    ImportReport, Options, Result, Snapshot, Status, TableSchema, Write, backup, compaction, flush, import, open,
+    retention,
 };
 
 /// Tasks that wait for the log before callers wait to hand theirs in.
@@ -214,6 +215,18 @@ impl Db {
     /// database is closed and the directory opened anew.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.inner.store.state())
+    }
+
+    /// Follows a table: what is committed to it from now on waits for the follower. `wake` is called with each such
+    /// commit by the thread that commits, and must be quick. A commit that a snapshot sees has been handed on.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTable`].
+    pub fn follow(&self, table: &str, wake: impl Fn() + Send + Sync + 'static) -> Result<Follower> {
+        let store = &self.inner.store;
+        let known = store.state().table(table).is_some();
+        let name = known.then(|| table.to_owned()).ok_or_else(|| Error::UnknownTable { table: table.into() })?;
+        Ok(store.follow(name, Box::new(wake)))
     }
 
     /// Flushes one table, or all: their rows in memory become parts.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
+use crate::follow::{Follower, Followers};
 use crate::log::writer::{Segments, trim};
 use crate::manifest::{Edit, Manifest, TableRecord};
 use crate::part::FooterCache;
@@ -46,6 +47,7 @@ pub(crate) struct Store {
     /// Bytes of parts that flushes and compactions wrote since the database was opened.
     pub(crate) flushed_bytes: AtomicU64,
     pub(crate) compacted_bytes: AtomicU64,
+    pub(crate) followers: Followers,
 }
 
 impl Store {
@@ -79,6 +81,7 @@ impl Store {
             compacting: Mutex::default(),
             flushed_bytes: AtomicU64::new(0),
             compacted_bytes: AtomicU64::new(0),
+            followers: Followers::default(),
         }
     }
 
@@ -98,6 +101,12 @@ impl Store {
         let result = change(&mut next);
         *self.state.write() = Arc::new(next);
         result
+    }
+
+    /// Follows the table of a name. What was committed before is visible then, and all else is handed on.
+    pub(crate) fn follow(&self, table: String, wake: Box<dyn Fn() + Send + Sync>) -> Follower {
+        let _no_commit_meanwhile = self.editing.lock();
+        self.followers.follow(table, wake)
     }
 
     /// The first failure to write, if there was one.

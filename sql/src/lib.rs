@@ -13,6 +13,7 @@ mod copy;
 mod cursor;
 mod default;
 mod definition;
+mod detector;
 mod error;
 mod functions;
 mod ingest;

@@ -27,6 +27,7 @@ const VIEWS: &[&str] = &[
 const SYSTEM_TABLES: &[&str] = &[
     "governance_adaptations",
     "healing_incidents",
+    "juno_detectors",
     "juno_migrations",
     "juno_models",
     "juno_users",

@@ -34,6 +34,8 @@ type EngineCall = fn(&Db, &[Option<ScalarValue>]) -> Result<Vec<ArrayRef>>;
 pub(crate) enum Run {
     /// With the database; blocks until the effect is there.
     Engine(EngineCall),
+    /// Waits until detectors have judged what is committed.
+    CatchUp,
     /// With a session, which reads the rows and keeps the models.
     Model(ModelWork),
 }
@@ -88,6 +90,13 @@ const PROCEDURES: &[Procedure] = &[
             ("bytes", DataType::Int64),
         ],
         run: Run::Engine(compact),
+    },
+    Procedure {
+        name: "catch_up",
+        parameters: &["detector"],
+        role: Role::Operator,
+        columns: &[("detector", DataType::Utf8), ("points", DataType::Int64), ("alarms", DataType::Int64)],
+        run: Run::CatchUp,
     },
     Procedure {
         name: "check",

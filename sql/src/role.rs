@@ -178,6 +178,7 @@ pub(crate) fn permit(user: &User, kind: &Kind) -> Result<()> {
         }
         Kind::CreateTable(_) | Kind::AlterTable(_) | Kind::DropTable { .. } => (Role::Admin, "tables' definitions"),
         Kind::Rollup(_) => (Role::Admin, "rollups"),
+        Kind::Detector(_) => (Role::Admin, "detectors"),
         Kind::CreateView(_) | Kind::DropView { .. } => (Role::Admin, "views' definitions"),
         Kind::Declare(..) | Kind::Fetch(..) => (Role::Viewer, "queries"),
         Kind::Begin(_)

@@ -5,6 +5,7 @@
 mod changing;
 mod copy;
 mod defining;
+mod detecting;
 mod message;
 mod model;
 mod reading;
@@ -37,6 +38,7 @@ use tokio::sync::watch;
 use self::reading::{States, bound};
 use crate::catalog::PublicSchema;
 use crate::cursor::Cursors;
+use crate::detector::status::{self as detectors, Detectors};
 use crate::interrupt::Interrupt;
 use crate::lock::{Held, Locks};
 use crate::memory::{self, Memory};
@@ -66,6 +68,7 @@ struct Shared {
     /// Views are planned anew by one session at a time.
     planning_views: tokio::sync::Mutex<()>,
     compatibility: PostgresCompatibilityParser,
+    detectors: Arc<Detectors>,
     /// The users, as their table has them.
     accounts: RwLock<Arc<Accounts>>,
     locks: Arc<Locks>,
@@ -125,6 +128,7 @@ impl Session {
             bare,
             planning_views: tokio::sync::Mutex::default(),
             compatibility: PostgresCompatibilityParser::new(),
+            detectors: Arc::default(),
             accounts: RwLock::default(),
             locks: Arc::default(),
             sessions: AtomicU64::new(0),
@@ -133,8 +137,11 @@ impl Session {
         Box::pin(migrate::migrate(&session)).await?;
         session.load_accounts().await?;
         ops::register_views(&session.shared.planner.state, &session.shared.planner.public).await?;
+        let public = &session.shared.planner.public;
+        public.add_view(detectors::VIEW, detectors::view(&session.shared.detectors)?);
         view::open(&session).await?;
         Box::pin(session.load_models()).await?;
+        Box::pin(session.start_detectors()).await?;
         Ok(session)
     }
 
@@ -488,6 +495,7 @@ impl Session {
                 let db = self.shared.db.clone();
                 blocking(move || run(&db, &values)).await?
             }
+            Run::CatchUp => self.catch_up(&values).await?,
             Run::Model(work) => {
                 self.check_writable("CALL")?;
                 Box::pin(self.model_call(work, &values)).await?
@@ -517,7 +525,7 @@ fn one_batch(batch: RecordBatch) -> SendableRecordBatchStream {
 }
 
 /// Runs what blocks where blocking is allowed.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(Error::Internal(format!("a worker failed: {error}"))),

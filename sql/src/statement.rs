@@ -16,6 +16,7 @@ use crate::change::Change;
 use crate::copy::{Copy, CopyOptions, CopyPlace};
 use crate::cursor::{self, Fetch};
 use crate::definition::folded;
+use crate::detector::DetectorStatement;
 use crate::maintenance::Maintenance;
 use crate::procedure::Procedure;
 use crate::role::{self, RoleStatement};
@@ -67,6 +68,7 @@ pub(crate) enum Kind {
     Role(Box<RoleStatement>),
     Maintain(Maintenance),
     Rollup(Box<RollupStatement>),
+    Detector(Box<DetectorStatement>),
     Begin(Vec<ast::TransactionMode>),
     /// With `AND CHAIN`, another block follows at once.
     Commit {
@@ -101,7 +103,7 @@ impl Kind {
 
     /// Whether the statement takes effect at once, whatever transaction it stands in.
     pub(crate) fn is_immediate(&self) -> bool {
-        matches!(self, Kind::Role(_) | Kind::Rollup(_) | Kind::Call(_) | Kind::Maintain(_))
+        matches!(self, Kind::Role(_) | Kind::Rollup(_) | Kind::Detector(_) | Kind::Call(_) | Kind::Maintain(_))
     }
 
     /// Whether the statement changes which tables and views there are, or empties tables.

@@ -11,6 +11,7 @@ mod crash;
 mod durable;
 mod fields;
 mod fixture;
+mod follow;
 mod full;
 mod import;
 mod model;

@@ -110,6 +110,20 @@ pub enum Kind {
     Flatline,
 }
 
+impl Kind {
+    /// Its name; none of a point that does not stand out.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Kind::None => None,
+            Kind::Point => Some("point"),
+            Kind::LevelShift => Some("level_shift"),
+            Kind::Pattern => Some("pattern"),
+            Kind::Silence => Some("silence"),
+            Kind::Flatline => Some("flatline"),
+        }
+    }
+}
+
 /// The judgement of one value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {

@@ -2,13 +2,15 @@
 //!
 //! **Invariant:** syntax in, syntax out; only [`cast_assigned`] sees a plan.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::logical_expr::{Expr as Planned, ExprSchemable, LogicalPlan, Projection};
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{
     self, Assignment, AssignmentTarget, Expr, Ident, ObjectName, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    Statement as Sql, TableFactor, TableWithJoins, UpdateTableFromKind, WildcardAdditionalOptions,
+    Statement as Sql, TableFactor, TableWithJoins, UpdateTableFromKind, VisitMut, VisitorMut,
+    WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -39,8 +41,48 @@ pub(super) fn complete(insert: &mut ast::Insert, with: Option<ast::With>, target
         (Some(outer), none) => *none = Some(outer),
         (None, _) => {}
     }
+    spell_out_values(&mut source)?;
     insert.source = Some(source);
     name_columns(insert, target)
+}
+
+/// Makes selects of the VALUES below the source of an INSERT: the planner holds all of them to the columns of the table.
+fn spell_out_values(source: &mut ast::Query) -> Result<()> {
+    struct Below {
+        depth: usize,
+    }
+    impl VisitorMut for Below {
+        type Break = Error;
+        fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Error> {
+            self.depth += 1;
+            match query.body.as_ref() {
+                SetExpr::Values(values) if self.depth > 1 => match selects(values) {
+                    Ok(body) => query.body = body,
+                    Err(error) => return ControlFlow::Break(error),
+                },
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        }
+        fn post_visit_query(&mut self, _: &mut ast::Query) -> ControlFlow<Error> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
+    }
+    match VisitMut::visit(source, &mut Below { depth: 0 }) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
+    }
+}
+
+/// The rows of VALUES, each as a SELECT.
+fn selects(values: &ast::Values) -> Result<Box<SetExpr>> {
+    let row = |row: &[Expr]| {
+        let named: Vec<String> = row.iter().zip(1..).map(|(value, at)| format!("{value} AS column{at}")).collect();
+        format!("SELECT {}", named.join(", "))
+    };
+    let rows: Vec<String> = values.rows.iter().map(|one| row(&one.content)).collect();
+    Ok(query(&rows.join(" UNION ALL "))?.body)
 }
 
 /// An INSERT that names no columns may give fewer values than there are: those for the first columns.

@@ -49,7 +49,7 @@ impl Session {
     }
 
     /// Has a change of tables wait for COMMIT.
-    fn change_tables(&self, change: TableChange) -> Result<()> {
+    pub(super) fn change_tables(&self, change: TableChange) -> Result<()> {
         let mut transaction = self.transaction.lock();
         transaction.define(&self.shared.db, change)?;
         let draft = transaction.begin_draft(&self.shared.planner.public)?;
@@ -134,6 +134,7 @@ impl Session {
                 return Err(Error::UndefinedTable(format!("table \"{name}\" does not exist")));
             }
         }
+        self.check_detectors(&format!("table {}", tables.join(", ")), &tables)?;
         let dependents = view::dependents(&public.user_views(), &tables);
         self.drop_dependents(&format!("table {}", tables.join(", ")), dependents, cascade, &mut notices).await?;
         for name in tables {
@@ -156,6 +157,9 @@ impl Session {
                     "\"{name}\" is read by view {}: drop it before this, and make it again",
                     readers.join(", ")
                 )));
+            }
+            if alter::takes_names(operation) {
+                self.check_detectors(&format!("\"{name}\""), std::slice::from_ref(&name))?;
             }
             let altered = alter::alter(&table, operation, &self.shared.bare)?;
             notices.extend(altered.notices);

@@ -301,3 +301,40 @@ async fn flush_is_a_procedure() {
     assert!(matches!(error(&session, "CALL flush(tabel => 't')").await, Error::UndefinedFunction(_)));
     assert!(matches!(error(&session, "CALL flush(table => 'nowhere')").await, Error::UndefinedTable(_)));
 }
+
+#[tokio::test]
+async fn a_detector_goes_on_where_it_was_when_the_database_is_opened_again() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let opened = || async {
+        let db = Db::open(directory.path()).expect("a database");
+        Session::open(db, Device::cpu()).await.expect("migrations")
+    };
+    let rows = |from: i64, to: i64| {
+        format!(
+            "INSERT INTO cpu SELECT to_timestamp(1767225600 + 60 * i), h, 20 + 5 * sin(i / 40.0) + (i * 7919 % 101) / 50.0 \
+             + CASE WHEN i = 900 THEN 500 ELSE 0 END FROM generate_series({from}, {to}) AS g (i), (VALUES ('a'), ('b')) AS v (h)"
+        )
+    };
+    let session = opened().await;
+    session.query("CREATE TABLE cpu (time TIMESTAMPTZ, host TEXT, usage DOUBLE PRECISION)").await.expect("a table");
+    session.query("CREATE DETECTOR odd ON cpu (usage) WITH (warm_up = 64, false_alarms = 1)").await.expect("made");
+    session.query(&rows(0, 499)).await.expect("rows");
+    session.collect("CALL catch_up('odd')").await.expect("judged");
+    // What comes now may be judged before the end or after the next beginning.
+    session.query(&rows(500, 699)).await.expect("rows");
+    session.db().close().expect("closed");
+    drop(session);
+    let session = opened().await;
+    session.query(&rows(700, 999)).await.expect("rows");
+    session.collect("CALL catch_up('odd')").await.expect("judged");
+    let same = "SELECT count(*) AS points, sum(CASE WHEN o.is_alarm THEN 1 ELSE 0 END) AS alarms FROM odd AS o \
+                JOIN anomalies('cpu', 'usage', by => 'host', warm_up => 64, false_alarms => 1) AS a \
+                ON o.host = a.host AND o.time = a.time AND o.score = a.score AND o.p_value = a.p_value";
+    insta::assert_snapshot!(table(&session, same).await, @r"
+    +--------+--------+
+    | points | alarms |
+    +--------+--------+
+    | 2000   | 4      |
+    +--------+--------+
+    ");
+}

@@ -72,6 +72,7 @@ impl Session {
             Kind::Forget(tag) => Ok(Outcome::done(*tag)),
             Kind::Maintain(maintenance) => self.maintain(maintenance).await,
             Kind::Rollup(statement) => self.rollup_statement(statement).await,
+            Kind::Detector(statement) => Box::pin(self.detector_statement(statement)).await,
             Kind::Role(statement) => {
                 let mut notices = self.role_statement(statement).await?;
                 self.warn_of_transaction(&mut notices, statement.tag());

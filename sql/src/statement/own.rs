@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::Kind;
-use crate::{Error, Result, copy, cursor, maintenance, role, rollup};
+use crate::{Error, Result, copy, cursor, detector, maintenance, role, rollup};
 
 /// The statements of a text that begins as one of these; none for other texts.
 pub(super) fn parse(sql: &str) -> Result<Option<Vec<Kind>>> {
@@ -18,6 +18,7 @@ pub(super) fn parse(sql: &str) -> Result<Option<Vec<Kind>>> {
             None => return Ok(None),
         },
         ("vacuum" | "analyze" | "analyse" | "checkpoint", _) => Kind::Maintain(maintenance::parse(sql)?),
+        ("create" | "drop", "detector") => Kind::Detector(Box::new(detector::parse(sql)?)),
         ("create" | "drop", "rollup") => Kind::Rollup(Box::new(rollup::parse(sql)?)),
         ("create" | "alter" | "drop", "role" | "user") | ("grant" | "revoke", _) => {
             let kinds = role::parse(sql)?.into_iter().map(|statement| Kind::Role(Box::new(statement)));

@@ -12,16 +12,15 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, Float64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::Result;
-use juno_kernels::record_ratio::{Kind, Params, Point, score};
+use juno_kernels::record_ratio::{Params, Point, score};
 use juno_kernels::{Device, Series};
 
 use super::{Batch, Rows, number_field, time_field};
+use crate::detector::FALSE_ALARMS;
 use crate::functions::launches;
 use crate::functions::refusal::invalid;
 
 const DAY_US: f64 = 86_400e6;
-/// False alarms per series and day, unless said otherwise.
-const FALSE_ALARMS: f64 = 0.1;
 
 pub(super) fn fields() -> Fields {
     vec![
@@ -91,7 +90,7 @@ pub(super) fn run(device: &Device, batch: &Batch, constants: &[Option<f64>]) -> 
             Arc::new(batch.values.iter().map(|value| known(*value)).collect::<Float64Array>()),
             column(|point| point.score),
             column(|point| point.p_value),
-            Arc::new(points.iter().map(|point| name(point.kind)).collect::<StringArray>()),
+            Arc::new(points.iter().map(|point| point.kind.name()).collect::<StringArray>()),
             Arc::new(BooleanArray::from(alarms)),
         ],
     })
@@ -105,16 +104,4 @@ fn points_per_day(times_us: &[i64]) -> f64 {
     }
     let half = steps.len() / 2;
     DAY_US / (*steps.select_nth_unstable(half).1).max(1) as f64
-}
-
-/// The kind as SQL names it.
-pub(super) fn name(kind: Kind) -> Option<&'static str> {
-    match kind {
-        Kind::None => None,
-        Kind::Point => Some("point"),
-        Kind::LevelShift => Some("level_shift"),
-        Kind::Pattern => Some("pattern"),
-        Kind::Silence => Some("silence"),
-        Kind::Flatline => Some("flatline"),
-    }
 }
