@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::catalog::CatalogProviderList;
-use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, Result, TableReference};
+use datafusion::common::{Column, DFSchema, DataFusionError, ExprSchema, Result, ScalarValue, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableSource};
@@ -21,6 +21,7 @@ use futures::FutureExt;
 use crate::Error;
 use crate::functions::calls::typed;
 use crate::functions::refusal::invalid;
+use crate::spelling::with_seconds;
 
 /// The arguments of one call, by name.
 pub(super) struct Arguments<'a> {
@@ -168,6 +169,11 @@ impl<'a> Arguments<'a> {
         context: &mut dyn RelationPlannerContext,
     ) -> Result<Expr> {
         let mut expr = context.sql_to_expr(expr, &DFSchema::empty())?;
+        if let (Expr::Literal(ScalarValue::Utf8(Some(text)), _), DataType::Timestamp(..)) = (&mut expr, data_type)
+            && let Some(whole) = with_seconds(text)
+        {
+            *text = whole;
+        }
         typed(Some(&mut expr), data_type);
         Ok(expr)
     }
