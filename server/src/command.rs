@@ -8,9 +8,11 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use juno_sql::engine::system::System;
+use juno_sql::{OPERATIONS, Request};
 
 use crate::config::{
-    ADMIN_PASSWORD, Cli, Command, ImportArgs, ServeArgs, SqlArgs, UserCommand, report, unknown_variables,
+    ADMIN_PASSWORD, AuditCommand, Cli, Command, ImportArgs, ServeArgs, SqlArgs, UserCommand, report, shown,
+    unknown_variables,
 };
 use crate::serve::{Config, Server, embedded};
 use crate::{console, demo, import, serve, stopped, telemetry};
@@ -32,6 +34,8 @@ enum Error {
     Log(String),
     #[error("cannot read statements from the standard input: {0}")]
     Input(std::io::Error),
+    #[error("the audit is not as it was written")]
+    Audit,
     #[error("{0} lines were refused; the others are stored")]
     Refused(u64),
 }
@@ -66,17 +70,19 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Error> {
         Command::Sql(args) => &args.machine.log,
         Command::Import(args) => &args.machine.log,
         Command::User(args) => &args.command.user().machine.log,
+        Command::Audit(args) => &args.command.machine().log,
         Command::Check(args) => &args.log,
         Command::Backup(args) => &args.log,
         Command::Restore(args) => &args.log,
     };
     telemetry::log_to_stderr(&log.filter, std::io::stderr().is_terminal()).map_err(Error::Log)?;
     match cli.command {
-        Command::Serve(args) => run_server(args),
+        Command::Serve(args) => run_server(args, matches.subcommand().map_or(matches, |(_, settings)| settings)),
         Command::Demo(args) => Ok(demo::run(args)?),
         Command::Sql(args) => run_sql(args),
         Command::Import(args) => run_import(&args),
         Command::User(args) => run_user(&args.command),
+        Command::Audit(args) => run_audit(&args.command),
         Command::Check(args) => Ok(stopped::check(&args)?),
         Command::Backup(args) => Ok(stopped::backup(&args)?),
         Command::Restore(args) => Ok(stopped::restore(&args)?),
@@ -88,8 +94,9 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Error> {
     }
 }
 
-fn run_server(args: ServeArgs) -> Result<(), Error> {
+fn run_server(args: ServeArgs, matches: &ArgMatches) -> Result<(), Error> {
     let config = Config {
+        operations: args.operations.settings(shown(matches)),
         storage: args.data.storage(),
         pg_addr: args.listen.pg_addr,
         http_addr: args.listen.http_addr,
@@ -105,6 +112,21 @@ fn run_server(args: ServeArgs) -> Result<(), Error> {
     server.stop()?;
     tracing::info!("all data is flushed and closed");
     Ok(())
+}
+
+/// Verifies the audit, and says what is wrong with it.
+fn run_audit(command: &AuditCommand) -> Result<(), Error> {
+    let AuditCommand::Verify { data, machine } = command;
+    let verify = OPERATIONS.iter().find(|operation| operation.name == "audit_verify");
+    let verify = verify.expect("it is an operation: a test names it");
+    let found = embedded(&data.storage(), machine, async |session| session.operate(verify, Request::default()).await)?;
+    let found = found.map_err(console::Error::from)?.value;
+    println!("{} rows, head {}", found["rows"], found["head"].as_str().unwrap_or_default());
+    if found["whole"] == true {
+        return Ok(());
+    }
+    eprintln!("row {}: {}", found["broken"]["seq"], found["broken"]["reason"].as_str().unwrap_or_default());
+    Err(Error::Audit)
 }
 
 fn run_sql(args: SqlArgs) -> Result<(), Error> {

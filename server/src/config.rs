@@ -2,10 +2,14 @@
 //!
 //! **Invariant:** reads no file and opens nothing; every setting has one default, which stands here.
 
+mod operations;
+
+pub use operations::OperationArgs;
+
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
-use juno_sql::Memory;
+use juno_sql::{Memory, Shown};
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
@@ -44,6 +48,8 @@ pub enum Command {
     Import(ImportArgs),
     /// Add a user or change a password, without a server; the password is read from the standard input
     User(UserArgs),
+    /// Look at the audit of operations, without a server; a running one does it by CALL audit_verify()
+    Audit(AuditArgs),
     /// Read a database's files against their checksums, without a server
     Check(CheckArgs),
     /// Copy a database to a new directory, without a server; a running one does it by CALL backup('DIR')
@@ -69,6 +75,39 @@ pub struct ServeArgs {
     /// How to run.
     #[command(flatten)]
     pub machine: MachineArgs,
+    /// What operations may do.
+    #[command(flatten)]
+    pub operations: OperationArgs,
+}
+
+/// `juno audit`.
+#[derive(Debug, Clone, Args)]
+pub struct AuditArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: AuditCommand,
+}
+
+/// What `juno audit` does.
+#[derive(Debug, Clone, Subcommand)]
+pub enum AuditCommand {
+    /// Say whether every row of the audit follows the one before, unchanged
+    Verify {
+        /// Where the data is.
+        #[command(flatten)]
+        data: DataArgs,
+        /// How to run.
+        #[command(flatten)]
+        machine: MachineArgs,
+    },
+}
+
+impl AuditCommand {
+    /// How to run it.
+    pub fn machine(&self) -> &MachineArgs {
+        let AuditCommand::Verify { machine, .. } = self;
+        machine
+    }
 }
 
 /// `juno user`.
@@ -316,19 +355,26 @@ const SETTINGS: &[(&str, &str, &str)] = &[
     ("log", "--log", "JUNO_LOG"),
 ];
 
-/// The report of `juno config`, from the matches of its subcommand.
-pub fn report(matches: &ArgMatches) -> String {
-    let mut out = format!("{:<20} {:<24} {}\n", "SETTING", "VALUE", "SOURCE");
-    for (id, flag, variable) in SETTINGS {
+/// Every setting with its value and where that came from, from the matches of a subcommand.
+pub fn shown(matches: &ArgMatches) -> Vec<Shown> {
+    let all = SETTINGS.iter().chain(operations::SETTINGS);
+    let one = |(id, flag, variable): &(&str, &str, &str)| {
         let raw = matches.get_raw(id).and_then(|mut values| values.next()).unwrap_or_default();
         let source = match matches.value_source(id) {
             Some(ValueSource::CommandLine) => format!("flag {flag}"),
             Some(ValueSource::EnvVariable) => format!("environment {variable}"),
             _ => format!("default (set {flag} or {variable})"),
         };
-        out.push_str(&format!("{:<20} {:<24} {source}\n", &flag[2..], raw.to_string_lossy()));
-    }
-    out
+        Shown { name: flag[2..].to_owned(), value: raw.to_string_lossy().into_owned(), source }
+    };
+    all.map(one).collect()
+}
+
+/// The report of `juno config`, from the matches of its subcommand.
+pub fn report(matches: &ArgMatches) -> String {
+    let line = |Shown { name, value, source }: Shown| format!("{name:<30} {value:<24} {source}\n");
+    let head = format!("{:<30} {:<24} {}\n", "SETTING", "VALUE", "SOURCE");
+    std::iter::once(head).chain(shown(matches).into_iter().map(line)).collect()
 }
 
 /// The variable with the first admin's password. It has no flag: a process list would show it.
@@ -337,7 +383,7 @@ pub const ADMIN_PASSWORD: &str = "JUNO_ADMIN_PASSWORD";
 /// Names that start with `JUNO_` and mean nothing, such as a misspelt setting. `JUNO_REQUIRE_…` are switches of the tests.
 pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
     let known = |name: &String| {
-        SETTINGS.iter().any(|(_, _, variable)| variable == name)
+        SETTINGS.iter().chain(operations::SETTINGS).any(|(_, _, variable)| variable == name)
             || name == ADMIN_PASSWORD
             || name.starts_with("JUNO_REQUIRE_")
     };
@@ -408,6 +454,27 @@ mod tests {
         let line = |name: &str| report.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
         assert!(line("data").contains("/x") && line("data").contains("flag --data"), "{report}");
         assert!(line("http-addr").contains("127.0.0.1:8080") && line("http-addr").contains("default"), "{report}");
+    }
+
+    #[test]
+    fn every_setting_of_operations_is_shown_and_checked() {
+        let matches =
+            Cli::command().get_matches_from("juno config --phase 3 --healing-automation-level full".split(' '));
+        let shown = shown(matches.subcommand_matches("config").expect("the subcommand was given"));
+        let one = |name: &str| shown.iter().find(|setting| setting.name == name).expect(name);
+        assert_eq!((one("phase").value.as_str(), one("phase").source.as_str()), ("3", "flag --phase"));
+        assert_eq!(one("rl-reward-discount").value, "0.95");
+        for odd in [
+            "--phase 5",
+            "--phase 0",
+            "--ai-native-operations perhaps",
+            "--healing-automation-level some",
+            "--threat-detection-sensitivity 1.5",
+            "--rl-learning-rate 0",
+            "--scaling-forecast-horizon 0",
+        ] {
+            assert!(parsed(&format!("juno serve {odd}")).is_err(), "{odd}");
+        }
     }
 
     #[test]

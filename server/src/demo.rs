@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use juno_sql::Session;
+use juno_sql::{OperationSettings, Session};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{AccessArgs, DemoArgs};
@@ -45,7 +45,16 @@ pub fn run(args: DemoArgs) -> Result<(), Error> {
     let storage = Storage { data, bucket: None };
     let (memory, device) = (args.machine.memory(), args.machine.device);
     let (access, admin_password) = (AccessArgs::default(), None);
-    let server = Server::start(Config { storage, pg_addr, http_addr, device, memory, access, admin_password })?;
+    let server = Server::start(Config {
+        storage,
+        pg_addr,
+        http_addr,
+        device,
+        memory,
+        access,
+        admin_password,
+        operations: OperationSettings::default(),
+    })?;
     let doors = Arc::clone(server.doors());
     let now_us = doors.session.db().system().clock().now_us();
     let telemetry = Telemetry::until(now_us);

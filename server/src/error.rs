@@ -4,7 +4,7 @@
 //! compile until it has all three.
 
 use axum::http::StatusCode;
-use juno_sql::Error;
+use juno_sql::{Error, Refused};
 
 /// The SQLSTATE that PostgreSQL gives this error (its documentation's appendix A).
 pub fn sqlstate(error: &Error) -> &'static str {
@@ -50,6 +50,7 @@ pub fn sqlstate(error: &Error) -> &'static str {
         Error::Cancelled | Error::Timeout | Error::CopyFailed(_) => "57014",
         Error::BadCopy(_) => "22P04",
         Error::Forbidden(_) => "42501",
+        Error::Refused(refusal) => refused(refusal.kind).2,
         Error::DuplicateRole(_) | Error::DuplicateObject(_) => "42710",
         Error::InUse(_) => "55006",
         Error::File(_) => "58P01",
@@ -110,6 +111,7 @@ pub fn http_status(error: &Error) -> StatusCode {
         | Error::LockTimeout(_) => StatusCode::CONFLICT,
         Error::Row { cause, .. } => http_status(cause),
         Error::Forbidden(_) => StatusCode::FORBIDDEN,
+        Error::Refused(refusal) => refused(refusal.kind).1,
         Error::DuplicateRole(_) | Error::DuplicateObject(_) | Error::InUse(_) => StatusCode::CONFLICT,
         Error::Timeout => StatusCode::GATEWAY_TIMEOUT,
         Error::Cancelled | Error::OutOfMemory(_) | Error::ReadOnly(_) | Error::ShuttingDown => {
@@ -154,6 +156,7 @@ pub fn slug(error: &Error) -> &'static str {
         Error::Row { cause, .. } => slug(cause),
         Error::CopyFailed(_) => "copy-failed",
         Error::Forbidden(_) => "forbidden",
+        Error::Refused(refusal) => refused(refusal.kind).0,
         Error::DuplicateRole(_) => "duplicate-role",
         Error::DuplicateObject(_) => "duplicate-object",
         Error::InUse(_) => "in-use",
@@ -179,6 +182,50 @@ pub fn slug(error: &Error) -> &'static str {
         Error::ShuttingDown => "shutting-down",
         Error::Corrupt(_) => "data-corrupted",
         Error::Internal(_) => "internal-error",
+    }
+}
+
+/// Slug, status and SQLSTATE of a refused operation.
+pub fn refused(kind: Refused) -> (&'static str, StatusCode, &'static str) {
+    const LOCKED: StatusCode = StatusCode::LOCKED;
+    const SENSELESS: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
+    match kind {
+        Refused::UnknownField => ("unknown-field", StatusCode::BAD_REQUEST, "22023"),
+        Refused::MissingField => ("missing-field", StatusCode::BAD_REQUEST, "22023"),
+        Refused::InvalidField => ("invalid-field", StatusCode::BAD_REQUEST, "22023"),
+        Refused::InvalidValue => ("invalid-value", SENSELESS, "22023"),
+        Refused::KeyRequired => ("idempotency-key-required", StatusCode::BAD_REQUEST, "22023"),
+        Refused::KeyReused => ("idempotency-key-reused", SENSELESS, "22023"),
+        Refused::InFlight => ("in-flight", StatusCode::CONFLICT, "55006"),
+        Refused::Interrupted => ("interrupted", StatusCode::CONFLICT, "57P02"),
+        Refused::ComponentDisabled => ("component-disabled", StatusCode::CONFLICT, "55000"),
+        Refused::PhaseTooLow => ("phase-too-low", StatusCode::CONFLICT, "55000"),
+        Refused::KillSwitch => ("kill-switch-engaged", LOCKED, "55000"),
+        Refused::Frozen => ("maintenance-window", LOCKED, "55000"),
+        Refused::CooldownActive => ("cooldown-active", StatusCode::CONFLICT, "55000"),
+        Refused::CircuitOpen => ("circuit-open", StatusCode::CONFLICT, "55000"),
+        Refused::Concurrent => ("concurrent-operation", StatusCode::CONFLICT, "55006"),
+        Refused::AlreadyResolved => ("already-resolved", StatusCode::CONFLICT, "55000"),
+        Refused::AlreadyContained => ("already-contained", StatusCode::CONFLICT, "55000"),
+        Refused::AlreadyAtTarget => ("already-at-target", StatusCode::CONFLICT, "55000"),
+        Refused::PlanExpired => ("plan-expired", StatusCode::CONFLICT, "55000"),
+        Refused::LowConfidence => ("low-confidence", StatusCode::CONFLICT, "55000"),
+        Refused::PolicyDenied => ("policy-denied", StatusCode::FORBIDDEN, "42501"),
+        Refused::ProtectedTarget => ("protected-target", StatusCode::FORBIDDEN, "42501"),
+        Refused::OwnRequest => ("own-request", StatusCode::FORBIDDEN, "42501"),
+        Refused::BudgetExhausted => ("budget-exhausted", StatusCode::TOO_MANY_REQUESTS, "53400"),
+        Refused::TargetTimeout => ("target-timeout", StatusCode::GATEWAY_TIMEOUT, "57014"),
+        Refused::UnknownTarget => ("unknown-target", SENSELESS, "42704"),
+        Refused::InsufficientHistory => ("insufficient-history", SENSELESS, "22023"),
+        Refused::InsufficientExperience => ("insufficient-experience", SENSELESS, "22023"),
+        Refused::NoPropensities => ("no-propensities", SENSELESS, "22023"),
+        Refused::LowOverlap => ("low-overlap", SENSELESS, "22023"),
+        Refused::NoTelemetry => ("no-telemetry", SENSELESS, "22023"),
+        Refused::NoModel => ("no-model", SENSELESS, "42704"),
+        Refused::NotFound => ("not-found", StatusCode::NOT_FOUND, "42704"),
+        Refused::Conflict => ("state-conflict", StatusCode::CONFLICT, "55000"),
+        Refused::PreconditionRequired => ("precondition-required", StatusCode::PRECONDITION_REQUIRED, "55000"),
+        Refused::PreconditionFailed => ("precondition-failed", StatusCode::PRECONDITION_FAILED, "40001"),
     }
 }
 

@@ -12,7 +12,7 @@ mod listener;
 pub(crate) use health::exposition;
 pub(crate) mod problem;
 mod query;
-mod request;
+pub(crate) mod request;
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -39,6 +39,9 @@ const QUERIES_MAX: usize = 64;
 /// Ingest bodies held in memory at a time; more of them wait.
 const UPLOADS_MAX: usize = 8;
 
+/// Streams of events that are open at a time.
+const STREAMS_MAX: usize = 64;
+
 /// Pause between two looks for room.
 const ROOM_LOOK: Duration = Duration::from_millis(20);
 
@@ -55,6 +58,10 @@ pub struct Gate {
     turn_max: Duration,
     checks: Semaphore,
     remembered: identity::Remembered,
+    streams: Arc<Semaphore>,
+    stop: watch::Sender<bool>,
+    /// The OpenAPI document, once it was asked for.
+    pub(crate) openapi: OnceLock<String>,
 }
 
 impl Gate {
@@ -81,6 +88,9 @@ impl Gate {
             tokens,
             checks: Semaphore::new(identity::CHECKS_MAX),
             remembered: identity::Remembered::default(),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            stop: watch::Sender::new(false),
+            openapi: OnceLock::new(),
         })
     }
 
@@ -115,6 +125,17 @@ impl Gate {
         }
     }
 
+    /// A turn for one stream of events, or 429.
+    pub(crate) fn stream_turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let turn = Arc::clone(&self.streams).try_acquire_owned();
+        turn.map_err(|_| Problem::new("too-many-streams", format!("{STREAMS_MAX} streams of events are open")))
+    }
+
+    /// Turns true when the server is to stop.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+
     /// Microseconds since 1970.
     pub(crate) fn now_us(&self) -> i64 {
         self.system.clock().now_us()
@@ -140,10 +161,11 @@ pub fn listen(
     tls: Option<TlsAcceptor>,
     mut shutdown: watch::Receiver<bool>,
 ) -> impl Future<Output = std::io::Result<()>> {
-    let router = router(gate);
+    let router = router(Arc::clone(&gate));
     async move {
         let stopped = async move {
             let _ = shutdown.wait_for(|stop| *stop).await;
+            gate.stop.send_replace(true);
         };
         let service = router.into_make_service_with_connect_info::<listener::Peer>();
         axum::serve(listener::Web::new(listener, tls), service).with_graceful_shutdown(stopped).await
@@ -156,7 +178,10 @@ pub fn router(gate: Arc<Gate>) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
+        .route("/startupz", get(health::startupz))
         .route("/problems/{slug}", get(problem::page))
+        .route("/openapi.json", get(v4::openapi))
+        .route("/docs", get(v4::docs))
         .route("/api/v4/query", post(query::query))
         .route("/api/v4/ingest", post(ingest::upload))
         .route("/write", post(ingest::write))

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use juno_sql::engine::{Db, Options};
 use juno_sql::kernels::Device;
-use juno_sql::{Memory, Session, TEMPORARY_DIR};
+use juno_sql::{Memory, OperationSettings, Session, TEMPORARY_DIR};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -117,6 +117,8 @@ pub struct Config {
     pub device: String,
     /// What queries may hold in memory.
     pub memory: Memory,
+    /// What operations may do.
+    pub operations: OperationSettings,
     /// Certificate, key and tokens.
     pub access: AccessArgs,
     /// The password of the admin `juno`, who is made where there are no users yet.
@@ -165,6 +167,7 @@ impl Server {
             }
         });
         let session = query.block_on(open(&config.storage, &config.device, config.memory))?;
+        session.set_operations(config.operations.clone(), |error| http::problem::document(error));
         query.block_on(first_admin(&session, &config))?;
         guarded(&session, (pg_addr, "--pg-addr", "JUNO_PG_ADDR"), false, tls.is_some())?;
         guarded(&session, (http_addr, "--http-addr", "JUNO_HTTP_ADDR"), has_tokens, tls.is_some())?;

@@ -126,6 +126,9 @@ pub enum Error {
     /// The user's role does not allow it.
     #[error("{0}")]
     Forbidden(String),
+    /// An operation that was not done, and why.
+    #[error("{0}")]
+    Refused(Box<crate::operation::Refusal>),
     /// A user of this name exists already, or the name is a role's.
     #[error("{0}")]
     DuplicateRole(String),

@@ -27,6 +27,7 @@ mod memory;
 mod migrate;
 mod model;
 mod multiply;
+mod operation;
 mod ops;
 mod output;
 mod parameter;
@@ -59,9 +60,14 @@ pub use ingest::Incoming;
 pub use juno_engine as engine;
 pub use juno_kernels as kernels;
 pub use memory::{Memory, TEMPORARY_DIR};
+pub use operation::{
+    Answered, Automation, Component, DRY_RUN, Effect, KEY_CHARS_MAX, Kind, Lasts, Operation, OperationSettings,
+    Parameter, Refusal, Refused, Request, Shown, WAIT_S_MAX, check,
+};
+pub use ops::OPERATIONS;
 pub use place::place;
 pub use role::{Role, User};
-pub use session::{Account, Accounts, CopyIn, Moment, Session};
+pub use session::{Account, Accounts, CopyIn, Moment, Problems, Session};
 pub use statement::{Outcome, Prepared, STATEMENT_BYTES_MAX, Statement};
 pub use transaction::TransactionStatus;
 pub use types::TYPE_KEY;

@@ -1,6 +1,12 @@
-//! The views behind the REST endpoints, so that whatever REST can read, psql can.
+//! The views and operations behind the REST endpoints, so that whatever REST can do, psql can.
 //!
-//! **Invariant:** SQL lives in the `.sql` files of the folders below; here they are only read and registered.
+//! **Invariant:** SQL lives in the `.sql` files of the folders below; here they are only read and registered. An operation is a file
+//! of its own and a line in [`OPERATIONS`].
+
+pub(crate) mod governance;
+pub(crate) mod healing;
+pub(crate) mod operations;
+pub(crate) mod threats;
 
 use std::sync::Arc;
 
@@ -11,7 +17,9 @@ use datafusion::sql::sqlparser::ast::Statement as Sql;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+use self::operations::live::{self, Live};
 use crate::catalog::PublicSchema;
+use crate::operation::Operation;
 use crate::{Error, Result, definition, rollup};
 
 /// View files, in an order in which each finds what it reads.
@@ -19,17 +27,43 @@ const VIEWS: &[&str] = &[
     include_str!("ops/healing/views.sql"),
     include_str!("ops/scaling/views.sql"),
     include_str!("ops/threats/views.sql"),
+    include_str!("ops/governance/views.sql"),
     include_str!("ops/operations/views.sql"),
     include_str!("ops/models/views.sql"),
+];
+
+/// Every operation.
+pub const OPERATIONS: &[&Operation] = &[
+    &operations::predict::OPERATION,
+    &operations::kill_switch::OPERATION,
+    &operations::maintenance_windows::CREATE,
+    &operations::maintenance_windows::CANCEL,
+    &operations::approvals::APPROVE,
+    &operations::approvals::DENY,
+    &operations::jobs::CANCEL,
+    &operations::audit::VERIFY,
+    &governance::propose::OPERATION,
+    &governance::rollback::OPERATION,
+    &healing::diagnose::OPERATION,
+    &threats::analyze::OPERATION,
+    &threats::label::OPERATION,
 ];
 
 /// Tables that juno itself needs.
 const SYSTEM_TABLES: &[&str] = &[
     "governance_adaptations",
     "healing_incidents",
+    "juno_approvals",
+    "juno_audit",
     "juno_detectors",
+    "juno_events",
+    "juno_idempotency",
+    "juno_jobs",
+    "juno_kill_switch",
+    "juno_maintenance_windows",
     "juno_migrations",
     "juno_models",
+    "juno_policies",
     "juno_users",
     "juno_views",
     "optimization_history",
@@ -43,8 +77,11 @@ pub(crate) fn is_system_table(name: &str) -> bool {
 }
 
 /// Registers every view, and that of rollups.
-pub(crate) async fn register_views(state: &SessionState, public: &PublicSchema) -> Result<()> {
+pub(crate) async fn register_views(state: &SessionState, public: &PublicSchema, live: &Live) -> Result<()> {
     public.add_view(rollup::VIEW, rollup::view(public.db())?);
+    for (name, view) in live::views(live)? {
+        public.add_view(name, view);
+    }
     for file in VIEWS {
         for statement in
             Parser::parse_sql(&PostgreSqlDialect {}, file).map_err(|error| Error::Internal(error.to_string()))?

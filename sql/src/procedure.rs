@@ -6,12 +6,17 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments};
 use juno_engine::{Damage, Db};
+use serde_json::Value;
 
+use crate::operation::{self, Operation, Request};
+use crate::ops::OPERATIONS;
 use crate::place::place;
 use crate::role::{Role, User};
+use crate::session::objects;
 use crate::{Error, Result};
 
 /// A procedure that CALL can name.
@@ -288,14 +293,86 @@ pub(crate) fn text(arguments: &[Option<ScalarValue>], index: usize, name: &str) 
     }
 }
 
+/// What a CALL can name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Named {
+    Own(&'static Procedure),
+    Operation(&'static Operation),
+}
+
+impl Named {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Named::Own(procedure) => procedure.name,
+            Named::Operation(operation) => operation.name,
+        }
+    }
+
+    /// The names of its parameters, in order.
+    pub(crate) fn parameters(self) -> Vec<&'static str> {
+        match self {
+            Named::Own(procedure) => procedure.parameters.to_vec(),
+            Named::Operation(operation) => operation.arguments(),
+        }
+    }
+
+    fn role(self) -> Role {
+        match self {
+            Named::Own(procedure) => procedure.role,
+            Named::Operation(operation) => operation.role,
+        }
+    }
+
+    /// The columns of the result.
+    pub(crate) fn schema(self) -> SchemaRef {
+        match self {
+            Named::Own(procedure) => procedure.schema(),
+            Named::Operation(_) => Operation::schema(),
+        }
+    }
+}
+
 /// The procedure that a CALL names.
-fn named(function: &Function) -> Result<&'static Procedure> {
+fn named(function: &Function) -> Result<Named> {
     let name = function.name.to_string().to_lowercase();
     let name = name.trim_start_matches("public.");
-    PROCEDURES.iter().find(|procedure| procedure.name == name).ok_or_else(|| {
-        let known: Vec<&str> = PROCEDURES.iter().map(|procedure| procedure.name).collect();
+    let own = PROCEDURES.iter().find(|procedure| procedure.name == name).map(Named::Own);
+    let operation = || OPERATIONS.iter().find(|operation| operation.name == name).copied().map(Named::Operation);
+    own.or_else(operation).ok_or_else(|| {
+        let operations = OPERATIONS.iter().map(|operation| operation.name);
+        let known: Vec<&str> = PROCEDURES.iter().map(|procedure| procedure.name).chain(operations).collect();
         Error::UndefinedFunction(format!("procedure {name} does not exist; there is {}", known.join(", ")))
     })
+}
+
+/// The request that the arguments of a CALL are, in the order of the operation's arguments.
+pub(crate) fn request(operation: &Operation, values: Vec<Option<ScalarValue>>) -> Result<Request> {
+    let body = operation.body();
+    let mut given = Vec::new();
+    for (name, value) in operation.arguments().into_iter().zip(values) {
+        if let Some(value) = value.filter(|value| !value.is_null()) {
+            let nested = body.iter().any(|parameter| parameter.name == name && parameter.kind.is_nested());
+            given.push((name, json(name, nested, &value)?));
+        }
+    }
+    operation::request(operation, given)
+}
+
+/// An argument as JSON: texts that stand for objects and lists are read, times are written as RFC 3339.
+fn json(name: &str, nested: bool, value: &ScalarValue) -> Result<Value> {
+    if let Some(text) = value.try_as_str() {
+        let text = text.unwrap_or_default();
+        return match nested {
+            false => Ok(text.into()),
+            true => serde_json::from_str(text)
+                .map_err(|error| Error::InvalidText(format!("argument \"{name}\" must be JSON: {error}"))),
+        };
+    }
+    let array = value.to_array()?;
+    let field = Arc::new(Field::new(name, array.data_type().clone(), true));
+    let row = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![array])?;
+    let row = objects(&[row])?.pop();
+    Ok(row.and_then(|mut row| row.remove(name)).unwrap_or_default())
 }
 
 /// Refuses a CALL that the user's role does not allow.
@@ -303,12 +380,12 @@ pub(crate) fn permit(user: &User, function: &Function) -> Result<()> {
     // Who may call something may be told that this does not exist.
     user.needs(Role::Operator, "procedures")?;
     let procedure = named(function)?;
-    user.needs(procedure.role, &format!("procedure {}", procedure.name))
+    user.needs(procedure.role(), &format!("procedure {}", procedure.name()))
 }
 
 /// A call with each argument's place found.
 pub(crate) struct Call {
-    pub(crate) procedure: &'static Procedure,
+    pub(crate) procedure: Named,
     /// For each expression given, which parameter it is for.
     pub(crate) places: Vec<usize>,
     /// The expressions given.
@@ -334,19 +411,19 @@ impl Call {
     }
 
     fn place(&mut self, argument: &FunctionArg) -> Result<()> {
-        let parameters = self.procedure.parameters;
+        let parameters = self.procedure.parameters();
         let (place, value) = match argument {
             FunctionArg::Unnamed(value) => (self.arguments.len(), value),
             FunctionArg::Named { name, arg, .. } => (self.named(&name.value)?, arg),
             FunctionArg::ExprNamed { name, arg, .. } => (self.named(&name.to_string())?, arg),
         };
         let FunctionArgExpr::Expr(value) = value else {
-            return Err(Error::InvalidArgument(format!("\"{value}\" is no argument of {}", self.procedure.name)));
+            return Err(Error::InvalidArgument(format!("\"{value}\" is no argument of {}", self.procedure.name())));
         };
         if place >= parameters.len() || self.places.contains(&place) {
-            let text = match parameters {
-                [] => format!("procedure {} takes no arguments", self.procedure.name),
-                _ => format!("procedure {} takes {} once each", self.procedure.name, parameters.join(", ")),
+            let text = match parameters.as_slice() {
+                [] => format!("procedure {} takes no arguments", self.procedure.name()),
+                _ => format!("procedure {} takes {} once each", self.procedure.name(), parameters.join(", ")),
             };
             return Err(Error::UndefinedFunction(text));
         }
@@ -356,11 +433,11 @@ impl Call {
     }
 
     fn named(&self, name: &str) -> Result<usize> {
-        let parameters = self.procedure.parameters;
+        let parameters = self.procedure.parameters();
         parameters.iter().position(|parameter| parameter.eq_ignore_ascii_case(name)).ok_or_else(|| {
             Error::UndefinedFunction(format!(
                 "procedure {} has no argument \"{name}\"; it has {}",
-                self.procedure.name,
+                self.procedure.name(),
                 parameters.join(", ")
             ))
         })

@@ -5,8 +5,8 @@
 //! | role | may |
 //! |---|---|
 //! | viewer | read: SELECT, SHOW, EXPLAIN, COPY … TO STDOUT |
-//! | operator | write rows: INSERT, UPDATE, DELETE, COPY … FROM STDIN, ingest, CALL |
-//! | responder | what acts on other systems |
+//! | operator | write rows: INSERT, UPDATE, DELETE, COPY … FROM STDIN, ingest, CALL of what computes and plans |
+//! | responder | what acts on other systems, the kill switch |
 //! | approver | approve what others asked for |
 //! | admin | define: CREATE, ALTER, DROP, users, files on the server (COPY, backup, check), juno's own tables |
 //!
@@ -35,6 +35,10 @@ use crate::{Error, Result, procedure};
 pub(crate) const USERS: &str = "juno_users";
 /// The table of models: procedures change it, and keep its artefacts and checksums true to each other.
 pub(crate) const MODELS: &str = "juno_models";
+/// The audit: only operations add to it.
+pub(crate) const AUDIT: &str = "juno_audit";
+/// The view of settings, which only admins read.
+pub(crate) const CONFIG: &str = "operations_config";
 /// Tables of juno's own begin so.
 const OWN_PREFIX: &str = "juno_";
 /// The longest name of a user, in bytes: PostgreSQL's own limit.
@@ -197,11 +201,11 @@ pub(crate) fn permit(user: &User, kind: &Kind) -> Result<()> {
     user.needs(role, what)
 }
 
-/// Refuses a read of the users' table to all but admins.
+/// Refuses a read of the users' table and of the settings to all but admins.
 pub(crate) fn permit_reading<'a>(user: &User, tables: impl IntoIterator<Item = &'a String>) -> Result<()> {
-    match tables.into_iter().any(|table| table == USERS) {
-        true => user.needs(Role::Admin, &format!("table {USERS}")),
-        false => Ok(()),
+    match tables.into_iter().find(|table| [USERS, CONFIG].contains(&table.as_str())) {
+        Some(table) => user.needs(Role::Admin, &format!("table {table}")),
+        None => Ok(()),
     }
 }
 
@@ -216,6 +220,9 @@ pub(crate) fn own_table(user: &User, table: &str) -> Result<()> {
         let text =
             format!("table {MODELS} is changed by CALL train_threat_model, promote_model, rollback_model and others");
         return Err(Error::Forbidden(text));
+    }
+    if table == AUDIT {
+        return Err(Error::Forbidden(format!("table {AUDIT} is added to by operations and never changed")));
     }
     if table.starts_with(OWN_PREFIX) { user.needs(Role::Admin, &format!("table {table}")) } else { Ok(()) }
 }
@@ -446,5 +453,7 @@ mod tests {
         assert!(own_table(&user(Some(Role::Operator)), "juno_migrations").is_err());
         assert!(own_table(&User::trusted("root"), "public.juno_users").is_err());
         assert!(own_table(&User::trusted("root"), "juno_models").is_err());
+        assert!(own_table(&User::trusted("root"), "juno_audit").is_err());
+        assert!(permit_reading(&user(Some(Role::Approver)), &[CONFIG.to_owned()]).is_err());
     }
 }

@@ -8,12 +8,15 @@ mod defining;
 mod detecting;
 mod message;
 mod model;
+mod operation;
 mod reading;
 mod rolling;
 mod user;
 mod utility;
 
 pub use copy::CopyIn;
+pub use operation::Problems;
+pub(crate) use operation::{Invocation, Operations, objects, rfc3339};
 pub use user::{Account, Accounts};
 
 use std::sync::Arc;
@@ -42,15 +45,16 @@ use crate::detector::status::{self as detectors, Detectors};
 use crate::interrupt::Interrupt;
 use crate::lock::{Held, Locks};
 use crate::memory::{self, Memory};
-use crate::procedure::{Call, Procedure, Run};
+use crate::ops::operations::live::Live;
+use crate::procedure::{Call, Named, Run};
 use crate::role::{self, Role, User};
 use crate::setting::Settings;
 use crate::state::Planner;
 use crate::statement::{Kind, Outcome, Prepared, Statement, Work};
 use crate::transaction::{Ended, Modes, Transaction, TransactionStatus, View};
 use crate::{
-    Error, Incoming, Result, apart, change, ingest, migrate, ops, output, parameter, state, statement, transaction,
-    view,
+    Error, Incoming, Result, apart, change, ingest, migrate, ops, output, parameter, procedure, state, statement,
+    transaction, view,
 };
 
 /// What all sessions of a database share.
@@ -72,6 +76,7 @@ struct Shared {
     /// The users, as their table has them.
     accounts: RwLock<Arc<Accounts>>,
     locks: Arc<Locks>,
+    operations: Arc<Operations>,
     /// Sessions so far: each has a number, by which it holds locks.
     sessions: AtomicU64,
 }
@@ -118,7 +123,9 @@ impl Session {
             Arc::new(memory::shared(memory, db.path().join(memory::TEMPORARY_DIR))?),
             public,
         )?);
+        let operations = Arc::new(Operations::new(db.system().clock().now_us()));
         let shared = Shared {
+            operations,
             db,
             device,
             memory,
@@ -136,12 +143,14 @@ impl Session {
         let session = Session::over(Arc::new(shared));
         Box::pin(migrate::migrate(&session)).await?;
         session.load_accounts().await?;
-        ops::register_views(&session.shared.planner.state, &session.shared.planner.public).await?;
-        let public = &session.shared.planner.public;
-        public.add_view(detectors::VIEW, detectors::view(&session.shared.detectors)?);
+        let Shared { db, device, operations, planner, detectors, .. } = session.shared.as_ref();
+        let live = Live { db: db.clone(), device: device.clone(), operations: Arc::clone(operations) };
+        ops::register_views(&planner.state, &planner.public, &live).await?;
+        planner.public.add_view(detectors::VIEW, detectors::view(detectors)?);
         view::open(&session).await?;
         Box::pin(session.load_models()).await?;
         Box::pin(session.start_detectors()).await?;
+        Box::pin(session.open_operations()).await?;
         Ok(session)
     }
 
@@ -307,7 +316,7 @@ impl Session {
             }
             Work::Call { procedure, places, arguments } => {
                 let plan = bound(arguments, &values)?;
-                interrupt.guard(self.call(procedure, places, plan)).await
+                interrupt.guard(self.call(*procedure, places, plan)).await
             }
             Work::CopyIn(copy) => Ok(Outcome::CopyIn(copy.clone())),
             Work::CopyOut { inner, schema, options, place } => {
@@ -478,30 +487,36 @@ impl Session {
         if modes.read_only { Err(Error::ReadOnlyTransaction(command.to_owned())) } else { Ok(()) }
     }
 
-    async fn call(&self, procedure: &'static Procedure, places: &[usize], arguments: LogicalPlan) -> Result<Outcome> {
+    async fn call(&self, named: Named, places: &[usize], arguments: LogicalPlan) -> Result<Outcome> {
         if self.transaction_status() == TransactionStatus::Open {
-            let text = format!("CALL {} cannot run inside a transaction block", procedure.name);
+            let text = format!("CALL {} cannot run inside a transaction block", named.name());
             return Err(Error::ActiveTransaction(text));
         }
-        let mut values = vec![None; procedure.parameters.len()];
+        let mut values = vec![None; named.parameters().len()];
         let rows: Vec<RecordBatch> = self.rows(arguments).await?.try_collect().await?;
         if let Some(row) = rows.iter().find(|batch| batch.num_rows() > 0) {
             for (place, array) in places.iter().zip(row.columns()) {
                 values[*place] = Some(ScalarValue::try_from_array(array, 0)?);
             }
         }
-        let result = match procedure.run {
-            Run::Engine(run) => {
-                let db = self.shared.db.clone();
-                blocking(move || run(&db, &values)).await?
-            }
-            Run::CatchUp => self.catch_up(&values).await?,
-            Run::Model(work) => {
-                self.check_writable("CALL")?;
-                Box::pin(self.model_call(work, &values)).await?
+        let result = match named {
+            Named::Own(procedure) => match procedure.run {
+                Run::Engine(run) => {
+                    let db = self.shared.db.clone();
+                    blocking(move || run(&db, &values)).await?
+                }
+                Run::CatchUp => self.catch_up(&values).await?,
+                Run::Model(work) => {
+                    self.check_writable("CALL")?;
+                    Box::pin(self.model_call(work, &values)).await?
+                }
+            },
+            Named::Operation(operation) => {
+                let request = procedure::request(operation, values)?;
+                Box::pin(self.call_operation(operation, request)).await?
             }
         };
-        let result = RecordBatch::try_new(procedure.schema(), result)?;
+        let result = RecordBatch::try_new(named.schema(), result)?;
         Ok(Outcome::Rows { tag: "CALL", stream: one_batch(result) })
     }
 }

@@ -18,7 +18,7 @@ use crate::cursor::{self, Fetch};
 use crate::definition::folded;
 use crate::detector::DetectorStatement;
 use crate::maintenance::Maintenance;
-use crate::procedure::Procedure;
+use crate::procedure::Named;
 use crate::role::{self, RoleStatement};
 use crate::rollup::RollupStatement;
 use crate::session::CopyIn;
@@ -141,7 +141,7 @@ pub(crate) enum Work {
     /// DECLARE: the cursor's name, whether WITH HOLD, the plan, and the names that clients see.
     Declare(String, bool, Box<LogicalPlan>, Option<Vec<Option<String>>>),
     Call {
-        procedure: &'static Procedure,
+        procedure: Named,
         /// Which parameter each column of the arguments' row is for.
         places: Vec<usize>,
         arguments: Box<LogicalPlan>,

@@ -17,6 +17,7 @@ mod import;
 mod limits;
 mod line_protocol;
 mod machine_learning;
+mod operations;
 mod reference;
 mod rest;
 mod slt;

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::Gate;
 use super::accept::{Format, negotiate};
+use super::problem::Problem;
 
 /// The process is alive and its I/O runtime answers.
 pub(super) async fn healthz() -> Response {
@@ -43,6 +44,12 @@ pub(super) async fn readyz(State(gate): State<Arc<Gate>>) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], body).into_response()
         }
     }
+}
+
+/// 200 from the moment on when the database is open, whatever became of it since.
+pub(super) async fn startupz(State(gate): State<Arc<Gate>>) -> Result<Response, Problem> {
+    gate.doors()?;
+    Ok(Json(json!({"status": "started"})).into_response())
 }
 
 /// Everything countable, as OpenMetrics text.

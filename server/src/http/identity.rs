@@ -25,7 +25,7 @@ use super::listener::Peer;
 use super::problem::Problem;
 
 /// Paths that are answered to everybody.
-const OPEN: [&str; 4] = ["/healthz", "/readyz", "/startupz", "/problems/"];
+const OPEN: [&str; 6] = ["/healthz", "/readyz", "/startupz", "/problems/", "/openapi.json", "/docs"];
 /// Passwords that are remembered to be right.
 const REMEMBERED_MAX: usize = 1_000;
 /// The most password checks at a time: each costs a few milliseconds of a core.

@@ -38,6 +38,9 @@ pub(crate) struct Members {
     /// What to quote when asking for help: the request's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) trace_id: Option<String>,
+    /// When to try again, in seconds: a header of the answer.
+    #[serde(skip)]
+    pub(crate) retry_after_s: Option<u64>,
 }
 
 /// One part of a request that is at fault.
@@ -88,6 +91,12 @@ impl Problem {
         let title = KINDS.iter().find(|kind| kind.0 == slug).map_or("The statement failed", |kind| kind.2);
         let mut problem = Problem::with(slug, crate::error::http_status(error), title, error.to_string());
         problem.sqlstate = Some(crate::error::sqlstate(error));
+        if let juno_sql::Error::Refused(refusal) = error {
+            let fault =
+                |(pointer, detail): &(String, String)| Fault { pointer: pointer.clone(), detail: detail.clone() };
+            problem.errors = refusal.faults.iter().map(fault).collect();
+            problem.retry_after_s = refusal.retry_after_s;
+        }
         problem
     }
 
@@ -102,6 +111,7 @@ impl Problem {
             errors: vec![],
             instance: None,
             trace_id: None,
+            retry_after_s: None,
         }))
     }
 
@@ -117,11 +127,17 @@ impl Problem {
         let status = StatusCode::from_u16(self.status).expect("the table holds valid statuses");
         let mut response = (status, Json(&*self.0)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let soon = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        if let Some(seconds) = self.retry_after_s.or(soon.then_some(1)) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
+}
+
+/// An error as the document of a problem: what a failed job shows.
+pub(crate) fn document(error: &juno_sql::Error) -> serde_json::Value {
+    serde_json::to_value(&*Problem::sql(error)).unwrap_or_default()
 }
 
 impl From<juno_sql::Error> for Problem {
@@ -206,6 +222,60 @@ pub(crate) const KINDS: &[(&str, u16, &str, &str)] = &[
     ("disk-failed", 500, "The disk failed", "Nothing of the request was kept. The detail and the log say what the disk said."),
     ("shutting-down", 503, "The server is shutting down", "Try again when it is back."),
     ("data-corrupted", 500, "Stored data is damaged", "The detail names the file. Restore it from a copy."),
+    ("more-than-one-row", 422, "More than one row", "A sub-query in the place of a value gave several rows: add a condition or LIMIT 1."),
+    ("changed-twice", 422, "A row would change twice", "The rows of one INSERT … ON CONFLICT DO UPDATE must have different keys."),
+    ("no-such-constraint", 422, "There is no such constraint", "ON CONFLICT must name the primary key."),
+    ("duplicate-column", 422, "A column is named twice", "Name it once."),
+    ("ungrouped-column", 422, "A column is not grouped", "Add it to GROUP BY, or put it into an aggregate."),
+    ("invalid-datetime", 422, "A text is no time", "Write times as 2026-01-02 10:00:00+00 and intervals as '5 minutes'."),
+    ("duplicate-object", 409, "An object of this name exists", "Choose another name, or drop it first."),
+    ("read-only-transaction", 409, "The transaction only reads", "Begin one that writes."),
+    ("no-transaction", 409, "There is no transaction", "Begin one first."),
+    ("active-transaction", 409, "A transaction is open", "This runs by itself: commit first."),
+    ("undefined-savepoint", 409, "The savepoint does not exist", "The detail names it."),
+    ("undefined-cursor", 409, "The cursor does not exist", "Declare it in the same transaction."),
+    ("duplicate-cursor", 409, "The cursor exists already", "Close it first."),
+    ("forward-only", 409, "The cursor goes forward only", "Declare another one to begin anew."),
+    ("dependent-objects", 409, "Others depend on it", "Drop them first, or say CASCADE."),
+    ("wrong-kind", 409, "It is of another kind", "A view is no table: the detail names it."),
+    ("serialization-failure", 409, "Another transaction was first", "Run the transaction again."),
+    ("deadlock", 409, "Transactions wait for each other", "Run the transaction again."),
+    ("unknown-field", 400, "The body has an unknown member", "errors points to it; the detail lists the members that there are. /openapi.json describes them."),
+    ("missing-field", 400, "The body lacks a member", "errors points to it and says what it takes."),
+    ("invalid-field", 400, "A member has the wrong type", "errors points to it and says what it takes."),
+    ("invalid-value", 422, "A member has no valid value", "errors points to it and says what it takes."),
+    ("idempotency-key-required", 400, "An Idempotency-Key is required", "What acts on other systems takes a header Idempotency-Key, so that a request that is sent twice acts once; dry_run does without."),
+    ("idempotency-key-reused", 422, "The Idempotency-Key was used for something else", "A key stands for one request. Take a new one for another body."),
+    ("in-flight", 409, "The first request still runs", "A request with this Idempotency-Key is being handled. Ask again in a moment."),
+    ("interrupted", 409, "The server ended meanwhile", "What it had done by then is in the audit. Look, and then take a new key."),
+    ("component-disabled", 409, "The component is switched off", "The detail names the setting. What it did before can still be read."),
+    ("phase-too-low", 409, "The server does not act at this phase", "JUNO_PHASE below 4 reads and plans only."),
+    ("kill-switch-engaged", 423, "The kill switch is engaged", "Nothing acts until an approver releases it by POST /api/v4/kill-switch."),
+    ("maintenance-window", 423, "A maintenance window freezes this", "Wait until it is over, or cancel it: GET /api/v4/maintenance-windows."),
+    ("cooldown-active", 409, "Too soon after the last one", "The detail says when it may be done again."),
+    ("circuit-open", 409, "It failed too often lately", "The circuit breaker closes by itself after a while; see what failed first."),
+    ("concurrent-operation", 409, "Another one acts on the same target", "Wait for it to end: GET /api/v4/operations/jobs."),
+    ("already-resolved", 409, "It is resolved already", "There is nothing left to do."),
+    ("already-contained", 409, "It is contained already", "The detail says by what and until when."),
+    ("already-at-target", 409, "It is where it should be", "There is nothing left to do."),
+    ("plan-expired", 409, "The plan is too old", "Make a new one."),
+    ("low-confidence", 409, "The forecast is not sure enough", "An approver may force it."),
+    ("policy-denied", 403, "Guard rails deny it", "The detail names the rule. GET /api/v4/governance/policies shows the limits."),
+    ("protected-target", 403, "The target is protected", "It is never acted on."),
+    ("own-request", 403, "Who asked cannot approve", "Another approver must decide."),
+    ("budget-exhausted", 429, "All actions of the budget are used", "Try again after the time in Retry-After."),
+    ("target-timeout", 504, "The target did not answer in time", "The audit says what was done."),
+    ("unknown-target", 422, "No actuator knows the target", "The detail names it."),
+    ("insufficient-history", 422, "Too little to forecast from", "The detail says how many more points are needed."),
+    ("insufficient-experience", 422, "Too little to learn from", "The detail says how many more decisions are needed."),
+    ("no-propensities", 422, "Decisions were logged without their probabilities", "Only decisions with a propensity can be evaluated."),
+    ("low-overlap", 422, "The logged decisions say too little", "The policy does what was hardly ever tried. Take a longer window."),
+    ("no-telemetry", 422, "There are no rows to look at", "The detail says which rows are needed."),
+    ("no-model", 422, "There is no such model", "CALL train_threat_model(…) makes one; the view models lists them."),
+    ("too-many-streams", 429, "Too many streams are open", "Close one, or try again after the time in Retry-After."),
+    ("state-conflict", 409, "It is in another state", "The detail says in which."),
+    ("precondition-required", 428, "If-Match is required", "Read it first, and send its ETag as If-Match, so that nobody's change is overwritten."),
+    ("precondition-failed", 412, "It was changed meanwhile", "Read it again."),
 ];
 
 #[cfg(test)]
@@ -234,6 +304,21 @@ mod tests {
             let kind = KINDS.iter().find(|kind| problem.kind.ends_with(kind.0));
             assert_eq!(kind.map(|kind| kind.1), Some(problem.status), "{}", problem.kind);
         }
+    }
+
+    #[test]
+    fn every_slug_that_an_error_can_have_has_a_page() {
+        let source = include_str!("../error.rs");
+        let (slugs, refusals) =
+            source.split_once("pub fn slug(").and_then(|(_, rest)| rest.split_once("pub fn refused(")).unwrap();
+        let refusals = refusals.split_once("pub fn needs_operator(").unwrap().0;
+        let quoted = |text: &'static str, mark: &'static str| {
+            text.split(mark).skip(1).filter_map(|rest| rest.split('"').next()).collect::<Vec<_>>()
+        };
+        let all = [quoted(slugs, "=> \""), quoted(refusals, "=> (\"")].concat();
+        assert!(all.len() > 90, "{all:?}");
+        let missing: Vec<_> = all.iter().filter(|slug| !KINDS.iter().any(|kind| kind.0 == **slug)).collect();
+        assert!(missing.is_empty(), "no page for {missing:?}");
     }
 
     #[test]

@@ -13,7 +13,8 @@ use super::problem::Problem;
 use super::{Gate, linger};
 use crate::telemetry::Door;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Longer ids from clients are replaced.
 const REQUEST_ID_CHARS_MAX: usize = 128;
 
@@ -22,7 +23,11 @@ pub(super) async fn around(State(gate): State<Arc<Gate>>, request: Request, next
     let id = request_id(request.headers()).unwrap_or_else(|| gate.system.uuid_v7().to_string());
     let trace_id = trace_id(request.headers()).unwrap_or_else(|| id.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let (head, body) = request.into_parts();
+    let parent = traceparent(request.headers());
+    let (mut head, body) = request.into_parts();
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        head.headers.insert(REQUEST_ID, id);
+    }
     let body = linger::lingering(body, &head.headers);
     let mut response = next.run(Request::from_parts(head, body)).await;
     if let Some(mut problem) = response.extensions_mut().remove::<Problem>() {
@@ -40,6 +45,9 @@ pub(super) async fn around(State(gate): State<Arc<Gate>>, request: Request, next
     gate.counters.responded(response.status().as_u16());
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
+    }
+    if let Some(parent) = parent.and_then(|parent| HeaderValue::from_str(&parent).ok()) {
+        response.headers_mut().insert(TRACE_PARENT, parent);
     }
     response
 }
@@ -64,10 +72,19 @@ fn request_id(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The trace id of a W3C `traceparent` header.
-fn trace_id(headers: &HeaderMap) -> Option<String> {
-    let parent = headers.get("traceparent")?.to_str().ok()?;
-    let id = parent.split('-').nth(1)?;
-    (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_owned())
+pub(crate) fn trace_id(headers: &HeaderMap) -> Option<String> {
+    let id = traceparent(headers)?.split('-').nth(1)?.to_owned();
+    Some(id)
+}
+
+/// The client's `traceparent`, where it is one: an answer carries it too.
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let parent = headers.get(TRACE_PARENT)?.to_str().ok()?;
+    let parts: Vec<&str> = parent.split('-').collect();
+    let hex = |text: &str, length: usize| text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let [version, trace, span, flags] = parts.as_slice() else { return None };
+    let valid = hex(version, 2) && hex(trace, 32) && hex(span, 16) && hex(flags, 2);
+    valid.then(|| parent.to_owned())
 }
 
 /// No route has this path.

@@ -192,7 +192,7 @@ fn cursor_after(list: &List<'_>, request: &Request, rows: &RecordBatch) -> Resul
     Ok(write_cursor(&Cursor { order: request.order, time_us, range: request.range, id }))
 }
 
-fn document(rows: &RecordBatch, next: Option<&str>) -> Result<String, Problem> {
+pub(super) fn document(rows: &RecordBatch, next: Option<&str>) -> Result<String, Problem> {
     let (mut out, mut first) = (String::from("{\"items\":["), true);
     json::rows(rows.schema_ref(), rows, RowShape::Object, (",", &mut first, ""), &mut out)
         .map_err(juno_sql::Error::from)?;

@@ -20,3 +20,44 @@ SELECT
     END AS status,
     symptoms ->> 'service' AS service
 FROM healing_incidents;
+
+-- GET /api/v4/runbooks: what can be done about an incident; risk decides by the automation level what is done without asking
+CREATE VIEW runbooks AS
+SELECT id, version, risk, does
+FROM (VALUES
+    ('restart', 1, 'low', 'Restarts the target.'),
+    ('scale', 1, 'low', 'Gives the target more or fewer replicas.'),
+    ('rebalance', 1, 'medium', 'Moves load from the target to its peers.'),
+    ('config_correct', 1, 'medium', 'Puts a setting of the target back to a known value.'),
+    ('cordon', 1, 'medium', 'Takes the target out of service without ending it.'),
+    ('rollback', 1, 'high', 'Puts the target back to the version before.'),
+    ('failover', 1, 'high', 'Lets a standby take over from the target.')
+) AS built_in (id, version, risk, does);
+
+-- GET /api/v4/healing/status
+CREATE VIEW healing_status AS
+SELECT
+    live.components -> 'self_healing' ->> 'enabled' = 'true' AS enabled,
+    live.autonomy_level AS automation_level,
+    CAST(live.sensitivity AS DOUBLE PRECISION) AS sensitivity,
+    live.components -> 'self_healing' ->> 'last_run_at' AS last_run_at,
+    (SELECT jsonb_agg(jsonb_build_object('name', id, 'version', version, 'risk', risk, 'auto_approved',
+        CASE live2.autonomy_level
+            WHEN 'full' THEN true
+            WHEN 'high' THEN risk IN ('low', 'medium')
+            WHEN 'medium' THEN risk = 'low'
+            ELSE false
+        END) ORDER BY id) FROM runbooks CROSS JOIN operations_live AS live2) AS runbooks,
+    (SELECT count(*) FROM healing_incidents_list WHERE status = 'remediating') AS in_progress,
+    (SELECT count(*) FROM juno_maintenance_windows
+     WHERE freeze AND cancelled_at IS NULL AND starts_at <= now() AND ends_at > now()) AS freeze_windows,
+    (SELECT jsonb_build_object(
+        'window', '30d',
+        'n', count(*),
+        'resolved', count(resolved_at),
+        'remediation_s', jsonb_build_object(
+            'p50', approx_percentile_cont(resolution_time_seconds, 0.5),
+            'p95', approx_percentile_cont(resolution_time_seconds, 0.95)),
+        'success_rate', avg(CASE WHEN success THEN 1.0 WHEN NOT success THEN 0.0 END))
+     FROM healing_incidents WHERE detected_at > now() - INTERVAL '30 days') AS stats
+FROM operations_live AS live;

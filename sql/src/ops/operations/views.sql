@@ -1,23 +1,184 @@
+-- GET /api/v4/operations/jobs
+CREATE VIEW operations_jobs AS
+SELECT
+    id,
+    kind,
+    state,
+    progress,
+    created_at,
+    started_at,
+    finished_at,
+    arguments,
+    plan,
+    result,
+    error,
+    actor,
+    approval_id,
+    request_id,
+    trace_id,
+    jsonb_build_object('self', '/api/v4/operations/jobs/' || id) AS links
+FROM juno_jobs;
+
+-- GET /api/v4/approvals
+CREATE VIEW approvals AS
+SELECT
+    id,
+    requested_at,
+    requested_by,
+    operation,
+    arguments,
+    plan,
+    reason,
+    CASE WHEN state = 'pending' AND expires_at <= now() THEN 'expired' ELSE state END AS state,
+    expires_at,
+    decided_at,
+    decided_by,
+    comment,
+    job_id
+FROM juno_approvals;
+
+-- GET /api/v4/maintenance-windows
+CREATE VIEW maintenance_windows AS
+SELECT
+    id,
+    name,
+    service,
+    freeze,
+    starts_at,
+    ends_at,
+    reason,
+    created_by,
+    created_at,
+    cancelled_by,
+    cancelled_at,
+    CASE
+        WHEN cancelled_at IS NOT NULL THEN 'cancelled'
+        WHEN ends_at <= now() THEN 'over'
+        WHEN starts_at > now() THEN 'announced'
+        ELSE 'active'
+    END AS state
+FROM juno_maintenance_windows;
+
+-- GET /api/v4/kill-switch: every change; the newest counts
+CREATE VIEW kill_switch AS
+SELECT id, changed_at, engaged, reason, actor
+FROM juno_kill_switch;
+
+-- GET /api/v4/audit
+CREATE VIEW audit AS
+SELECT
+    id,
+    at,
+    seq,
+    CAST(record AS JSONB) ->> 'stage' AS stage,
+    CAST(record AS JSONB) ->> 'operation' AS operation,
+    CAST(record AS JSONB) ->> 'actor' AS actor,
+    CAST(record AS JSONB) ->> 'outcome' AS outcome,
+    CAST(record AS JSONB) AS record,
+    previous,
+    hash
+FROM juno_audit;
+
+-- GET /api/v4/events: the ids are of version 7, so that they sort by time
+CREATE VIEW operations_events AS
+SELECT id, type, at, subject, data FROM juno_events
+UNION ALL
+SELECT
+    id,
+    'incident',
+    detected_at,
+    CAST(id AS TEXT),
+    jsonb_build_object('incident_type', incident_type, 'severity', severity, 'symptoms', symptoms)
+FROM healing_incidents
+UNION ALL
+SELECT
+    id,
+    'threat',
+    detected_at,
+    CAST(id AS TEXT),
+    jsonb_build_object('threat_type', threat_type, 'severity', severity, 'indicators', indicators)
+FROM threat_events
+UNION ALL
+SELECT
+    id,
+    'scaling',
+    timestamp,
+    CAST(id AS TEXT),
+    jsonb_build_object('scaling_type', scaling_type, 'resource_type', resource_type, 'scaling_action', scaling_action)
+FROM scaling_events
+UNION ALL
+SELECT
+    id,
+    'policy',
+    timestamp,
+    CAST(id AS TEXT),
+    jsonb_build_object('policy_type', policy_type, 'new_policy', new_policy, 'reason', adaptation_reason)
+FROM governance_adaptations;
+
 -- GET /api/v4/operations/status: one row
 CREATE VIEW operations_status AS
 SELECT
-    4 AS phase,
-    CASE WHEN incidents.critical > 0 THEN 'critical' WHEN incidents.open > 0 OR threats.open > 0 THEN 'degraded' ELSE 'healthy' END AS state,
+    live.phase,
+    live.version,
+    live.uptime_s,
+    CASE
+        WHEN windows.active > 0 THEN 'maintenance'
+        WHEN incidents.critical > 0 THEN 'critical'
+        WHEN incidents.open > 0 OR threats.open > 0 THEN 'degraded'
+        ELSE 'healthy'
+    END AS state,
+    live.components,
+    live.backend,
     incidents.open AS open_incidents,
     threats.open AS open_threats,
+    approvals.pending AS pending_approvals,
+    jobs.running AS running_jobs,
+    live.ai_native_operations,
+    live.autonomy_level,
+    coalesce(killed.engaged, false) AS kill_switch,
+    jsonb_build_object(
+        'slo', 0.999,
+        'window', '30d',
+        'remaining', 1.0 - coalesce(incidents.critical_s_30d, 0) / 2592.0
+    ) AS error_budget,
+    jsonb_build_object(
+        'remediation_s', jsonb_build_object(
+            'target', 300, 'p50', incidents.remediation_p50, 'p95', incidents.remediation_p95, 'n', incidents.resolved_30d),
+        'success_rate', jsonb_build_object('target', 0.95, 'value', incidents.success_rate, 'n', incidents.judged_30d)
+    ) AS slo_targets,
     incidents.last AS last_incident_at,
     threats.last AS last_threat_at,
     scaling.last AS last_scaling_at,
     governance.last AS last_adaptation_at
-FROM
+FROM operations_live AS live
+CROSS JOIN
     (SELECT
         count(*) FILTER (WHERE resolved_at IS NULL) AS open,
         count(*) FILTER (WHERE resolved_at IS NULL AND severity = 'critical') AS critical,
-        max(detected_at) AS last
+        max(detected_at) AS last,
+        count(*) FILTER (WHERE resolved_at > now() - INTERVAL '30 days') AS resolved_30d,
+        count(*) FILTER (WHERE resolved_at > now() - INTERVAL '30 days' AND success IS NOT NULL) AS judged_30d,
+        avg(CASE WHEN success THEN 1.0 ELSE 0.0 END)
+            FILTER (WHERE resolved_at > now() - INTERVAL '30 days' AND success IS NOT NULL) AS success_rate,
+        sum(resolution_time_seconds)
+            FILTER (WHERE resolved_at > now() - INTERVAL '30 days' AND severity = 'critical') AS critical_s_30d,
+        approx_percentile_cont(resolution_time_seconds, 0.5)
+            FILTER (WHERE resolved_at > now() - INTERVAL '30 days') AS remediation_p50,
+        approx_percentile_cont(resolution_time_seconds, 0.95)
+            FILTER (WHERE resolved_at > now() - INTERVAL '30 days') AS remediation_p95
      FROM healing_incidents) AS incidents
 CROSS JOIN
     (SELECT count(*) AS open, max(detected_at) AS last FROM threats_alerts) AS threats
 CROSS JOIN
     (SELECT max(timestamp) AS last FROM scaling_events) AS scaling
 CROSS JOIN
-    (SELECT max(timestamp) AS last FROM governance_adaptations) AS governance;
+    (SELECT max(timestamp) AS last FROM governance_adaptations) AS governance
+CROSS JOIN
+    (SELECT count(*) AS pending FROM juno_approvals WHERE state = 'pending' AND expires_at > now()) AS approvals
+CROSS JOIN
+    (SELECT count(*) AS running FROM juno_jobs WHERE state IN ('queued', 'running')) AS jobs
+CROSS JOIN
+    (SELECT count(*) AS active FROM juno_maintenance_windows
+     WHERE cancelled_at IS NULL AND starts_at <= now() AND ends_at > now()) AS windows
+CROSS JOIN
+    (SELECT last(engaged, changed_at) AS engaged FROM juno_kill_switch) AS killed;

@@ -1,0 +1,215 @@
+//! Guard rails: which changes of which policies are allowed, which must be approved, and which are never made.
+//!
+//! Every number of a policy has hard bounds. A change that makes a policy stricter is allowed; one that makes it looser by no more
+//! than the step of the policy `governance` is allowed too; a larger one must be approved by another person; one beyond the bounds
+//! is denied, and so is one more than a day may see.
+//!
+//! **Invariant:** pure: no clock, no table; the same change gets the same verdict.
+
+use serde_json::{Map, Value, json};
+
+/// Which way a number makes a policy looser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looser {
+    Higher,
+    Lower,
+}
+
+/// One number of a policy.
+struct Rail {
+    policy: &'static str,
+    key: &'static str,
+    least: f64,
+    most: f64,
+    looser: Looser,
+}
+
+const fn rail(policy: &'static str, key: &'static str, least: f64, most: f64, looser: Looser) -> Rail {
+    Rail { policy, key, least, most, looser }
+}
+
+/// Every number of every policy.
+const RAILS: &[Rail] = &[
+    rail("healing", "actions_per_hour", 0.0, 100.0, Looser::Higher),
+    rail("healing", "blast_radius_pct", 0.0, 50.0, Looser::Higher),
+    rail("healing", "cooldown_s", 30.0, 86_400.0, Looser::Lower),
+    rail("healing", "circuit_failures", 1.0, 10.0, Looser::Higher),
+    rail("scaling", "step_pct", 1.0, 200.0, Looser::Higher),
+    rail("scaling", "replicas_min", 0.0, 10_000.0, Looser::Lower),
+    rail("scaling", "replicas_max", 1.0, 10_000.0, Looser::Higher),
+    rail("scaling", "cooldown_s", 30.0, 86_400.0, Looser::Lower),
+    rail("scaling", "confidence_min", 0.5, 1.0, Looser::Lower),
+    rail("threats", "actions_per_hour", 0.0, 200.0, Looser::Higher),
+    rail("threats", "confidence_min", 0.5, 1.0, Looser::Lower),
+    rail("threats", "response_ttl_s", 60.0, 86_400.0, Looser::Higher),
+    rail("rl", "change_pct", 1.0, 50.0, Looser::Higher),
+    rail("rl", "exploration_max", 0.0, 0.3, Looser::Higher),
+    rail("rl", "violation_max", 0.0, 0.05, Looser::Higher),
+    rail("governance", "changes_per_day", 1.0, 50.0, Looser::Higher),
+    rail("governance", "step_pct", 1.0, 50.0, Looser::Higher),
+];
+
+/// The policies that there are.
+pub(crate) const POLICIES: &[&str] = &["healing", "scaling", "threats", "rl", "governance"];
+
+/// What guard rails say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Decision {
+    Allow,
+    NeedsApproval,
+    Deny,
+}
+
+impl Decision {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Decision::Allow => "allow",
+            Decision::NeedsApproval => "needs_approval",
+            Decision::Deny => "deny",
+        }
+    }
+}
+
+/// What one rule says of one member.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Said {
+    pub(crate) key: String,
+    pub(crate) decision: Decision,
+    pub(crate) detail: String,
+}
+
+/// The decision and the rules that it follows from.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Verdict {
+    pub(crate) decision: Decision,
+    pub(crate) rules: Vec<Said>,
+}
+
+impl Verdict {
+    pub(crate) fn json(&self) -> Value {
+        let rules = self
+            .rules
+            .iter()
+            .map(|said| json!({ "key": said.key, "decision": said.decision.name(), "detail": said.detail }));
+        json!({ "decision": self.decision.name(), "rules": rules.collect::<Vec<_>>() })
+    }
+
+    /// The words of those rules that decided.
+    pub(crate) fn reason(&self) -> String {
+        let decided = self.rules.iter().filter(|said| said.decision == self.decision);
+        decided.map(|said| format!("{}: {}", said.key, said.detail)).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// How much may change without asking.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Limits {
+    /// Changes in 24 hours.
+    pub(crate) changes_per_day: f64,
+    /// How far a member may be loosened at a time, in percent of what it was.
+    pub(crate) step_pct: f64,
+}
+
+/// Judges a change of one policy: `changes` are the members that are to be other than in `old`; `made` were made today.
+pub(crate) fn judge(
+    policy: &str,
+    old: &Map<String, Value>,
+    changes: &Map<String, Value>,
+    limits: Limits,
+    made: u64,
+) -> Verdict {
+    let mut rules: Vec<Said> =
+        changes.iter().map(|(key, new)| member(policy, key, old.get(key), new, limits)).collect();
+    if made as f64 >= limits.changes_per_day {
+        let detail = format!("{made} changes in 24 hours are all that may be made");
+        rules.push(Said { key: "changes_per_day".into(), decision: Decision::Deny, detail });
+    }
+    let decision = rules.iter().map(|said| said.decision).max().unwrap_or(Decision::Allow);
+    Verdict { decision, rules }
+}
+
+fn member(policy: &str, key: &str, old: Option<&Value>, new: &Value, limits: Limits) -> Said {
+    let said = |decision, detail: String| Said { key: key.to_owned(), decision, detail };
+    let Some(rail) = RAILS.iter().find(|rail| rail.policy == policy && rail.key == key) else {
+        let known: Vec<&str> = RAILS.iter().filter(|rail| rail.policy == policy).map(|rail| rail.key).collect();
+        return said(Decision::Deny, format!("policy {policy} has no such member; it has {}", known.join(", ")));
+    };
+    let Some(number) = new.as_f64() else { return said(Decision::Deny, format!("{new} is no number")) };
+    if !(rail.least..=rail.most).contains(&number) {
+        return said(Decision::Deny, format!("{number} is outside of {} to {}", rail.least, rail.most));
+    }
+    let Some(was) = old.and_then(Value::as_f64) else {
+        return said(Decision::NeedsApproval, "there was no such limit before".into());
+    };
+    let looser = match rail.looser {
+        Looser::Higher => number - was,
+        Looser::Lower => was - number,
+    };
+    let pct = if was == 0.0 { f64::INFINITY } else { 100.0 * looser / was.abs() };
+    match looser {
+        _ if looser <= 0.0 => said(Decision::Allow, format!("{was} to {number} is no looser")),
+        _ if pct <= limits.step_pct => said(Decision::Allow, format!("{was} to {number} is looser by {pct:.0} %")),
+        _ => {
+            let detail = format!("{was} to {number} is looser by more than {} %", limits.step_pct);
+            said(Decision::NeedsApproval, detail)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { changes_per_day: 3.0, step_pct: 25.0 };
+
+    fn judged(policy: &str, old: Value, changes: Value, made: u64) -> Decision {
+        judge(policy, old.as_object().unwrap(), changes.as_object().unwrap(), LIMITS, made).decision
+    }
+
+    #[test]
+    fn stricter_is_allowed_looser_is_asked_for_and_beyond_the_bounds_is_denied() {
+        let old = json!({"actions_per_hour": 10, "cooldown_s": 300});
+        for (changes, expected) in [
+            (json!({"actions_per_hour": 5}), Decision::Allow),
+            (json!({"actions_per_hour": 12}), Decision::Allow),
+            (json!({"actions_per_hour": 13}), Decision::NeedsApproval),
+            (json!({"cooldown_s": 600}), Decision::Allow),
+            (json!({"cooldown_s": 100}), Decision::NeedsApproval),
+            (json!({"cooldown_s": 1}), Decision::Deny),
+            (json!({"actions_per_hour": 5, "cooldown_s": 1}), Decision::Deny),
+            (json!({"blast_radius_pct": 10}), Decision::NeedsApproval),
+            (json!({"magic": 1}), Decision::Deny),
+            (json!({"cooldown_s": "soon"}), Decision::Deny),
+            (json!({}), Decision::Allow),
+        ] {
+            assert_eq!(judged("healing", old.clone(), changes.clone(), 0), expected, "{changes}");
+        }
+        assert_eq!(
+            judged("healing", json!({"actions_per_hour": 0}), json!({"actions_per_hour": 1}), 0),
+            Decision::NeedsApproval
+        );
+    }
+
+    #[test]
+    fn a_day_sees_so_many_changes_and_no_more() {
+        let old = json!({"step_pct": 50});
+        assert_eq!(judged("scaling", old.clone(), json!({"step_pct": 40}), 2), Decision::Allow);
+        assert_eq!(judged("scaling", old, json!({"step_pct": 40}), 3), Decision::Deny);
+    }
+
+    #[test]
+    fn the_shipped_policies_are_within_their_rails() {
+        let migration = include_str!("../../../../migrations/0005_operations.sql");
+        for policy in POLICIES {
+            let line = migration.lines().find(|line| line.contains(&format!("('{policy}', 1"))).expect(policy);
+            let text = &line[line.find('{').unwrap()..=line.find('}').unwrap()];
+            let shipped: Map<String, Value> = serde_json::from_str(text).unwrap();
+            let rails: Vec<&Rail> = RAILS.iter().filter(|rail| rail.policy == *policy).collect();
+            assert_eq!(shipped.len(), rails.len(), "{policy}");
+            for rail in rails {
+                let number = shipped[rail.key].as_f64().unwrap();
+                assert!((rail.least..=rail.most).contains(&number), "{policy}.{}", rail.key);
+            }
+        }
+    }
+}

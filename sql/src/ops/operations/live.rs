@@ -1,0 +1,143 @@
+//! The views `operations_config` and `operations_live`: settings, components and the backend, as they are in memory.
+//!
+//! **Invariant:** worked out when it is read; nothing here reads a table.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use juno_engine::Db;
+use juno_kernels::Device;
+use serde_json::{Map, Value, json};
+
+use crate::Result;
+use crate::operation::Component;
+use crate::role::CONFIG;
+use crate::session::{Operations, rfc3339};
+use crate::types::{TYPE_KEY, timestamptz};
+
+/// What the views are made of.
+#[derive(Clone)]
+pub(crate) struct Live {
+    pub(crate) db: Db,
+    pub(crate) device: Device,
+    pub(crate) operations: Arc<Operations>,
+}
+
+/// What one of the views computes.
+type Compute = fn(&Live) -> Vec<ArrayRef>;
+
+/// The views by name.
+pub(crate) fn views(live: &Live) -> Result<Vec<(&'static str, Arc<dyn TableProvider>)>> {
+    let text = |name| Field::new(name, DataType::Utf8, true);
+    let json = |name| text(name).with_metadata([(TYPE_KEY.to_owned(), "jsonb".to_owned())].into());
+    let config = vec![text("id"), text("value"), text("source")];
+    let now = vec![
+        Field::new("phase", DataType::Int64, true),
+        text("version"),
+        Field::new("uptime_s", DataType::Int64, true),
+        Field::new("started_at", timestamptz(), true),
+        Field::new("ai_native_operations", DataType::Boolean, true),
+        text("autonomy_level"),
+        text("sensitivity"),
+        json("components"),
+        json("backend"),
+    ];
+    let table = |fields: Vec<Field>, compute: Compute| -> Result<Arc<dyn TableProvider>> {
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let rows = Rows { live: live.clone(), schema: Arc::clone(&schema), compute };
+        Ok(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(rows)])?))
+    };
+    Ok(vec![(CONFIG, table(config, settings)?), ("operations_live", table(now, state)?)])
+}
+
+fn texts<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+fn settings(live: &Live) -> Vec<ArrayRef> {
+    let shown = &live.operations.settings().shown;
+    vec![
+        texts(shown.iter().map(|setting| setting.name.as_str())),
+        texts(shown.iter().map(|setting| setting.value.as_str())),
+        texts(shown.iter().map(|setting| setting.source.as_str())),
+    ]
+}
+
+fn state(live: &Live) -> Vec<ArrayRef> {
+    let settings = live.operations.settings();
+    let now_us = live.db.system().clock().now_us();
+    let started_us = live.operations.started_us;
+    let backend = json!({ "kind": live.device.kind(), "device": live.device.name() });
+    vec![
+        Arc::new(Int64Array::from(vec![i64::from(settings.phase)])),
+        texts([env!("CARGO_PKG_VERSION")].into_iter()),
+        Arc::new(Int64Array::from(vec![(now_us - started_us) / 1_000_000])),
+        Arc::new(TimestampMicrosecondArray::from(vec![started_us]).with_timezone("+00:00")),
+        Arc::new(BooleanArray::from(vec![settings.ai_native])),
+        texts([settings.healing.to_string().as_str()].into_iter()),
+        texts([settings.anomaly_sensitivity.to_string().as_str()].into_iter()),
+        texts([components(live, now_us).to_string().as_str()].into_iter()),
+        texts([backend.to_string().as_str()].into_iter()),
+    ]
+}
+
+/// Each component with whether it is switched on, and how its last run went.
+fn components(live: &Live, now_us: i64) -> Value {
+    let settings = live.operations.settings();
+    let mut all = Map::new();
+    for component in Component::ALL {
+        let (enabled, run) = (settings.enabled(component), live.operations.last_run(component));
+        let state = match (enabled, &run.error, run.at_us) {
+            (false, ..) => "disabled",
+            (true, Some(_), _) => "failing",
+            (true, None, None) => "idle",
+            (true, None, Some(_)) => "running",
+        };
+        let lag_s = run.at_us.map(|at| (now_us - at) as f64 / 1e6);
+        let one = json!({
+            "enabled": enabled, "state": state, "last_run_at": run.at_us.map(rfc3339), "last_error": run.error, "lag_s": lag_s,
+        });
+        all.insert(component.name().into(), one);
+    }
+    let status = live.db.status();
+    let storage = match &status.read_only {
+        Some(reason) => json!({ "enabled": true, "state": "read_only", "last_error": reason }),
+        None => json!({ "enabled": true, "state": "running", "last_error": status.flush_failing }),
+    };
+    all.insert("storage".into(), storage);
+    all.insert("governance".into(), json!({ "enabled": true, "state": "running" }));
+    all.insert("accelerator".into(), json!({ "enabled": live.device.kind() != "cpu", "state": live.device.kind() }));
+    Value::Object(all)
+}
+
+/// The rows of one view.
+struct Rows {
+    live: Live,
+    schema: SchemaRef,
+    compute: Compute,
+}
+
+impl std::fmt::Debug for Rows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rows").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl PartitionStream for Rows {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let rows: DataFusionResult<RecordBatch> =
+            RecordBatch::try_new(Arc::clone(&self.schema), (self.compute)(&self.live)).map_err(Into::into);
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), futures::stream::once(async move { rows })))
+    }
+}

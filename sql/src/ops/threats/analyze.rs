@@ -1,0 +1,277 @@
+//! `threats_analyze`: whether events are suspicious, by a threat model; and whether indicators were seen in threats before.
+//!
+//! An event alarms when its p-value is within the share of false alarms that THREAT_DETECTION_SENSITIVITY allows. The whole is
+//! malicious where one event would alarm even if that share were meant for all events together.
+//!
+//! **Invariant:** where no model was trained, nothing is judged: that is refused.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, StringArray};
+use juno_kernels::threat_model::{Kind as Feature, ThreatModel};
+use serde_json::{Map, Value, json};
+
+use crate::model::rows::{fitted, refused, with_values};
+use crate::operation::{Component, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::ops::operations::predict::quoted;
+use crate::role::Role;
+use crate::session::Invocation;
+use crate::{Error, Result};
+
+/// Events of one request.
+const EVENTS_MAX: usize = 10_000;
+/// Alarms that are told of.
+const ALARMS_MAX: usize = 50;
+/// Features that are named of an alarm.
+const FEATURES_MAX: usize = 5;
+
+const INDICATOR: &[Parameter] = &[
+    Parameter::new("type", Kind::Choice(&["ip", "domain", "sha256", "user"]), "What it is.").required(),
+    Parameter::new("value", Kind::Text, "The indicator.").required(),
+];
+const WINDOW: &[Parameter] = &[
+    Parameter::new("from", Kind::Time, "Its begin.").required(),
+    Parameter::new("to", Kind::Time, "Its end; now where it is left out."),
+];
+
+/// `POST /threats/analyze`.
+pub(crate) const OPERATION: Operation = Operation {
+    name: "threats_analyze",
+    does: "Judges events by a threat model, or looks for indicators in the threats seen so far.",
+    parameters: &[
+        Parameter::new(
+            "events",
+            Kind::List(&Kind::Map, EVENTS_MAX),
+            "Events, with the columns of the model as members.",
+        ),
+        Parameter::new("entity", Kind::Text, "Whose events are read from the source."),
+        Parameter::new("source", Kind::Text, "The table of events of the entity."),
+        Parameter::new("window", Kind::Object(WINDOW), "When they were."),
+        Parameter::new("indicators", Kind::List(&Kind::Object(INDICATOR), 1_000), "What to look for."),
+        Parameter::new("model", Kind::Text, "The model, such as web or web@3; the newest where it is left out."),
+        Parameter::new("persist", Kind::Boolean, "Whether an alarm becomes a row of threat_events.").or("false"),
+    ],
+    role: Role::Operator,
+    effect: Effect::Changes,
+    component: Some(Component::Threats),
+    lasts: Lasts::Short,
+    matched: false,
+    decide: None,
+    run: |invocation| run(invocation),
+};
+
+fn run(invocation: &Invocation) -> Doing<'_, Value> {
+    Box::pin(analyze(invocation))
+}
+
+async fn analyze(invocation: &Invocation) -> Result<Value> {
+    let given = |name: &str| invocation.arguments.contains_key(name);
+    match (given("events"), given("entity"), given("indicators")) {
+        (true, false, false) => judge(invocation, invocation.list("events").to_vec()).await,
+        (false, true, false) => {
+            let events = events_of(invocation).await?;
+            judge(invocation, events).await
+        }
+        (false, false, true) => look_up(invocation).await,
+        _ => {
+            let text = "give one of events, entity (with source) and indicators";
+            Err(Refusal::new(Refused::MissingField, text).at("/events").into())
+        }
+    }
+}
+
+/// The rows of the source that name the entity in any of its text columns.
+async fn events_of(invocation: &Invocation) -> Result<Vec<Value>> {
+    let source = invocation.text("source").ok_or_else(|| {
+        Refusal::new(Refused::MissingField, "say which table holds the events of the entity").at("/source")
+    })?;
+    let catalog = invocation.session.db().catalog();
+    let table = catalog
+        .table(source)
+        .ok_or_else(|| Refusal::new(Refused::NoTelemetry, format!("there is no table \"{source}\"")).at("/source"))?;
+    let is_text = |column: &&juno_engine::Column| column.data_type.to_string().contains("Utf8");
+    let names = table.columns.iter().filter(is_text).map(|column| format!("{} = $1", quoted(&column.name)));
+    let mut conditions = vec![format!("({})", names.collect::<Vec<_>>().join(" OR "))];
+    if let (Some(time), Some(window)) = (table.time(), invocation.arguments.get("window")) {
+        let time = quoted(&table.columns[time].name);
+        for (member, sign) in [("from", ">="), ("to", "<")] {
+            if let Some(end) = window[member].as_str() {
+                conditions.push(format!("{time} {sign} TIMESTAMPTZ '{end}'"));
+            }
+        }
+    }
+    let sql = format!("SELECT * FROM {} WHERE {} LIMIT {}", quoted(source), conditions.join(" AND "), EVENTS_MAX + 1);
+    let rows = invocation.session.objects(&sql, &[invocation.word("entity").into()]).await?;
+    if rows.is_empty() {
+        let text = format!("\"{source}\" has no events of \"{}\" in this time", invocation.word("entity"));
+        return Err(Refusal::new(Refused::NoTelemetry, text).at("/entity").into());
+    }
+    if rows.len() > EVENTS_MAX {
+        let text = format!("there are more than {EVENTS_MAX} events: choose a shorter window");
+        return Err(Refusal::new(Refused::InvalidValue, text).at("/window").into());
+    }
+    Ok(rows.into_iter().map(Value::Object).collect())
+}
+
+async fn judge(invocation: &Invocation, events: Vec<Value>) -> Result<Value> {
+    if events.is_empty() {
+        return Err(Refusal::new(Refused::InvalidValue, "there is no event").at("/events").into());
+    }
+    let stored =
+        invocation.own.models().find(invocation.text("model").unwrap_or("latest")).map_err(|error| match error {
+            Error::UndefinedType(text) => Refusal::new(Refused::NoModel, text).at("/model").into(),
+            other => other,
+        })?;
+    let (model, title) = (stored.model()?, format!("\"{}\" version {}", stored.name, stored.version));
+    let budget = invocation.settings.threat_false_alarms();
+    let columns = columns(&model, &events)?;
+    let names: Vec<String> = model.features().map(|(name, _)| name.to_owned()).collect();
+    let device = invocation.own.device().clone();
+    let work = move || -> Result<_> {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let all = fitted(&model, &title, &names, &columns)?;
+        let scores = with_values(&all, |values| model.score(&device, values)).map_err(|error| refused(&error))?;
+        let mut alarms: Vec<(usize, f64)> =
+            scores.p_values.iter().copied().enumerate().filter(|(_, p)| *p <= budget).collect();
+        alarms.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+        let (count, least) = (alarms.len(), scores.p_values.iter().copied().fold(1.0, f64::min));
+        alarms.truncate(ALARMS_MAX);
+        let rows: Vec<usize> = alarms.iter().map(|(row, _)| *row).collect();
+        let chosen = columns.iter().map(|column| taken(column, &rows)).collect::<Result<Vec<_>>>()?;
+        let chosen = fitted(&model, &title, &names, &chosen)?;
+        let parts = match rows.is_empty() {
+            true => Vec::new(),
+            false => with_values(&chosen, |values| model.explain(&device, values)).map_err(|error| refused(&error))?,
+        };
+        let named: Vec<Value> = parts.chunks(names.len().max(1)).map(|row| features(&names, row)).collect();
+        Ok((alarms, named, count, least))
+    };
+    let worked = tokio::task::spawn_blocking(work).await;
+    let (alarms, named, count, least) = worked.map_err(|error| Error::Internal(error.to_string()))??;
+    let together = (least * events.len() as f64).min(1.0);
+    let verdict = match count {
+        0 => "benign",
+        _ if together <= budget => "malicious",
+        _ => "suspicious",
+    };
+    let threat = |((row, p), features): (&(usize, f64), &Value)| {
+        let severity = match p / budget {
+            share if share <= 0.01 => "critical",
+            share if share <= 0.1 => "high",
+            _ => "medium",
+        };
+        json!({
+            "event": row, "threat_type": stored.name, "severity": severity, "confidence_score": 1.0 - p,
+            "indicators": events[*row], "evidence": features,
+        })
+    };
+    let threats: Vec<Value> = alarms.iter().zip(&named).map(threat).collect();
+    let mut answer = json!({
+        "verdict": verdict,
+        "confidence": 1.0 - together,
+        "events": events.len(),
+        "alarms": count,
+        "false_alarms_expected": budget * events.len() as f64,
+        "threats": threats,
+        "features_top": named.first().cloned().unwrap_or_else(|| json!([])),
+        "model": { "name": stored.name, "version": stored.version },
+        "threat_event_ids": [],
+    });
+    if invocation.flag("persist") && count > 0 {
+        answer["threat_event_ids"] = json!([persist(invocation, &answer).await?]);
+    }
+    Ok(answer)
+}
+
+/// The columns of the model out of the events; a member that is missing is a null.
+fn columns(model: &ThreatModel, events: &[Value]) -> Result<Vec<ArrayRef>> {
+    let features: Vec<(&str, Feature)> = model.features().collect();
+    for (at, event) in events.iter().enumerate() {
+        if !features.iter().any(|(name, _)| !event[*name].is_null()) {
+            let names = features.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+            let text = format!("the event has none of the model's columns: {names}");
+            return Err(Refusal::new(Refused::InvalidValue, text).at(&format!("/events/{at}")).into());
+        }
+    }
+    let number = |value: &Value| value.as_f64().or_else(|| value.as_bool().map(f64::from));
+    let text = |value: &Value| match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    };
+    let column = |(name, kind): &(&str, Feature)| -> ArrayRef {
+        match kind {
+            Feature::Number => Arc::new(events.iter().map(|event| number(&event[*name])).collect::<Float64Array>()),
+            _ => Arc::new(events.iter().map(|event| text(&event[*name])).collect::<StringArray>()),
+        }
+    };
+    Ok(features.iter().map(column).collect())
+}
+
+fn taken(column: &ArrayRef, rows: &[usize]) -> Result<ArrayRef> {
+    let rows = arrow::array::UInt64Array::from_iter_values(rows.iter().map(|row| *row as u64));
+    Ok(arrow::compute::take(column, &rows, None)?)
+}
+
+/// The features that brought most evidence.
+fn features(names: &[&str], nats: &[f64]) -> Value {
+    let mut all: Vec<(&str, f64)> =
+        names.iter().copied().zip(nats.iter().copied()).filter(|(_, nats)| *nats > 0.05).collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1));
+    all.into_iter().take(FEATURES_MAX).map(|(name, nats)| json!({ "feature": name, "nats": nats })).collect()
+}
+
+/// One row of `threat_events` for what alarmed; its id.
+async fn persist(invocation: &Invocation, answer: &Value) -> Result<String> {
+    let id = invocation.new_id();
+    let first = &answer["threats"][0];
+    let entity = invocation.text("entity").map(str::to_owned);
+    let indicators = json!({
+        "entity": entity, "alarms": answer["alarms"], "events": answer["events"], "verdict": answer["verdict"],
+        "event": first["indicators"], "evidence": first["evidence"], "model": answer["model"],
+    });
+    let confidence = (answer["confidence"].as_f64().unwrap_or_default().clamp(0.0, 1.0) * 100.0).floor() / 100.0;
+    let kind: String = first["threat_type"].as_str().unwrap_or_default().chars().take(50).collect();
+    let insert = "INSERT INTO threat_events (id, detected_at, threat_type, severity, indicators, confidence_score) \
+                  VALUES ($1, $2, $3, $4, $5, $6)";
+    let values = [
+        id.clone().into(),
+        invocation.now().into(),
+        kind.into(),
+        first["severity"].clone(),
+        indicators,
+        confidence.into(),
+    ];
+    invocation.own.changed_rows(insert, &values).await?;
+    Ok(id)
+}
+
+/// Indicators in the threats seen so far that nobody called false.
+async fn look_up(invocation: &Invocation) -> Result<Value> {
+    let mut threats = Vec::new();
+    let mut most: f64 = 0.0;
+    let seen = "SELECT id, threat_type, severity, confidence_score, detected_at FROM threat_events \
+                WHERE strpos(CAST(indicators AS TEXT), $1) > 0 AND false_positive IS NOT TRUE ORDER BY detected_at DESC LIMIT 20";
+    for indicator in invocation.list("indicators") {
+        let quoted = indicator["value"].to_string();
+        for row in invocation.own.objects(seen, &[quoted.into()]).await? {
+            most = most.max(row["confidence_score"].as_f64().unwrap_or_default());
+            let mut threat: Map<String, Value> = row;
+            threat.insert("indicators".into(), indicator.clone());
+            threats.push(Value::Object(threat));
+        }
+    }
+    let verdict = match threats.len() {
+        0 => "benign",
+        _ if most >= 0.9 => "malicious",
+        _ => "suspicious",
+    };
+    Ok(json!({
+        "verdict": verdict,
+        "confidence": most,
+        "threats": threats,
+        "indicators": invocation.list("indicators").len(),
+        "model": "threats seen before",
+        "threat_event_ids": [],
+    }))
+}

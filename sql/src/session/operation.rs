@@ -1,0 +1,352 @@
+//! Operations at work: who asks, what is in the way, what is decided, what is done, and what is written down about it.
+//!
+//! The order: role, arguments, idempotency key, gates (component, phase, kill switch, freeze windows), decision, audit row, work,
+//! audit row. What lasts becomes a job; what must be approved becomes a job that waits.
+//!
+//! **Invariant:** nothing is done before its audit row is durable; a refusal does nothing and frees its key.
+
+mod approval;
+mod audit;
+mod idempotency;
+mod job;
+mod rows;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::{ArrayRef, StringArray};
+use parking_lot::{Mutex, RwLock};
+use serde_json::{Map, Value, json};
+
+use self::idempotency::Claim;
+use self::job::Jobs;
+pub(crate) use self::rows::objects;
+use super::Session;
+use crate::model::Models;
+use crate::operation::{
+    Answered, Component, DRY_RUN, Decision, Effect, KEY_CHARS_MAX, Lasts, Operation, OperationSettings, Refusal,
+    Refused, Request, check, time_us,
+};
+use crate::ops::operations::policy::{Freeze, Gates, gate};
+use crate::{Error, Result, jsonb};
+
+/// What an error is to REST: decided in the server.
+pub type Problems = fn(&Error) -> Value;
+
+/// When a component ran last, and what came of it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LastRun {
+    pub(crate) at_us: Option<i64>,
+    pub(crate) error: Option<String>,
+}
+
+/// What all sessions of a database share about operations.
+pub(crate) struct Operations {
+    settings: RwLock<Arc<OperationSettings>>,
+    pub(crate) started_us: i64,
+    runs: Mutex<BTreeMap<Component, LastRun>>,
+    problems: OnceLock<Problems>,
+    jobs: Jobs,
+    chain: audit::Chain,
+    claims: idempotency::Claims,
+}
+
+impl Operations {
+    pub(crate) fn new(started_us: i64) -> Self {
+        Self {
+            settings: RwLock::default(),
+            started_us,
+            runs: Mutex::default(),
+            problems: OnceLock::new(),
+            jobs: Jobs::default(),
+            chain: audit::Chain::default(),
+            claims: idempotency::Claims::default(),
+        }
+    }
+
+    pub(crate) fn settings(&self) -> Arc<OperationSettings> {
+        Arc::clone(&self.settings.read())
+    }
+
+    pub(crate) fn last_run(&self, component: Component) -> LastRun {
+        self.runs.lock().get(&component).cloned().unwrap_or_default()
+    }
+
+    /// An error as a problem document.
+    fn problem(&self, error: &Error) -> Value {
+        match self.problems.get() {
+            Some(problems) => problems(error),
+            None => json!({ "detail": error.to_string() }),
+        }
+    }
+}
+
+/// One request for an operation under way: what its functions are given.
+pub(crate) struct Invocation {
+    /// A session of who asked: reads what that user may read.
+    pub(crate) session: Session,
+    /// A session of juno's own: reads and writes juno's tables.
+    pub(crate) own: Session,
+    pub(crate) operation: &'static Operation,
+    /// Checked, with defaults in place.
+    pub(crate) arguments: Map<String, Value>,
+    pub(crate) settings: Arc<OperationSettings>,
+    /// What was decided, where the operation decides.
+    pub(crate) plan: Option<Value>,
+    /// Who approved it, where it had to be approved.
+    pub(crate) approved_by: Option<String>,
+    if_match: Option<String>,
+    request_id: Option<String>,
+    trace_id: Option<String>,
+    job: Option<Arc<job::Live>>,
+}
+
+impl Session {
+    /// Sets what operators decide about operations, and how errors are shown in jobs.
+    pub fn set_operations(&self, settings: OperationSettings, problems: Problems) {
+        *self.shared.operations.settings.write() = Arc::new(settings);
+        let _ = self.shared.operations.problems.set(problems);
+    }
+
+    /// The threat models in memory.
+    pub(crate) fn models(&self) -> &Arc<Models> {
+        self.shared.planner.public.models()
+    }
+
+    /// The settings of operations.
+    pub fn operation_settings(&self) -> Arc<OperationSettings> {
+        self.shared.operations.settings()
+    }
+
+    /// Notes that the loop of a component ran, and what it failed with.
+    pub fn component_ran(&self, component: Component, failed: Option<&Error>) {
+        let at_us = Some(self.shared.db.system().clock().now_us());
+        let run = LastRun { at_us, error: failed.map(ToString::to_string) };
+        self.shared.operations.runs.lock().insert(component, run);
+    }
+
+    /// What a process that was killed had left running is marked so; keys that are too old go.
+    pub(super) async fn open_operations(&self) -> Result<()> {
+        self.interrupt_jobs().await?;
+        self.open_claims().await
+    }
+
+    /// Does what an operation is for, or makes a job of it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] and [`Error::Forbidden`] where nothing was done; else whatever it failed with.
+    pub async fn operate(&self, operation: &'static Operation, request: Request) -> Result<Answered> {
+        self.user.needs(operation.role, &format!("procedure {}", operation.name))?;
+        let Request { arguments, key, wait_s, if_match, request_id, trace_id } = request;
+        let invocation = Invocation {
+            session: self.connect_as(self.user.clone()),
+            own: self.connect(),
+            operation,
+            arguments: check(&operation.body(), arguments)?,
+            settings: self.operation_settings(),
+            plan: None,
+            approved_by: None,
+            if_match,
+            request_id,
+            trace_id,
+            job: None,
+        };
+        let key = key.filter(|_| !invocation.dry_run());
+        let Some(key) = key else {
+            if operation.effect == Effect::Acts && !invocation.dry_run() {
+                let text = format!("{} acts on other systems: give it an idempotency key, or dry_run", operation.name);
+                return Err(Refusal::new(Refused::KeyRequired, text).into());
+            }
+            return Box::pin(invocation.begin(wait_s)).await;
+        };
+        if key.is_empty() || key.chars().count() > KEY_CHARS_MAX {
+            let text = format!("an idempotency key has 1 to {KEY_CHARS_MAX} characters");
+            return Err(Refusal::new(Refused::InvalidValue, text).into());
+        }
+        let claim = match Box::pin(invocation.claim(&key)).await? {
+            Claim::Stored(answered) => return Ok(answered),
+            Claim::New(claim) => claim,
+        };
+        let own = self.connect();
+        let acts = operation.effect == Effect::Acts;
+        let done = Box::pin(invocation.begin(wait_s)).await;
+        own.settle_claim(&claim, &done, acts).await?;
+        done
+    }
+}
+
+impl Invocation {
+    /// Whether only the decision is asked for.
+    pub(crate) fn dry_run(&self) -> bool {
+        self.flag(DRY_RUN)
+    }
+
+    /// Who asks.
+    pub(crate) fn actor(&self) -> &str {
+        &self.session.user().name
+    }
+
+    /// Microseconds since 1970.
+    pub(crate) fn now_us(&self) -> i64 {
+        self.own.db().system().clock().now_us()
+    }
+
+    /// Now, as tables and answers have it.
+    pub(crate) fn now(&self) -> String {
+        rfc3339(self.now_us())
+    }
+
+    /// A new id.
+    pub(crate) fn new_id(&self) -> String {
+        self.own.db().system().uuid_v7().to_string()
+    }
+
+    /// A text argument.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.arguments.get(name).and_then(Value::as_str)
+    }
+
+    /// A text argument that is required or has a default.
+    pub(crate) fn word(&self, name: &str) -> &str {
+        self.text(name).unwrap_or_default()
+    }
+
+    /// A truth; false where it was not given.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.arguments.get(name).and_then(Value::as_bool).unwrap_or_default()
+    }
+
+    /// A time in microseconds.
+    pub(crate) fn time_us(&self, name: &str) -> Option<i64> {
+        self.text(name).and_then(time_us)
+    }
+
+    /// The elements of a list; none where it was not given.
+    pub(crate) fn list(&self, name: &str) -> &[Value] {
+        self.arguments.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+
+    /// Holds `If-Match` to the ETag of what is stored.
+    pub(crate) fn match_etag(&self, etag: &str, what: &str) -> Result<()> {
+        let bare = |text: &str| text.trim().trim_start_matches("W/").trim_matches('"').to_owned();
+        match &self.if_match {
+            Some(given) if given.trim() == "*" || given.split(',').any(|one| bare(one) == bare(etag)) => Ok(()),
+            Some(given) => {
+                let text = format!("{what} is at {} and not at {}: read it again", bare(etag), bare(given));
+                Err(Refusal::new(Refused::PreconditionFailed, text).into())
+            }
+            None => {
+                let text = format!("{what} exists: say which version you read by If-Match: \"{}\"", bare(etag));
+                Err(Refusal::new(Refused::PreconditionRequired, text).into())
+            }
+        }
+    }
+
+    /// Decides and does, or makes a job of it.
+    async fn begin(mut self, wait_s: u64) -> Result<Answered> {
+        let decision = match self.decide().await {
+            Ok(decision) => decision,
+            Err(error) => {
+                self.audit("refused", Some(&error), None).await?;
+                return Err(error);
+            }
+        };
+        if self.dry_run() {
+            let plan = decision.map_or(Value::Null, |decision| decision.plan);
+            self.audit("dry_run", None, Some(&plan)).await?;
+            return Ok(Answered { value: plan, job: None, pending: false, replayed: false });
+        }
+        let approval = decision.as_ref().and_then(|decision| decision.approval.clone());
+        self.plan = decision.map(|decision| decision.plan);
+        if let Some(reason) = approval {
+            return self.await_approval(&reason).await;
+        }
+        let lasts = match self.operation.lasts {
+            Lasts::Short => false,
+            Lasts::Long => true,
+            Lasts::Depends(on) => on(&self.arguments),
+        };
+        if lasts {
+            return self.as_job(wait_s).await;
+        }
+        let value = self.perform().await?;
+        Ok(Answered { value, job: None, pending: false, replayed: false })
+    }
+
+    /// Gates first, then the operation's own decision.
+    async fn decide(&self) -> Result<Option<Decision>> {
+        gate(self.operation.effect, self.dry_run(), &self.gates().await?)?;
+        match self.operation.decide {
+            Some(decide) => Ok(Some(decide(self).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Does it, with an audit row before and after.
+    async fn perform(&self) -> Result<Value> {
+        self.audit("before", None, self.plan.as_ref()).await?;
+        let done = (self.operation.run)(self).await;
+        let after = match &done {
+            Ok(value) => self.audit("after", None, Some(value)).await,
+            Err(error) => self.audit("after", Some(error), None).await,
+        };
+        let value = done?;
+        after?;
+        Ok(value)
+    }
+
+    /// What is in the way now.
+    async fn gates(&self) -> Result<Gates> {
+        let disabled = self.operation.component.filter(|component| !self.settings.enabled(*component));
+        let mut gates = Gates { phase: self.settings.phase, disabled, killed: None, freezes: Vec::new(), target: None };
+        if self.operation.effect != Effect::Acts {
+            return Ok(gates);
+        }
+        gates.killed = self.own.kill_switch().await?.filter(|row| row["engaged"] == true).map(|row| {
+            let reason = row.get("reason").and_then(Value::as_str).unwrap_or_default();
+            reason.to_owned()
+        });
+        let target = self.arguments.get("target").and_then(|target| target["name"].as_str());
+        gates.target = self.text("service").or(target).map(str::to_owned);
+        let windows = "SELECT name, service, ends_at FROM juno_maintenance_windows WHERE freeze AND cancelled_at IS NULL \
+                       AND starts_at <= $1 AND ends_at > $1";
+        for row in self.own.objects(windows, &[self.now().into()]).await? {
+            let text = |name: &str| row.get(name).and_then(Value::as_str).map(str::to_owned);
+            let left_us = text("ends_at").and_then(|ends| time_us(&ends)).unwrap_or_default() - self.now_us();
+            gates.freezes.push(Freeze {
+                name: text("name").unwrap_or_default(),
+                service: text("service"),
+                left_s: u64::try_from(left_us / 1_000_000).unwrap_or_default(),
+            });
+        }
+        Ok(gates)
+    }
+}
+
+impl Session {
+    /// The last row of the kill switch; none where it was never touched.
+    pub(crate) async fn kill_switch(&self) -> Result<Option<Map<String, Value>>> {
+        let last = "SELECT id, changed_at, engaged, reason, actor FROM juno_kill_switch ORDER BY id DESC LIMIT 1";
+        Ok(self.objects(last, &[]).await?.pop())
+    }
+
+    /// CALL of an operation: the answer as its one column.
+    pub(super) async fn call_operation(
+        &self,
+        operation: &'static Operation,
+        request: Request,
+    ) -> Result<Vec<ArrayRef>> {
+        if operation.effect != Effect::Computes {
+            self.check_writable("CALL")?;
+        }
+        let answered = Box::pin(self.operate(operation, request)).await?;
+        let text = jsonb::canonical(&answered.value.to_string())?;
+        Ok(vec![Arc::new(StringArray::from(vec![text]))])
+    }
+}
+
+/// A time as tables and answers have it: RFC 3339 with microseconds, UTC.
+pub(crate) fn rfc3339(us: i64) -> String {
+    let at = chrono::DateTime::from_timestamp_micros(us).unwrap_or(chrono::DateTime::UNIX_EPOCH);
+    at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+}

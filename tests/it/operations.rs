@@ -1,0 +1,51 @@
+//! Operations over REST and over SQL: one contract by two doors, and the rules that surround every request.
+//!
+//! **Invariant:** every answer is judged as a stranger's client would; what REST can do, SQL is shown to do.
+
+mod guards;
+mod jobs;
+mod same;
+mod stream;
+
+use juno_tests::Server;
+use serde_json::{Value, json};
+
+use crate::client::{Answer, http};
+
+/// A request with a JSON body.
+fn send(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+    let mut all = vec![("Content-Type", "application/json")];
+    all.extend(headers);
+    http(server, method, &format!("/api/v4/{path}"), &all, body.to_string().as_bytes())
+}
+
+fn post(server: &Server, path: &str, body: &Value) -> Answer {
+    send(server, "POST", path, &[], body)
+}
+
+/// Checks status and kind of a problem, and gives its members.
+fn problem(answer: &Answer, status: u16, slug: &str) -> Value {
+    let text = answer.text();
+    assert_eq!((answer.status, answer.content_type.as_str()), (status, "application/problem+json"), "{text}");
+    let members = answer.json();
+    assert_eq!(members["type"], format!("/problems/{slug}"), "{text}");
+    members
+}
+
+/// The body of an answer with this status.
+fn good(answer: &Answer, status: u16) -> Value {
+    assert_eq!(answer.status, status, "{}", answer.text());
+    answer.json()
+}
+
+/// The ETag of a policy.
+fn etag(server: &Server, policy: &str) -> String {
+    let answer = crate::client::get(server, &format!("/api/v4/governance/policies/{policy}"));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.header("etag").to_owned()
+}
+
+/// The body of a proposal.
+fn proposal(policy: &str, change: &Value) -> Value {
+    json!({ "policy_type": policy, "policy": change, "reason": "a test" })
+}

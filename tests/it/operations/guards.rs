@@ -1,0 +1,305 @@
+//! What surrounds a request: its body, roles, idempotency keys, ETags, switches, and the audit.
+//!
+//! **Invariant:** a refused request leaves nothing behind but its row in the audit.
+
+use std::io::Write as _;
+
+use juno_tests::{Server, juno};
+use serde_json::{Value, json};
+
+use super::{etag, good, post, problem, proposal, send};
+use crate::client::{Postgres, get, http};
+use crate::{name_program, server};
+
+/// The SHA-256 of `ada's token`, `bob's token`, `eve's token`.
+const TOKENS: [(&str, &str); 3] = [("ada", "operator"), ("bob", "approver"), ("eve", "viewer")];
+
+/// A method and path, a body, and the problem with the pointer that it names.
+const BAD: &[(&str, &str, &str, u16, &str, &str)] = &[
+    ("POST", "kill-switch", r#"{"engaged": true}"#, 400, "missing-field", "/reason"),
+    ("POST", "kill-switch", r#"{"engaged": "yes", "reason": "x"}"#, 400, "invalid-field", "/engaged"),
+    ("POST", "kill-switch", r#"{"engaged": true, "reason": " "}"#, 422, "invalid-value", "/reason"),
+    ("POST", "kill-switch", r#"{"engaged": true, "reason": "x", "a/b": 1}"#, 400, "unknown-field", "/a~1b"),
+    ("POST", "kill-switch", "[1]", 400, "bad-request", ""),
+    ("POST", "kill-switch", "{", 400, "bad-request", ""),
+    ("POST", "kill-switch?x=1", "{}", 400, "unknown-parameter", "?x"),
+    ("POST", "operations/predict", r#"{"targets": []}"#, 422, "invalid-value", "/targets"),
+    ("POST", "operations/predict", r#"{"targets": [{"metric": "a.b"}]}"#, 404, "not-found", "/targets/0/metric"),
+    ("POST", "operations/predict", r#"{"targets": [{"metric": 1}]}"#, 400, "invalid-field", "/targets/0/metric"),
+    ("POST", "operations/predict", r#"{"targets": [{}], "quantiles": [2]}"#, 422, "invalid-value", "/quantiles/0"),
+    ("POST", "operations/predict", r#"{"targets": [{"metric": "few.v"}]}"#, 422, "insufficient-history", "/targets/0"),
+    ("POST", "healing/diagnose", "{}", 400, "missing-field", "/window"),
+    ("POST", "healing/diagnose", r#"{"incident_id": "x"}"#, 422, "invalid-value", "/incident_id"),
+    (
+        "POST",
+        "healing/diagnose",
+        r#"{"incident_id": "00000000-0000-7000-8000-000000000001"}"#,
+        404,
+        "not-found",
+        "/incident_id",
+    ),
+    ("POST", "healing/diagnose", r#"{"window": {"from": "2026-01-01T00:00:00Z"}}"#, 422, "no-telemetry", ""),
+    ("POST", "threats/analyze", "{}", 400, "missing-field", "/events"),
+    ("POST", "threats/analyze", r#"{"events": [{"a": 1}]}"#, 422, "no-model", "/model"),
+    ("POST", "threats/analyze", r#"{"entity": "a"}"#, 400, "missing-field", "/source"),
+    ("PATCH", "threats/00000000-0000-7000-8000-000000000001", r#"{"resolved": true}"#, 404, "not-found", "/id"),
+    ("PATCH", "threats/00000000-0000-7000-8000-000000000001", "{}", 400, "missing-field", "/false_positive"),
+    ("PATCH", "threats/1", r#"{"resolved": true}"#, 422, "invalid-value", "/id"),
+    ("DELETE", "operations/jobs/00000000-0000-7000-8000-000000000001", "", 404, "not-found", "/id"),
+    ("POST", "approvals/00000000-0000-7000-8000-000000000001:approve", "{}", 404, "not-found", "/id"),
+    ("POST", "maintenance-windows", r#"{"name": "x"}"#, 422, "invalid-value", "/ends_at"),
+    (
+        "POST",
+        "maintenance-windows",
+        r#"{"name": "x", "ends_at": "2000-01-01T00:00:00Z"}"#,
+        422,
+        "invalid-value",
+        "/ends_at",
+    ),
+    (
+        "POST",
+        "governance/rollback",
+        r#"{"id": "00000000-0000-7000-8000-000000000001", "reason": "x"}"#,
+        404,
+        "not-found",
+        "/id",
+    ),
+    ("GET", "operations/jobs/00000000-0000-7000-8000-000000000001", "", 404, "not-found", ""),
+    ("GET", "healing/incidents/nothing", "", 404, "not-found", ""),
+    ("GET", "events?type=weather", "", 400, "invalid-parameter-value", "?type"),
+];
+
+#[test]
+fn bad_requests_are_refused_by_name_and_place() {
+    let server = server();
+    assert_eq!(http(&server, "POST", "/write", &[], b"few v=1").status, 204);
+    for (method, path, body, status, slug, pointer) in BAD {
+        let headers = [("Content-Type", "application/json")];
+        let answer = http(&server, method, &format!("/api/v4/{path}"), &headers, body.as_bytes());
+        let members = problem(&answer, *status, slug);
+        let found = members["errors"][0]["pointer"].as_str().unwrap_or_default();
+        assert_eq!(found, *pointer, "{method} {path} {body}: {members}");
+    }
+    let kill = |headers: &[(&str, &str)], body: &[u8]| http(&server, "POST", "/api/v4/kill-switch", headers, body);
+    problem(&kill(&[("Content-Type", "text/plain")], b"{}"), 415, "unsupported-media-type");
+    problem(&kill(&[("Accept", "text/csv")], b"{}"), 406, "not-acceptable");
+    problem(&kill(&[], &vec![b' '; (16 << 20) + 1]), 413, "too-large");
+    problem(&kill(&[("Prefer", "wait=31")], b"{}"), 400, "bad-request");
+    for (method, path, allow) in [
+        ("PUT", "kill-switch", "GET, POST, HEAD"),
+        ("GET", "governance/propose", "POST"),
+        ("POST", "approvals/x", "GET, HEAD"),
+        ("GET", "approvals/x:approve", "POST"),
+        ("PATCH", "operations/status", "GET, HEAD"),
+    ] {
+        let answer = http(&server, method, &format!("/api/v4/{path}"), &[], b"");
+        problem(&answer, 405, "method-not-allowed");
+        assert_eq!(answer.header("allow"), allow, "{method} {path}");
+    }
+    assert_eq!(get(&server, "/api/v4/kill-switch").json()["items"], json!([]));
+}
+
+/// A server that lets in ada (operator), bob (approver) and eve (viewer) with their tokens.
+fn with_tokens() -> Server {
+    name_program();
+    let mut server = Server::prepare().expect("a directory");
+    let path = server.scratch("tokens");
+    let mut file = std::fs::File::create(&path).expect("a file");
+    for (name, role) in TOKENS {
+        let hash = sha256(&format!("{name}'s token"));
+        writeln!(file, "{name} {role} {hash}").expect("a line");
+    }
+    server.set("JUNO_AUTH_TOKENS_FILE", &path.display().to_string());
+    server.run().expect("juno starts");
+    server
+}
+
+/// By the program that every Linux has.
+fn sha256(text: &str) -> String {
+    let mut child = std::process::Command::new("sha256sum")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("sha256sum");
+    child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("a text");
+    let output = child.wait_with_output().expect("an end");
+    String::from_utf8_lossy(&output.stdout).chars().take(64).collect()
+}
+
+#[test]
+fn roles_are_asked_for_and_nobody_approves_what_they_asked_for() {
+    let server = with_tokens();
+    let by = |name: &str| format!("Bearer {name}'s token");
+    let (ada, bob, eve) = (by("ada"), by("bob"), by("eve"));
+    let drill = json!({ "engaged": true, "reason": "drill" });
+    assert_eq!(post(&server, "kill-switch", &drill).status, 401);
+    let refused = problem(&send(&server, "POST", "kill-switch", &[("Authorization", &ada)], &drill), 403, "forbidden");
+    assert!(refused["detail"].as_str().is_some_and(|text| text.contains("responder")), "{refused}");
+    let read = |path: &str, who: &str| http(&server, "GET", &format!("/api/v4/{path}"), &[("Authorization", who)], b"");
+    assert_eq!((read("operations/status", &eve).status, read("operations/config", &bob).status), (200, 403));
+    assert_eq!(send(&server, "POST", "audit/verify", &[("Authorization", &eve)], &json!({})).status, 403);
+    let tag = read("governance/policies/healing", &eve).header("etag").to_owned();
+    let body = proposal("healing", &json!({ "actions_per_hour": 20 }));
+    let job = send(&server, "POST", "governance/propose", &[("Authorization", &ada), ("If-Match", &tag)], &body);
+    let location = job.header("location").to_owned();
+    let job = good(&job, 202);
+    assert_eq!(location, format!("/api/v4/operations/jobs/{}", job["id"].as_str().expect("an id")));
+    let decide = |verb: &str, who: &str| {
+        let path = format!("approvals/{}:{verb}", job["approval_id"].as_str().expect("an id"));
+        send(&server, "POST", &path, &[("Authorization", who)], &json!({ "comment": "seen" }))
+    };
+    assert_eq!(decide("approve", &ada).status, 403);
+    assert_eq!(good(&decide("approve", &bob), 200)["state"], "approved");
+    problem(&decide("deny", &bob), 409, "state-conflict");
+    let path = location.trim_start_matches("/api/v4/").to_owned();
+    let done = wait_for(|| read(&path, &eve).json(), "succeeded");
+    assert_eq!(done["result"]["new_policy"]["actions_per_hour"], 20);
+    let own = send(
+        &server,
+        "POST",
+        "governance/propose",
+        &[("Authorization", &bob), ("If-Match", "*")],
+        &proposal("healing", &json!({ "actions_per_hour": 50 })),
+    );
+    let own = good(&own, 202);
+    let path = format!("approvals/{}:approve", own["approval_id"].as_str().expect("an id"));
+    problem(&send(&server, "POST", &path, &[("Authorization", &bob)], &json!({})), 403, "own-request");
+}
+
+/// Asks until the state is this one.
+pub(super) fn wait_for(ask: impl Fn() -> Value, state: &str) -> Value {
+    let mut last = Value::Null;
+    for _ in 0..2_000 {
+        last = ask();
+        if last["state"] == state {
+            return last;
+        }
+    }
+    panic!("never {state}: {last}");
+}
+
+#[test]
+fn a_key_is_done_once_however_often_it_is_sent() {
+    let server = server();
+    let window = json!({ "name": "upgrade", "duration": "1h", "freeze": false });
+    let once =
+        |key: &str, body: &Value| send(&server, "POST", "maintenance-windows", &[("Idempotency-Key", key)], body);
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(|| once("one", &window))).collect();
+        all.into_iter().map(|one| one.join().expect("an answer")).collect()
+    });
+    for answer in answers.iter().filter(|answer| answer.status != 201) {
+        problem(answer, 409, "in-flight");
+    }
+    let again = once("one", &window);
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    let first = good(&again, 201);
+    for answer in answers.iter().filter(|answer| answer.status == 201) {
+        assert_eq!(answer.json(), first);
+    }
+    let windows = || get(&server, "/api/v4/maintenance-windows").json()["items"].as_array().map_or(0, Vec::len);
+    assert_eq!(windows(), 1);
+    problem(&once("one", &json!({ "name": "other", "duration": "1h" })), 422, "idempotency-key-reused");
+    assert_eq!(good(&once("two", &window), 201)["name"], "upgrade");
+    assert_eq!(windows(), 2);
+    // A refusal did nothing, so that its key is free again.
+    problem(&once("three", &json!({ "name": "x" })), 422, "invalid-value");
+    assert_eq!(once("three", &window).status, 201);
+    problem(&once(&"x".repeat(256), &window), 422, "invalid-value");
+    let postgres = Postgres::connect(&server);
+    let call = "CALL maintenance_windows_create(name => 'by sql', duration => '1h', idempotency_key => 'four')";
+    assert_eq!(postgres.value(call), postgres.value(call));
+    assert_eq!(windows(), 4);
+}
+
+#[test]
+fn what_has_an_etag_is_changed_by_who_read_it() {
+    let server = server();
+    let body = proposal("scaling", &json!({ "step_pct": 40 }));
+    let propose = |headers: &[(&str, &str)], body: &Value| send(&server, "POST", "governance/propose", headers, body);
+    problem(&propose(&[], &body), 428, "precondition-required");
+    problem(&propose(&[("If-Match", "\"v9\"")], &body), 412, "precondition-failed");
+    let tag = etag(&server, "scaling");
+    let dry = proposal("scaling", &json!({ "step_pct": 40 }));
+    let mut dry = dry.as_object().expect("an object").clone();
+    dry.insert("dry_run".into(), true.into());
+    let verdict = good(&propose(&[("If-Match", &tag)], &Value::Object(dry)), 200);
+    assert_eq!((&verdict["policy"]["decision"], etag(&server, "scaling")), (&json!("allow"), tag.clone()));
+    let done = propose(&[("If-Match", &tag)], &body);
+    assert_eq!((done.status, done.header("etag")), (200, "\"v2\""));
+    problem(&propose(&[("If-Match", &tag)], &body), 412, "precondition-failed");
+    let denied = propose(&[("If-Match", "\"v2\"")], &proposal("scaling", &json!({ "step_pct": 900 })));
+    assert_eq!(problem(&denied, 403, "policy-denied")["errors"][0]["pointer"], "/policy/step_pct");
+    let seen = http(&server, "GET", "/api/v4/governance/policies/scaling", &[("If-None-Match", "\"v2\"")], b"");
+    assert_eq!((seen.status, seen.body.len()), (304, 0));
+}
+
+#[test]
+fn switches_stop_what_they_switch_and_status_says_so() {
+    name_program();
+    let mut server = Server::prepare().expect("a directory");
+    for (name, value) in [("SELF_HEALING_ENABLED", "false"), ("JUNO_PHASE", "3"), ("HEALING_AUTOMATION_LEVEL", "low")] {
+        server.set(name, value);
+    }
+    server.run().expect("juno starts");
+    let diagnose = json!({ "service": "shop", "window": { "from": "2026-01-01T00:00:00Z" } });
+    problem(&post(&server, "healing/diagnose", &diagnose), 409, "component-disabled");
+    let status = get(&server, "/api/v4/operations/status").json();
+    assert_eq!((&status["phase"], &status["autonomy_level"]), (&json!(3), &json!("low")));
+    assert_eq!(status["components"]["self_healing"]["enabled"], false);
+    assert_eq!((&status["components"]["threats"]["enabled"], &status["kill_switch"]), (&json!(true), &json!(false)));
+    assert_eq!(get(&server, "/api/v4/healing/status").json()["enabled"], false);
+    assert_eq!(get(&server, "/api/v4/healing/incidents").status, 200);
+    good(&post(&server, "kill-switch", &json!({ "engaged": true, "reason": "drill" })), 200);
+    good(&post(&server, "maintenance-windows", &json!({ "name": "now", "duration": "1h" })), 201);
+    let status = get(&server, "/api/v4/operations/status").json();
+    assert_eq!((&status["kill_switch"], &status["state"]), (&json!(true), &json!("maintenance")));
+    let config = get(&server, "/api/v4/operations/config").json();
+    let one =
+        |name: &str| config["items"].as_array().and_then(|all| all.iter().find(|item| item["id"] == name)).cloned();
+    assert_eq!(one("phase"), Some(json!({ "id": "phase", "value": "3", "source": "environment JUNO_PHASE" })));
+}
+
+#[test]
+fn the_audit_tells_what_was_asked_and_done_and_whether_it_was_touched() {
+    let mut server = server();
+    let headers = [("X-Request-Id", "r-1"), ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")];
+    let answer = send(&server, "POST", "kill-switch", &headers, &json!({ "engaged": true, "reason": "drill" }));
+    assert_eq!((answer.header("x-request-id"), answer.header("traceparent")), ("r-1", headers[1].1));
+    problem(
+        &send(&server, "POST", "governance/propose", &[], &proposal("rl", &json!({ "change_pct": 5 }))),
+        428,
+        "precondition-required",
+    );
+    let audit = get(&server, "/api/v4/audit?order=asc").json();
+    let rows: Vec<(&str, &str, &str)> = audit["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|row| {
+            let text = |name: &str| row[name].as_str().unwrap_or_default();
+            (text("stage"), text("operation"), text("outcome"))
+        })
+        .collect();
+    let expected = [
+        ("before", "kill_switch", ""),
+        ("after", "kill_switch", "succeeded"),
+        ("refused", "governance_propose", "refused"),
+    ];
+    assert_eq!(rows, expected);
+    let record = &audit["items"][0]["record"];
+    assert_eq!((&record["request_id"], &record["arguments"]["reason"]), (&json!("r-1"), &json!("drill")));
+    assert_eq!(record["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    let found = good(&post(&server, "audit/verify", &json!({})), 200);
+    assert_eq!((&found["whole"], &found["rows"], &found["broken"]), (&json!(true), &json!(3), &Value::Null));
+    assert_eq!(server.stop().expect("an exit code"), Some(0));
+    let data = server.data().display().to_string();
+    let verified = juno(&["audit", "verify", "--data", &data]).output().expect("juno audit verify");
+    let text = String::from_utf8_lossy(&verified.stdout).into_owned();
+    assert!(
+        verified.status.success() && text.contains("3 rows"),
+        "{text}{}",
+        String::from_utf8_lossy(&verified.stderr)
+    );
+    assert!(text.contains(found["head"].as_str().expect("a hash")), "{text}");
+}

@@ -1,0 +1,229 @@
+//! The same by both doors: every operation of the endpoint table, by REST and by CALL.
+//!
+//! **Invariant:** an endpoint that calls an operation and has no case here fails the test.
+
+use std::collections::BTreeSet;
+
+use juno_server::v4::{ENDPOINTS, Shape};
+use juno_tests::Server;
+use serde_json::{Value, json};
+
+use super::{etag, good, post, proposal, send};
+use crate::client::{Postgres, get};
+use crate::server;
+
+/// Members that differ from one request to the next.
+const OTHER: &[&str] = &[
+    "version",
+    "etag",
+    "took_ms",
+    "head",
+    "rows",
+    "actor",
+    "created_by",
+    "cancelled_by",
+    "requested_by",
+    "decided_by",
+    "reported_by",
+    "request_id",
+    "trace_id",
+    "status",
+    "if_match",
+];
+
+fn is_time(text: &str) -> bool {
+    text.len() == 27 && text.ends_with('Z') && text.as_bytes()[10] == b'T'
+}
+
+/// The answer without what differs from one request to the next.
+fn masked(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, value)| {
+                let value = if OTHER.contains(&name.as_str()) { json!("other") } else { masked(value) };
+                (name.clone(), value)
+            })
+            .collect(),
+        Value::Array(items) => items.iter().map(masked).collect(),
+        Value::String(text) if is_time(text) => json!("time"),
+        Value::String(text) if uuid::Uuid::try_parse(text).is_ok() => json!("id"),
+        Value::String(text) if text.starts_with("/api/v4/") => json!("link"),
+        // 1 and 1.0 are one number.
+        Value::Number(number) => json!(number.as_f64()),
+        other => other.clone(),
+    }
+}
+
+/// The result of a CALL.
+fn call(postgres: &Postgres, name: &str, arguments: &Value, more: &str) -> Value {
+    let one = |(name, value): (&String, &Value)| match value {
+        Value::String(text) => format!("{name} => '{}'", text.replace('\'', "''")),
+        Value::Array(_) | Value::Object(_) => format!("{name} => '{}'", value.to_string().replace('\'', "''")),
+        other => format!("{name} => {other}"),
+    };
+    let mut list: Vec<String> = arguments.as_object().expect("an object").iter().map(one).collect();
+    if !more.is_empty() {
+        list.push(more.to_owned());
+    }
+    let text = postgres.value(&format!("CALL {name}({})", list.join(", ")));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+struct Both {
+    server: Server,
+    postgres: Postgres,
+    seen: BTreeSet<&'static str>,
+}
+
+impl Both {
+    /// The same arguments by both doors.
+    fn check(&mut self, name: &'static str, status: u16, arguments: &Value) {
+        self.check_each(name, status, (arguments, arguments));
+    }
+
+    /// Arguments by REST and by CALL, which differ in ids.
+    fn check_each(&mut self, name: &'static str, status: u16, (rest, sql): (&Value, &Value)) -> (Value, Value) {
+        let row = ENDPOINTS.iter().find(|row| row.sql == format!("CALL {name}")).expect(name);
+        let mut body = rest.clone();
+        let id = body["id"].as_str().map(str::to_owned);
+        let path = row.path.trim_start_matches("/api/v4/");
+        let path = match &id {
+            Some(id) if path.contains("{id}") => {
+                body.as_object_mut().expect("an object").remove("id");
+                path.replace("{id}", id)
+            }
+            _ => path.to_owned(),
+        };
+        let by_rest = good(&send(&self.server, row.method, &path, &[], &body), status);
+        let by_sql = call(&self.postgres, name, sql, "");
+        assert_eq!(masked(&by_rest), masked(&by_sql), "{name}");
+        self.seen.insert(name);
+        (by_rest, by_sql)
+    }
+}
+
+#[test]
+fn every_call_of_the_table_gives_by_sql_what_it_gives_by_rest() {
+    let server = server();
+    let postgres = Postgres::connect(&server);
+    let mut both = Both { server, postgres, seen: BTreeSet::new() };
+    telemetry(&both);
+    both.check("operations_predict", 200, &json!({
+        "targets": [{ "metric": "load.cpu", "labels": { "service": "shop" }, "capacity": 1000 }],
+        "horizon": "1h", "as_of": "2026-01-02T00:00:00Z", "include": ["forecast", "backtest", "capacity_exhaustion"],
+    }));
+    both.check("healing_diagnose", 201, &json!({
+        "service": "shop", "window": { "from": "2026-01-01T20:00:00Z", "to": "2026-01-01T21:00:00Z" }, "max_causes": 2,
+    }));
+    both.check("threats_analyze", 200, &json!({ "indicators": [{ "type": "ip", "value": "192.0.2.7" }] }));
+    both.check("audit_verify", 200, &json!({}));
+    both.check("kill_switch", 200, &json!({ "engaged": true, "reason": "it's a drill" }));
+    both.check("kill_switch", 200, &json!({ "engaged": false, "reason": "over" }));
+    labels(&mut both);
+    windows(&mut both);
+    governance(&mut both);
+    approvals(&mut both);
+    let called = ENDPOINTS.iter().filter(|row| matches!(row.shape, Shape::Call { .. }));
+    let missing: Vec<&str> =
+        called.map(|row| row.sql.trim_start_matches("CALL ")).filter(|name| !both.seen.contains(name)).collect();
+    assert!(missing.is_empty(), "no case for {missing:?}");
+}
+
+/// A day of load of two services, one of which has an hour of trouble.
+fn telemetry(both: &Both) {
+    let line = |minute: u64, service: &str, cpu: u64| {
+        format!("load,service={service} cpu={cpu} {}", 1_767_225_600 + 60 * minute)
+    };
+    let mut lines = Vec::new();
+    for minute in (0..1440).step_by(5) {
+        let trouble = (1200..1260).contains(&minute);
+        lines.push(line(minute, "shop", 50 + minute % 60 + if trouble { 400 } else { 0 }));
+        lines.push(line(minute, "cart", 20 + minute % 15));
+    }
+    let written = crate::client::http(&both.server, "POST", "/write?precision=s", &[], lines.join("\n").as_bytes());
+    assert_eq!(written.status, 204, "{}", written.text());
+}
+
+fn labels(both: &mut Both) {
+    for id in [1, 2] {
+        both.postgres.rows(&format!(
+            "INSERT INTO threat_events (id, detected_at, threat_type, severity, indicators, confidence_score) VALUES \
+             ('00000000-0000-7000-8000-00000000000{id}', now(), 'scan', 'high', '{{}}', 0.9)"
+        ));
+    }
+    let body = |n: u32| json!({ "id": format!("00000000-0000-7000-8000-00000000000{n}"), "false_positive": true, "resolved": true });
+    both.check_each("threats_label", 200, (&body(1), &body(2)));
+    let alerts = get(&both.server, "/api/v4/threats/alerts").json();
+    assert_eq!(alerts["items"], json!([]));
+}
+
+fn windows(both: &mut Both) {
+    let body = json!({ "name": "upgrade", "service": "shop", "starts_at": "2030-01-01T00:00:00Z", "duration": "2h" });
+    let (first, second) = both.check_each("maintenance_windows_create", 201, (&body, &body));
+    assert_eq!((&first["ends_at"], &first["state"]), (&json!("2030-01-01T02:00:00.000000Z"), &json!("announced")));
+    let id = |window: &Value| json!({ "id": window["id"] });
+    both.check_each("maintenance_windows_cancel", 200, (&id(&first), &id(&second)));
+}
+
+fn governance(both: &mut Both) {
+    let body = proposal("healing", &json!({ "actions_per_hour": 9 }));
+    let tag = etag(&both.server, "healing");
+    let first = good(&send(&both.server, "POST", "governance/propose", &[("If-Match", &tag)], &body), 200);
+    assert_eq!((&first["applied"], &first["new_policy"]["actions_per_hour"]), (&json!(true), &json!(9)));
+    let rolled_back = |adaptation: &Value| json!({ "id": adaptation["adaptation_id"], "reason": "a test" });
+    let undone = good(&post(&both.server, "governance/rollback", &rolled_back(&first)), 200);
+    let tag = etag(&both.server, "healing").replace('"', "");
+    let second = call(&both.postgres, "governance_propose", &body, &format!("if_match => '{tag}'"));
+    assert_eq!(masked(&first), masked(&second));
+    assert_eq!(masked(&undone), masked(&call(&both.postgres, "governance_rollback", &rolled_back(&second), "")));
+    both.seen.extend(["governance_propose", "governance_rollback"]);
+    let adaptations = get(&both.server, "/api/v4/governance/adaptations?status=rolled_back").json();
+    assert_eq!(adaptations["items"].as_array().map(Vec::len), Some(2));
+}
+
+/// What REST asks for is approved by SQL, and the other way round: nobody approves what they asked for.
+fn approvals(both: &mut Both) {
+    let by_rest = |both: &Both, hours: u32| {
+        let body = proposal("healing", &json!({ "actions_per_hour": hours }));
+        let tag = etag(&both.server, "healing");
+        good(&send(&both.server, "POST", "governance/propose", &[("If-Match", &tag)], &body), 202)
+    };
+    let by_sql = |both: &Both, hours: u32| {
+        let body = proposal("healing", &json!({ "actions_per_hour": hours }));
+        let tag = etag(&both.server, "healing").replace('"', "");
+        call(&both.postgres, "governance_propose", &body, &format!("if_match => '{tag}'"))
+    };
+    let (asked, other) = (by_rest(both, 50), by_sql(both, 50));
+    assert_eq!((&asked["state"], masked(&asked)), (&json!("awaiting_approval"), masked(&other)));
+    let decide = |job: &Value| json!({ "id": job["approval_id"], "comment": "fine" });
+    both.check_each("approvals_deny", 200, (&decide(&other), &decide(&asked)));
+    let (asked, other) = (by_rest(both, 60), by_sql(both, 60));
+    both.check_each("approvals_approve", 200, (&decide(&other), &decide(&asked)));
+    let path = format!("/api/v4/operations/jobs/{}", other["id"].as_str().expect("an id"));
+    let done = super::guards::wait_for(|| get(&both.server, &path).json(), "succeeded");
+    assert_eq!(done["result"]["new_policy"]["actions_per_hour"], 60);
+    let (asked, other) = (by_rest(both, 70), by_sql(both, 70));
+    let id = |job: &Value| json!({ "id": job["id"] });
+    both.check_each("operations_jobs_cancel", 202, (&id(&asked), &id(&other)));
+}
+
+#[test]
+fn arguments_are_held_to_their_declaration_by_sql_too() {
+    let server = server();
+    let postgres = Postgres::connect(&server);
+    for (sql, code, told) in [
+        ("CALL kill_switch(true)", "22023", "/reason"),
+        ("CALL kill_switch(engaged => 'yes', reason => 'x')", "22023", "true or false"),
+        ("CALL kill_switch(engage => true, reason => 'x')", "42883", "has no argument \"engage\""),
+        ("CALL operations_predict(targets => 'no json')", "22P02", "must be JSON"),
+        ("CALL operations_predict(targets => '[{\"metric\": \"a.b\", \"x\": 1}]')", "22023", "/targets/0/x"),
+        ("CALL operations_jobs_cancel('00000000-0000-7000-8000-000000000001')", "42704", "there is no job"),
+        ("INSERT INTO juno_audit SELECT * FROM juno_audit", "42501", "juno_audit"),
+        ("DELETE FROM juno_audit", "42501", "juno_audit"),
+        ("DROP TABLE juno_audit", "42501", "juno_audit"),
+    ] {
+        let (found, text) = postgres.error(sql);
+        assert!(found == code && text.contains(told), "{sql}: {found} {text}");
+    }
+}
