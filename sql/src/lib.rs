@@ -58,6 +58,8 @@ pub use ingest::Incoming;
 pub use juno_engine as engine;
 pub use juno_kernels as kernels;
 pub use memory::{Memory, TEMPORARY_DIR};
+pub use ops::actuator;
+pub use ops::healing::policy as healing;
 pub use place::place;
 pub use role::{Role, User};
 pub use session::{Account, Accounts, CopyIn, Moment, Session};

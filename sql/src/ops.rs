@@ -1,6 +1,9 @@
-//! The views behind the REST endpoints, so that whatever REST can read, psql can.
+//! The views behind the REST endpoints, so that whatever REST can read, psql can; and what acts and judges behind them.
 //!
 //! **Invariant:** SQL lives in the `.sql` files of the folders below; here they are only read and registered.
+
+pub mod actuator;
+pub(crate) mod healing;
 
 use std::sync::Arc;
 
