@@ -13,7 +13,7 @@ use crate::config::{
     ADMIN_PASSWORD, Cli, Command, ImportArgs, ServeArgs, SqlArgs, UserCommand, report, unknown_variables,
 };
 use crate::serve::{Config, Server, embedded};
-use crate::{console, demo, import, serve, stopped, telemetry};
+use crate::{console, demo, demo_service, import, serve, stopped, telemetry};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,8 @@ enum Error {
     Serve(#[from] serve::Error),
     #[error(transparent)]
     Demo(#[from] demo::Error),
+    #[error(transparent)]
+    DemoService(#[from] demo_service::Error),
     #[error(transparent)]
     Sql(#[from] console::Error),
     #[error(transparent)]
@@ -69,6 +71,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Error> {
         Command::Check(args) => &args.log,
         Command::Backup(args) => &args.log,
         Command::Restore(args) => &args.log,
+        Command::DemoService(args) => &args.log,
     };
     telemetry::log_to_stderr(&log.filter, std::io::stderr().is_terminal()).map_err(Error::Log)?;
     match cli.command {
@@ -80,6 +83,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Error> {
         Command::Check(args) => Ok(stopped::check(&args)?),
         Command::Backup(args) => Ok(stopped::backup(&args)?),
         Command::Restore(args) => Ok(stopped::restore(&args)?),
+        Command::DemoService(args) => Ok(demo_service::run(&args)?),
         Command::Config(_) => {
             let settings = matches.subcommand().map_or(matches, |(_, settings)| settings);
             print!("{}", report(settings));

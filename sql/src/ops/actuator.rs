@@ -25,11 +25,11 @@ pub enum Action {
     Stop,
     /// Stop and start it.
     Restart,
-    /// Run `params.replicas` of it.
+    /// Run `params.replicas` of it, or `params.add` more.
     Scale,
-    /// Let its standby take its place.
+    /// Let its standby take its place, or with `params.back` the other way round.
     Failover,
-    /// Go back to the configuration before this one.
+    /// Go back to the configuration before this one; where that was done already, only with `params.redo`.
     Rollback,
     /// Apply the configuration `params.config`, or the last applied one again where there is none.
     ConfigCorrect,
@@ -102,6 +102,8 @@ pub struct Replica {
     pub open_files: Option<u64>,
     /// Where it listens.
     pub port: Option<u16>,
+    /// Its scheduling priority: the larger, the less it gets.
+    pub nice: Option<i32>,
     /// What identifies this start of it: it changes with every restart.
     pub started: Option<String>,
 }
@@ -126,6 +128,8 @@ pub struct Observation {
     pub is_failed_over: bool,
     /// Whether nothing new is started.
     pub is_cordoned: bool,
+    /// Whether it is frozen for containment: not to be healed.
+    pub is_isolated: bool,
     /// Bytes that it has on disk.
     pub disk_bytes: Option<u64>,
 }
@@ -159,7 +163,8 @@ pub struct Effect {
 }
 
 /// Why an order was not carried out.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum ActuatorError {
     /// There is no such target.
     #[error("there is no target \"{0}\": take one of the actuator's targets")]
@@ -229,7 +234,8 @@ pub fn reverse(order: &Order, effect: &Effect, key: &str) -> Option<Order> {
         Action::Stop => (Action::Start, Value::Null),
         Action::Scale => (Action::Scale, serde_json::json!({"replicas": before.wanted})),
         Action::Failover => (Action::Failover, serde_json::json!({"back": after.is_failed_over})),
-        Action::Rollback | Action::ConfigCorrect => (Action::Rollback, Value::Null),
+        Action::Rollback => (Action::Rollback, serde_json::json!({"redo": true})),
+        Action::ConfigCorrect => (Action::Rollback, Value::Null),
         Action::Cordon => (Action::Uncordon, Value::Null),
         Action::Uncordon => (Action::Cordon, Value::Null),
         Action::Isolate => (Action::Resume, Value::Null),
