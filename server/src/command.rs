@@ -15,7 +15,7 @@ use crate::config::{
     unknown_variables,
 };
 use crate::serve::{Config, Server, embedded};
-use crate::{console, demo, import, serve, stopped, telemetry};
+use crate::{console, demo, demo_service, import, serve, stopped, telemetry};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,8 @@ enum Error {
     Serve(#[from] serve::Error),
     #[error(transparent)]
     Demo(#[from] demo::Error),
+    #[error(transparent)]
+    DemoService(#[from] demo_service::Error),
     #[error(transparent)]
     Sql(#[from] console::Error),
     #[error(transparent)]
@@ -74,6 +76,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Error> {
         Command::Check(args) => &args.log,
         Command::Backup(args) => &args.log,
         Command::Restore(args) => &args.log,
+        Command::DemoService(args) => &args.log,
     };
     telemetry::log_to_stderr(&log.filter, std::io::stderr().is_terminal()).map_err(Error::Log)?;
     match cli.command {
@@ -86,6 +89,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Error> {
         Command::Check(args) => Ok(stopped::check(&args)?),
         Command::Backup(args) => Ok(stopped::backup(&args)?),
         Command::Restore(args) => Ok(stopped::restore(&args)?),
+        Command::DemoService(args) => Ok(demo_service::run(&args)?),
         Command::Config(_) => {
             let settings = matches.subcommand().map_or(matches, |(_, settings)| settings);
             print!("{}", report(settings));

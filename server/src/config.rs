@@ -16,6 +16,7 @@ use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
 use crate::bucket::Bucket;
+use crate::demo_service::DemoServiceArgs;
 use crate::serve::Storage;
 
 /// The least memory that a query can do with, in bytes.
@@ -58,6 +59,9 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Show the effective settings and where each comes from
     Config(ServeArgs),
+    /// Run a service of the demo's fleet, which can be broken
+    #[command(hide = true)]
+    DemoService(DemoServiceArgs),
 }
 
 /// `juno serve` and `juno config`.

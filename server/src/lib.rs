@@ -3,12 +3,14 @@
 //! **Invariant:** no decision about data is made here; the doors turn bytes into values, hand them to a
 //! [`juno_sql::Session`] and turn the answer into bytes.
 
+pub mod actuator;
 pub mod bucket;
 mod command;
 pub mod config;
 pub mod console;
 mod csv;
 pub mod demo;
+pub mod demo_service;
 pub mod error;
 pub mod http;
 pub mod import;

@@ -65,6 +65,8 @@ pub use operation::{
     Parameter, Refusal, Refused, Request, Shown, WAIT_S_MAX, check,
 };
 pub use ops::OPERATIONS;
+pub use ops::actuator;
+pub use ops::healing::policy as healing;
 pub use place::place;
 pub use role::{Role, User};
 pub use session::{Account, Accounts, CopyIn, Moment, Problems, Session};

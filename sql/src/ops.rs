@@ -1,8 +1,9 @@
-//! The views and operations behind the REST endpoints, so that whatever REST can do, psql can.
+//! The views and operations behind the REST endpoints, so that whatever REST can do, psql can; and what acts and judges behind them.
 //!
 //! **Invariant:** SQL lives in the `.sql` files of the folders below; here they are only read and registered. An operation is a file
 //! of its own and a line in [`OPERATIONS`].
 
+pub mod actuator;
 pub(crate) mod governance;
 pub(crate) mod healing;
 pub(crate) mod operations;

@@ -1,0 +1,245 @@
+//! Whoever answers a webhook, as an actuator: each question and each order is one signed `POST`.
+//!
+//! **Message.** JSON: `{"type": "targets"}`, `{"type": "observe", "target": NAME}` or `{"type": "act", "order": {…}}`, with the
+//! headers `X-Juno-Timestamp` (seconds since 1970), `X-Juno-Signature` ([`sign`]) and, for an order, `Idempotency-Key`: its
+//! key, the same in each try. The receiver answers 200 with targets, an observation or an effect as JSON.
+//!
+//! **Answers.** 404: there is no such target. 400, 401, 403, 409, 410, 413, 415, 422: refused, with `detail` of a problem
+//! document (RFC 9457) as the reason. 408 and 504: it took too long. 425, 429, 500, 502, 503, no connection and no answer
+//! within a try's limit are tried again after a growing, scattered wait, or after `Retry-After`, until the order's limit.
+//! Redirects are not followed: a signed order goes where it was sent.
+//!
+//! **Invariant:** time and randomness come from [`Outside`] alone; an order is sent only with its key.
+
+mod signature;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use juno_sql::actuator::{Actuator, ActuatorError, Effect, KEY_BYTES_MAX, Observation, Order, Target, reverse};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{StatusCode, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout_at};
+
+pub use self::signature::{APART_S_MAX, is_signed, sign};
+
+/// The first wait before another try, which doubles each time.
+const WAIT: Duration = Duration::from_millis(200);
+/// The longest wait before another try.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// The most tries.
+const TRIES_MAX: u32 = 8;
+/// The shortest secret, in bytes.
+const SECRET_BYTES_MIN: usize = 16;
+/// The longest answer, in bytes.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// How long a question may take.
+const QUESTION_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a webhook needs of the world.
+#[derive(Clone)]
+pub struct Outside {
+    /// Microseconds since 1970.
+    pub now_us: Arc<dyn Fn() -> i64 + Send + Sync>,
+    /// 64 random bits.
+    pub random: Arc<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl std::fmt::Debug for Outside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Outside")
+    }
+}
+
+/// Whoever answers a webhook.
+#[derive(Debug)]
+pub struct WebhookActuator {
+    url: Url,
+    secret: Vec<u8>,
+    /// How long one try may take.
+    try_limit: Duration,
+    http: reqwest::Client,
+    outside: Outside,
+}
+
+/// What came back of one try.
+enum Answer {
+    Good(Vec<u8>),
+    /// It makes no sense to try again.
+    Final(ActuatorError),
+    /// Why another try may help, and how long the receiver wants to be left alone.
+    Again(String, Option<Duration>),
+}
+
+impl WebhookActuator {
+    /// Sends to an address, signed with a secret. A try takes `try_limit` at most.
+    ///
+    /// # Errors
+    /// A text that says what to do, for an address or a secret that is none.
+    pub fn new(url: &str, secret: &[u8], try_limit: Duration, outside: Outside) -> Result<Self, String> {
+        let url = Url::parse(url).map_err(|error| format!("\"{url}\" is no address: {error}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!("\"{url}\" is no address of a webhook: use http or https"));
+        }
+        if secret.len() < SECRET_BYTES_MIN {
+            return Err(format!("a secret of {} bytes is too short: use {SECRET_BYTES_MIN} or more", secret.len()));
+        }
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build();
+        let http = http.map_err(|error| format!("no HTTP client: {error}"))?;
+        Ok(Self { url, secret: secret.to_vec(), try_limit, http, outside })
+    }
+
+    /// Sends a message until there is an answer.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        message: &Value,
+        key: Option<&str>,
+        limit: Duration,
+    ) -> Result<T, ActuatorError> {
+        let until = Instant::now() + limit;
+        let unreachable = |reason: String| ActuatorError::Unreachable { target: target.to_owned(), reason };
+        let mut last = String::new();
+        for tried in 0..TRIES_MAX {
+            match timeout_at(until, self.try_once(target, message, key)).await {
+                Err(_) => return Err(too_long(target, message, limit)),
+                Ok(Answer::Good(body)) => {
+                    return serde_json::from_slice(&body)
+                        .map_err(|error| unreachable(format!("its answer makes no sense: {error}")));
+                }
+                Ok(Answer::Final(error)) => return Err(error),
+                Ok(Answer::Again(reason, after)) => {
+                    let wait = after.unwrap_or_else(|| self.wait(tried));
+                    if tried + 1 == TRIES_MAX || Instant::now() + wait >= until {
+                        return Err(unreachable(format!("{reason}, after {} tries", tried + 1)));
+                    }
+                    last = reason;
+                    sleep(wait).await;
+                }
+            }
+        }
+        Err(unreachable(last))
+    }
+
+    async fn try_once(&self, target: &str, message: &Value, key: Option<&str>) -> Answer {
+        let body = message.to_string();
+        let at_s = (self.outside.now_us)().div_euclid(1_000_000);
+        let mut request = self
+            .http
+            .post(self.url.clone())
+            .timeout(self.try_limit)
+            .header("Content-Type", "application/json")
+            .header("X-Juno-Timestamp", at_s)
+            .header("X-Juno-Signature", sign(&self.secret, at_s, body.as_bytes()));
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        let response = match request.body(body).send().await {
+            Ok(response) => response,
+            Err(error) if error.is_timeout() => return Answer::Again("no answer in time".into(), None),
+            // The address is in the configuration; an answer must not show its secrets.
+            Err(error) => return Answer::Again(format!("no connection: {}", error.without_url()), None),
+        };
+        let (status, headers) = (response.status(), response.headers().clone());
+        match read(response).await {
+            Ok(body) => judge(target, message, status, &headers, body),
+            Err(reason) => Answer::Again(reason, None),
+        }
+    }
+
+    /// The wait before the try after the `tried`th: from half of the doubled one up to all of it.
+    fn wait(&self, tried: u32) -> Duration {
+        let whole = WAIT_MAX.min(WAIT.saturating_mul(1 << tried.min(10)));
+        let share = (((self.outside.random)() >> 11) as f64) / ((1u64 << 53) as f64);
+        whole.mul_f64(0.5 + 0.5 * share)
+    }
+}
+
+/// The body of an answer.
+async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| format!("a cut answer: {}", error.without_url()))? {
+        body.extend_from_slice(&chunk);
+        if body.len() > ANSWER_BYTES_MAX {
+            return Err(format!("an answer of more than {ANSWER_BYTES_MAX} bytes"));
+        }
+    }
+    Ok(body)
+}
+
+fn too_long(target: &str, message: &Value, limit: Duration) -> ActuatorError {
+    let action = message["order"]["action"].as_str().or(message["type"].as_str()).unwrap_or_default().to_owned();
+    let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    ActuatorError::Timeout { target: target.to_owned(), action, limit_ms }
+}
+
+/// What a status means.
+fn judge(target: &str, message: &Value, status: StatusCode, headers: &HeaderMap, body: Vec<u8>) -> Answer {
+    /// As much of a problem document (RFC 9457) as is of use.
+    #[derive(Deserialize)]
+    struct Problem {
+        detail: Option<String>,
+        title: Option<String>,
+    }
+    if status == StatusCode::OK {
+        return Answer::Good(body);
+    }
+    let problem = serde_json::from_slice::<Problem>(&body).ok();
+    let detail = problem.and_then(|problem| problem.detail.or(problem.title)).unwrap_or_default();
+    let reason = if detail.is_empty() { format!("it answers {status}") } else { format!("{status}: {detail}") };
+    match status.as_u16() {
+        404 => Answer::Final(ActuatorError::UnknownTarget(target.to_owned())),
+        408 | 504 => Answer::Final(too_long(
+            target,
+            message,
+            Duration::from_millis(message["order"]["limit_ms"].as_u64().unwrap_or_default()),
+        )),
+        425 | 429 | 500 | 502 | 503 => {
+            let after = headers.get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
+            Answer::Again(reason, after.map(Duration::from_secs))
+        }
+        _ => Answer::Final(ActuatorError::Refused { target: target.to_owned(), reason }),
+    }
+}
+
+#[async_trait]
+impl Actuator for WebhookActuator {
+    fn executor(&self) -> &'static str {
+        "webhook"
+    }
+
+    async fn targets(&self) -> Result<Vec<Target>, ActuatorError> {
+        self.ask("webhook", &json!({"type": "targets"}), None, QUESTION_LIMIT).await
+    }
+
+    async fn observe(&self, target: &str) -> Result<Observation, ActuatorError> {
+        self.ask(target, &json!({"type": "observe", "target": target}), None, QUESTION_LIMIT).await
+    }
+
+    async fn act(&self, order: &Order) -> Result<Effect, ActuatorError> {
+        let refused = |reason: String| ActuatorError::Refused { target: order.target.clone(), reason };
+        let is_plain = order.key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if order.key.is_empty() || order.key.len() > KEY_BYTES_MAX || !is_plain {
+            return Err(refused(format!("a key has 1 to {KEY_BYTES_MAX} printable ASCII characters")));
+        }
+        let message = json!({"type": "act", "order": order});
+        self.ask(&order.target, &message, Some(&order.key), Duration::from_millis(order.limit_ms)).await
+    }
+
+    async fn undo(&self, order: &Order, effect: &Effect, key: &str) -> Result<Effect, ActuatorError> {
+        match reverse(order, effect, key) {
+            Some(back) => self.act(&back).await,
+            None => {
+                let reason = format!("{} leaves nothing to take back", order.action.name());
+                Err(ActuatorError::Refused { target: order.target.clone(), reason })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

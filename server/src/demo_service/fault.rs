@@ -1,0 +1,92 @@
+//! What can be broken.
+//!
+//! **Invariant:** what is broken in memory is mended by a restart, what is broken outside of it is not.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::interval;
+
+/// How much a leak takes each time.
+const LEAK_BYTES: usize = 2 << 20;
+/// How often.
+const LEAK_EVERY: Duration = Duration::from_millis(200);
+/// A leak goes on up to so many times: 256 MiB.
+const LEAKS_MAX: usize = 128;
+
+/// A fault.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// It answers nobody.
+    Hang,
+    /// Each request takes 400 ms longer.
+    Slow,
+    /// Four of five requests fail.
+    Errors,
+    /// Its memory grows by 10 MiB a second.
+    Leak,
+    /// Something else has filled its disk.
+    FullDisk,
+    /// Its database, which is none of the fleet's services, does not answer; a standby has another one.
+    DependencyDown,
+}
+
+/// What is broken.
+#[derive(Debug)]
+pub(super) struct Faults {
+    hang: AtomicBool,
+    slow: AtomicBool,
+    errors: AtomicBool,
+    /// A file that is there while the database is down; None where it has another database.
+    dependency: Option<PathBuf>,
+}
+
+impl Faults {
+    pub(super) fn open(dir: &Path, is_standby: bool) -> Self {
+        let dependency = (!is_standby).then(|| dir.join("database-is-down"));
+        Self { hang: false.into(), slow: false.into(), errors: false.into(), dependency }
+    }
+
+    pub(super) fn set(&self, fault: Fault) -> std::io::Result<()> {
+        match fault {
+            Fault::Hang => self.hang.store(true, Ordering::Relaxed),
+            Fault::Slow => self.slow.store(true, Ordering::Relaxed),
+            Fault::Errors => self.errors.store(true, Ordering::Relaxed),
+            Fault::DependencyDown => self.dependency.as_ref().map_or(Ok(()), |file| std::fs::write(file, b""))?,
+            Fault::Leak | Fault::FullDisk => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn has(&self, fault: Fault) -> bool {
+        match fault {
+            Fault::Hang => self.hang.load(Ordering::Relaxed),
+            Fault::Slow => self.slow.load(Ordering::Relaxed),
+            Fault::Errors => self.errors.load(Ordering::Relaxed),
+            Fault::DependencyDown => self.dependency.as_ref().is_some_and(|file| file.exists()),
+            Fault::Leak | Fault::FullDisk => false,
+        }
+    }
+
+    /// Never returns while it hangs.
+    pub(super) async fn hang(&self) {
+        if self.has(Fault::Hang) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Takes memory and never gives it back.
+pub(super) async fn leak() {
+    let mut ticks = interval(LEAK_EVERY);
+    let mut held: Vec<Vec<u8>> = Vec::new();
+    while held.len() < LEAKS_MAX {
+        ticks.tick().await;
+        held.push(vec![1; LEAK_BYTES]);
+    }
+    std::future::pending::<()>().await;
+    drop(held);
+}

@@ -1,0 +1,74 @@
+//! Each fault does what it says.
+
+use super::*;
+
+async fn start(dir: &std::path::Path, standby: bool) -> Arc<Service> {
+    Arc::new(Service {
+        config: Config::default(),
+        calls: Vec::new(),
+        workers: Semaphore::new(4),
+        faults: Faults::open(dir, standby),
+        disk: Disk::open(dir.join("cache")).unwrap(),
+        meters: Meters::new("shop"),
+        http: reqwest::Client::new(),
+    })
+}
+
+async fn broken(service: &Arc<Service>, kind: &str) -> StatusCode {
+    break_it(State(Arc::clone(service)), Path(kind.to_owned())).await.unwrap();
+    work(State(Arc::clone(service))).await.0
+}
+
+#[tokio::test]
+async fn a_whole_service_works_and_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = start(dir.path(), false).await;
+    assert_eq!(work(State(Arc::clone(&service))).await.0, StatusCode::OK);
+    let text = metrics(State(Arc::clone(&service))).await;
+    for line in
+        ["requests_total{service=\"shop\"} 1", "errors_total{service=\"shop\"} 0", "disk_bytes{service=\"shop\"} 64"]
+    {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    assert_eq!(break_it(State(service), Path("nonsense".into())).await, Err(StatusCode::NOT_FOUND));
+}
+
+#[tokio::test]
+async fn faults_show_and_those_outside_of_memory_outlive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = start(dir.path(), false).await;
+    assert_eq!(broken(&service, "full_disk").await, StatusCode::INSUFFICIENT_STORAGE);
+    let again = start(dir.path(), false).await;
+    assert_eq!(work(State(Arc::clone(&again))).await.0, StatusCode::INSUFFICIENT_STORAGE);
+    std::fs::remove_file(dir.path().join("cache/core")).unwrap();
+    assert_eq!(work(State(Arc::clone(&again))).await.0, StatusCode::OK);
+    assert_eq!(broken(&again, "dependency_down").await, StatusCode::BAD_GATEWAY);
+    let (again, standby) = (start(dir.path(), false).await, start(dir.path(), true).await);
+    assert_eq!(work(State(again)).await.0, StatusCode::BAD_GATEWAY);
+    assert_eq!(work(State(standby)).await.0, StatusCode::OK, "the standby has another database");
+}
+
+#[tokio::test]
+async fn faults_in_memory_end_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = start(dir.path(), false).await;
+    service.meters.worked(Duration::ZERO, false);
+    assert_eq!(broken(&service, "errors").await, StatusCode::INTERNAL_SERVER_ERROR);
+    let began = Instant::now();
+    broken(&service, "slow").await;
+    assert!(began.elapsed() >= SLOW);
+    break_it(State(Arc::clone(&service)), Path("hang".into())).await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_millis(50), healthz(State(service))).await;
+    assert!(answer.is_err(), "it answers although it hangs");
+    let again = start(dir.path(), false).await;
+    assert_eq!(work(State(again)).await.0, StatusCode::OK);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config");
+    std::fs::write(&path, "{\"workers\": \"many\"}").unwrap();
+    let error = Config::read(Some(&path)).unwrap_err().to_string();
+    assert!(error.contains("config") && error.contains("many"), "{error}");
+}

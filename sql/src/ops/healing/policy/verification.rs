@@ -1,0 +1,147 @@
+//! Whether an action healed.
+//!
+//! **Invariant:** what was seen before the action, or is not a number, verifies nothing.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// How a value is compared.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Comparison {
+    /// Not above.
+    AtMost,
+    /// Not below.
+    AtLeast,
+}
+
+/// What a metric must be.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Condition {
+    /// The metric.
+    pub metric: String,
+    /// How it is compared.
+    pub is: Comparison,
+    /// With what.
+    pub value: f64,
+    /// Whether a metric that a sample does not have meets it.
+    #[serde(default)]
+    pub if_known: bool,
+}
+
+impl Condition {
+    /// Whether values meet it.
+    pub fn is_met(&self, values: &BTreeMap<String, f64>) -> bool {
+        match values.get(&self.metric) {
+            Some(value) => match self.is {
+                Comparison::AtMost => *value <= self.value,
+                Comparison::AtLeast => *value >= self.value,
+            },
+            None => self.if_known,
+        }
+    }
+}
+
+/// How to see that an action healed.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verification {
+    /// All of these must be met,
+    pub all: Vec<Condition>,
+    /// by so many samples in a row,
+    pub hold: u32,
+    /// so many seconds after the action at the latest.
+    pub within_s: u32,
+}
+
+/// What was seen at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// When.
+    pub at_us: i64,
+    /// The metrics.
+    pub values: BTreeMap<String, f64>,
+}
+
+/// Whether it healed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It is too early to say.
+    Pending,
+    /// It did: the last of the samples in a row is of this time.
+    Passed {
+        /// When.
+        at_us: i64,
+    },
+    /// It did not in time; these conditions were not met by the last sample.
+    Failed {
+        /// The metrics, with what they were where they were known.
+        unmet: Vec<(String, Option<f64>)>,
+    },
+}
+
+impl Verification {
+    /// Whether the action that ended at `acted_us` healed, by samples in time order.
+    pub fn outcome(&self, samples: &[Sample], acted_us: i64, now_us: i64) -> Outcome {
+        let until_us = acted_us.saturating_add(i64::from(self.within_s) * 1_000_000);
+        let mut in_a_row = 0;
+        for sample in samples.iter().filter(|sample| sample.at_us > acted_us && sample.at_us <= until_us) {
+            let is_met = self.all.iter().all(|condition| condition.is_met(&sample.values));
+            in_a_row = if is_met { in_a_row + 1 } else { 0 };
+            if in_a_row >= self.hold {
+                return Outcome::Passed { at_us: sample.at_us };
+            }
+        }
+        if now_us <= until_us {
+            return Outcome::Pending;
+        }
+        let nothing = BTreeMap::new();
+        let last = samples.last().map_or(&nothing, |sample| &sample.values);
+        let unmet = self.all.iter().filter(|condition| !condition.is_met(last));
+        Outcome::Failed {
+            unmet: unmet.map(|condition| (condition.metric.clone(), last.get(&condition.metric).copied())).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verification() -> Verification {
+        let at_most = |metric: &str, value, if_known| Condition {
+            metric: metric.into(),
+            is: Comparison::AtMost,
+            value,
+            if_known,
+        };
+        Verification { all: vec![at_most("errors", 0.1, false), at_most("latency", 3.0, true)], hold: 2, within_s: 10 }
+    }
+
+    fn sample(second: i64, errors: f64) -> Sample {
+        Sample { at_us: second * 1_000_000, values: [("errors".to_owned(), errors)].into() }
+    }
+
+    #[test]
+    fn good_samples_in_a_row_after_the_action_pass() {
+        let samples = [sample(1, 0.0), sample(2, 0.0), sample(6, 0.0), sample(7, 0.9), sample(8, 0.0)];
+        let outcome = |samples: &[Sample], now| verification().outcome(samples, 5_000_000, now);
+        assert_eq!(outcome(&samples, 8_000_000), Outcome::Pending, "those before the action do not count");
+        let more = [&samples[..], &[sample(9, 0.0)]].concat();
+        assert_eq!(outcome(&more, 9_000_000), Outcome::Passed { at_us: 9_000_000 });
+    }
+
+    #[test]
+    fn late_or_missing_or_wrong_fails_with_what_was_seen() {
+        let late = [sample(20, 0.0), sample(21, 0.0)];
+        assert_eq!(verification().outcome(&late, 5_000_000, 21_000_000), Outcome::Failed { unmet: vec![] });
+        let unmet = Outcome::Failed { unmet: vec![("errors".into(), None)] };
+        assert_eq!(verification().outcome(&[], 5_000_000, 15_000_001), unmet);
+        let nan = [sample(6, f64::NAN), sample(7, f64::NAN)];
+        assert!(
+            matches!(verification().outcome(&nan, 5_000_000, 16_000_000), Outcome::Failed { unmet } if unmet.len() == 1)
+        );
+    }
+}
