@@ -19,6 +19,7 @@
 //! numbered.
 
 pub mod failed_logons;
+pub mod password_spray;
 
 mod counts;
 mod distinct;
