@@ -19,6 +19,7 @@
 //! numbered.
 
 pub mod failed_logons;
+pub mod impossible_travel;
 pub mod password_spray;
 
 mod counts;
