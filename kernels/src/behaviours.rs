@@ -20,6 +20,7 @@
 
 pub mod failed_logons;
 pub mod impossible_travel;
+pub mod lateral_movement;
 pub mod password_spray;
 
 mod counts;
