@@ -18,6 +18,7 @@
 //! **Invariant:** what is told up to a time depends on the events up to that time alone, and never on how entities are
 //! numbered.
 
+pub mod dns_tunnelling;
 pub mod exfiltration;
 pub mod failed_logons;
 pub mod impossible_travel;
