@@ -24,6 +24,7 @@ pub mod failed_logons;
 pub mod impossible_travel;
 pub mod lateral_movement;
 pub mod password_spray;
+pub mod rare_process;
 
 mod counts;
 mod distinct;
