@@ -33,11 +33,6 @@ impl Past {
         Self { sum: 0.0, windows: 0.0, next: window }
     }
 
-    /// Windows so far, faded.
-    pub(super) fn windows(&self) -> f64 {
-        self.windows
-    }
-
     /// Events expected in a window, given those of the peers.
     pub(super) fn mean(&self, peers: f64) -> f64 {
         (PRIOR * peers + self.sum) / (PRIOR + self.windows)
@@ -74,8 +69,8 @@ impl Past {
 
 /// The chance that a negative binomial of this shape is at least `count`; `share` is the chance that it goes no further.
 fn tail(count: u32, shape: f64, share: f64) -> f64 {
-    if count == 0 || !(shape > 0.0) {
-        return if count == 0 { 1.0 } else { 0.0 };
+    if count == 0 {
+        return 1.0;
     }
     let go = 1.0 - share;
     let count = f64::from(count);

@@ -227,7 +227,7 @@ impl Behaviour for BruteForce {
                 false => self.succeed(key, event.account),
             }
         }
-        if !(self.now - self.swept <= self.params.pause_s) {
+        if self.now - self.swept > self.params.pause_s {
             self.sweep();
         }
     }

@@ -57,7 +57,7 @@ impl<K: Copy + Ord + Hash, V> Kept<K, V> {
         for (key, (_, value)) in self.table.extract_if(|_, (time, value)| which(*time, value)) {
             gone.push((key, value));
         }
-        gone.sort_by(|a, b| a.0.cmp(&b.0));
+        gone.sort_by_key(|(key, _)| *key);
         gone
     }
 }

@@ -39,7 +39,7 @@ impl Ranks {
     }
 
     /// Numbers at least as large.
-    pub(super) fn above(&self, x: f64) -> f64 {
+    fn above(&self, x: f64) -> f64 {
         self.counts[bin(x)..].iter().map(|count| f64::from(*count)).sum()
     }
 
@@ -48,11 +48,6 @@ impl Ranks {
             return 1.0;
         }
         (self.above(x) + 1.0) / (f64::from(self.all) + 1.0)
-    }
-
-    /// How many numbers count.
-    pub(super) fn all(&self) -> u32 {
-        self.all
     }
 }
 
@@ -87,6 +82,6 @@ mod tests {
     fn old_numbers_fade() {
         let mut ranks = Ranks::new();
         (0..NUMBERS_MAX).for_each(|_| ranks.learn(3.0));
-        assert_eq!(ranks.all(), NUMBERS_MAX / 2);
+        assert_eq!(ranks.all, NUMBERS_MAX / 2);
     }
 }
