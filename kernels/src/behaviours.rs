@@ -101,3 +101,69 @@ pub(crate) fn positive(name: &str, number: f64) -> Result<()> {
 fn window_of(time: f64, length_s: f64) -> i64 {
     (time / length_s).floor() as i64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::failed_logons::{BruteForce, Logon};
+    use super::lateral_movement::{Contact, LateralMovement, Movement};
+    use super::traffic::Traffic;
+    use super::*;
+
+    fn contacts(seed: u64) -> Vec<Contact> {
+        let mut traffic = Traffic::new(seed);
+        let one = |i: u32| {
+            let far = if traffic.unit() < 0.02 { 500 } else { 0 };
+            let source = traffic.below(60);
+            Contact { time: f64::from(i) * 60.0, source, target: 100 + traffic.popular(20) + traffic.below(far + 1) }
+        };
+        (0..8_000).map(one).collect()
+    }
+
+    fn moved(events: &[Contact]) -> Vec<Movement> {
+        let params = lateral_movement::Params { edges_min: 1, ..lateral_movement::Params::default() };
+        run(&Device::cpu(), LateralMovement::new(params).unwrap(), events).unwrap()
+    }
+
+    #[test]
+    fn later_events_change_nothing_that_was_told() {
+        let events = contacts(1);
+        let (whole, early) = (moved(&events), moved(&events[..6_000]));
+        assert!(whole.len() > early.len() && early.len() > 5, "{} {}", whole.len(), early.len());
+        assert_eq!(whole[..early.len() - 1], early[..early.len() - 1]);
+    }
+
+    #[test]
+    fn the_numbers_of_entities_do_not_matter() {
+        let events = contacts(2);
+        let other: Vec<Contact> = events
+            .iter()
+            .map(|event| Contact { source: 9_999 - event.source, target: 9_999 - event.target, ..*event })
+            .collect();
+        let mut back = moved(&other);
+        for told in &mut back {
+            told.source = 9_999 - told.source;
+            told.named.iter_mut().for_each(|target| *target = 9_999 - *target);
+        }
+        let key = |told: &Movement| (told.span.0.to_bits(), told.source);
+        let mut first = moved(&events);
+        first.sort_by_key(key);
+        back.sort_by_key(key);
+        assert!(first.len() > 5);
+        assert_eq!(first, back);
+    }
+
+    #[test]
+    fn a_strength_grows_with_the_evidence() {
+        assert_eq!((strength(1.0), strength(1e-3), strength(1e-9)), (0.0, 0.5, 0.75));
+        assert!(strength(0.0) < 1.0 && strength(2.0) == 0.0);
+    }
+
+    #[test]
+    fn nobody_waits_any_more() {
+        let (device, stop) = Device::cpu().stoppable();
+        drop(stop);
+        let events = vec![Logon { time: 0.0, source: 1, target: 1, account: 1, failed: true }; 10];
+        let stream = BruteForce::new(failed_logons::Params::default()).unwrap();
+        assert!(matches!(run(&device, stream, &events), Err(crate::Error::Stopped)));
+    }
+}

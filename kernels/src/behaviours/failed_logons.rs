@@ -3,9 +3,11 @@
 //! **Formula.** An episode is a run of failed logons without a pause longer than `pause_s`: of one source at one target, or
 //! of several sources at one account of a target. A logon that succeeds takes back up to five failures of its account from
 //! the episode of its source: somebody found the right password. After more of them it is the attack's success.
-//! With k failures left, p = r^(k − 1): the chance that somebody who failed goes on failing so long, where r is the share of
-//! episodes of all that had a second failure, (2 + those with one) / (4 + all), at most 0.8. Each episode counts once in r,
-//! however long it is, so that an attack does not teach that attacks are normal. The score is the strength of p.
+//! With k failures left, p = r^(k − 1): the chance that somebody who failed goes on failing so long. r is the share of
+//! episodes of all sources that had a second failure, (2 + those with one) / (4 + all), or, if that is more, how often the source's own
+//! earlier failures went on, with e episodes and c further failures (at most ten of an episode): (10·r + c) / (10 + c + e); but at most
+//! 0.8. An episode counts once or ten times, however long it is, so that an attack does not teach that attacks are normal. The
+//! score is the strength of p.
 //!
 //! **Rules.** Events without a source or target have `UNKNOWN` as one. Fewer than `failures_min` failures tell nothing. A
 //! program with an old password looks the same: the evidence (one account, an even pace) tells it apart.
@@ -23,6 +25,10 @@ use crate::Result;
 const FORGIVEN: u32 = 5;
 /// The share of retries that is believed at most.
 const RETRIES_MAX: f64 = 0.8;
+/// Failures that a source's share of all weighs like, and the most that one episode teaches of it.
+const OWN: f64 = 10.0;
+/// Episodes of a source at which its past is halved.
+const EPISODES_MAX: f64 = 100.0;
 /// Accounts of an episode whose failures are counted one by one.
 const ACCOUNTS_MAX: usize = 4_096;
 
@@ -105,6 +111,8 @@ pub struct BruteForce {
     /// Episodes that ended, and those of them with a second failure.
     ended: f64,
     retried: f64,
+    /// Of each source, its episodes and how many further failures they had.
+    sources: Kept<u32, (f64, f64)>,
     now: f64,
     /// When episodes that paused were last looked for.
     swept: f64,
@@ -119,8 +127,8 @@ impl BruteForce {
     pub fn new(params: Params) -> Result<Self> {
         positive("the pause that ends a run of failures", params.pause_s)?;
         let (now, swept) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
-        let episodes = Kept::new(ENTITIES_MAX);
-        Ok(Self { params, episodes, ended: 0.0, retried: 0.0, now, swept, found: Vec::new() })
+        let (episodes, sources) = (Kept::new(ENTITIES_MAX), Kept::new(ENTITIES_MAX));
+        Ok(Self { params, episodes, ended: 0.0, retried: 0.0, sources, now, swept, found: Vec::new() })
     }
 
     fn fail(&mut self, key: Key, event: &Logon) {
@@ -163,12 +171,32 @@ impl BruteForce {
         self.swept = now;
     }
 
+    /// How often a failure is followed by another.
+    fn retries(&self, source: Option<u32>) -> f64 {
+        let all = (2.0 + self.retried) / (4.0 + self.ended);
+        let own = source.and_then(|source| self.sources.get(&source));
+        let own = own.map_or(0.0, |(episodes, further)| (OWN * all + further) / (OWN + further + episodes));
+        all.max(own).min(RETRIES_MAX)
+    }
+
+    fn learn(&mut self, source: u32, failures: u32) {
+        self.ended += 1.0;
+        self.retried += f64::from(u8::from(failures > 1));
+        self.sources.make_room(&source);
+        let (episodes, further) = self.sources.at(source, self.now, || (0.0, 0.0));
+        *episodes += 1.0;
+        *further += f64::from(failures.saturating_sub(1)).min(OWN);
+        if *episodes >= EPISODES_MAX {
+            *episodes /= 2.0;
+            *further /= 2.0;
+        }
+    }
+
     fn end(&mut self, key: Key, episode: &Episode) {
-        let share = ((2.0 + self.retried) / (4.0 + self.ended)).min(RETRIES_MAX);
         let (target, source, _) = key;
-        if source.is_some() {
-            self.ended += 1.0;
-            self.retried += f64::from(u8::from(episode.seen > 1));
+        let share = self.retries(source);
+        if let Some(source) = source {
+            self.learn(source, episode.seen);
         }
         let several = source.is_some() || episode.sources.count() > 1.0;
         if episode.failures < self.params.failures_min.max(1) || !several {
@@ -287,6 +315,20 @@ mod tests {
         assert_eq!((attack.failures, attack.account, attack.succeeded, attack.accounts), (60, 3, Some(3), 1.0));
         assert_eq!(attack.span, (100_000.0, 100_118.0));
         assert!(attack.score > 0.85 && attack.p_value < 1e-20, "{attack:?}");
+    }
+
+    #[test]
+    fn a_source_that_often_mistypes_is_held_against_its_own_past() {
+        let mut events = people(6, 10);
+        let from = |day: u32, source, count| tries(source, source, f64::from(day) * 86_400.0 + 50_000.0, count);
+        events.extend((0..10).flat_map(|day| from(day, 8_000, 6)).chain(from(9, 8_001, 6)).chain(from(9, 8_000, 60)));
+        let told = found(&events);
+        let p = |source, failures| {
+            let told = told.iter().rfind(|told| told.source == Some(source) && told.failures == failures);
+            told.map_or(1.0, |told| told.p_value)
+        };
+        assert!(p(8_000, 6) > 10.0 * p(8_001, 6), "{} {}", p(8_000, 6), p(8_001, 6));
+        assert!(p(8_000, 66) < 1e-5, "an attack from there is one all the same");
     }
 
     #[test]
