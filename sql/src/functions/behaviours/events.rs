@@ -175,8 +175,8 @@ impl Events {
     }
 
     fn place(&self, column: &str) -> usize {
-        let names = self.behaviour.columns.iter().skip(1).map(|column| column.name);
-        names.into_iter().position(|name| name == column).expect("a behaviour asks for its own columns")
+        let mut columns = self.behaviour.columns.iter().skip(1);
+        columns.position(|own| own.name == column).expect("a behaviour asks for its own columns")
     }
 
     /// The text of a number; none where it is unknown.
