@@ -7,6 +7,7 @@
 //! a kernel is a pure function of its slices and parameters.
 
 pub mod beaconing;
+pub mod behaviours;
 mod bins;
 mod codes;
 pub mod conditional_histograms;

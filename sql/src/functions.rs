@@ -8,6 +8,7 @@ mod anomaly_score;
 mod any_of;
 mod arguments;
 mod arithmetic;
+mod behaviours;
 mod calls;
 mod catalog;
 mod checked;

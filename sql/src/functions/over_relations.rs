@@ -1,11 +1,11 @@
-//! `FROM anomalies(relation, …)`, `FROM change_points(relation, …)` and `FROM diagnose(relation, …)`: the aggregate and its
-//! unnesting, spelt as one relation.
+//! `FROM anomalies(relation, …)`, `FROM change_points(relation, …)`, `FROM diagnose(relation, …)` and the behaviours: the aggregate
+//! and its unnesting, spelt as one relation.
 //!
 //! **Invariant:** only rewrites what was parsed into a plan of the aggregate; it reads no rows.
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Fields};
+use arrow::datatypes::{DataType, FieldRef, Fields};
 use datafusion::catalog::CatalogProviderList;
 use datafusion::common::{Column, NullHandling, Result, ScalarValue, UnnestOptions};
 use datafusion::functions::core::expr_fn::get_field;
@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, FunctionArg, ObjectName, 
 use juno_kernels::Device;
 
 use super::arguments::Arguments;
+use super::behaviours::{self, Behaviour};
 use super::diagnose;
 use super::studies::{Study, aggregate};
 use crate::functions::refusal::invalid;
@@ -30,6 +31,7 @@ pub(super) struct Tables {
     anomalies: Arc<AggregateUDF>,
     change_points: Arc<AggregateUDF>,
     diagnose: Arc<AggregateUDF>,
+    device: Device,
     /// Where a table named in a text is found: DataFusion gathers beforehand only those named in FROM.
     catalogs: Arc<dyn CatalogProviderList>,
 }
@@ -38,7 +40,8 @@ impl Tables {
     pub(super) fn new(device: &Device, catalogs: Arc<dyn CatalogProviderList>) -> Self {
         let study = |study| Arc::new(aggregate(study, device));
         let diagnose = Arc::new(diagnose::aggregate(device));
-        Tables { anomalies: study(Study::Anomalies), change_points: study(Study::ChangePoints), diagnose, catalogs }
+        let (anomalies, change_points) = (study(Study::Anomalies), study(Study::ChangePoints));
+        Tables { anomalies, change_points, diagnose, device: device.clone(), catalogs }
     }
 
     /// `anomalies('cpu', 'usage', by => 'host')`: the `by` columns, then those of the study.
@@ -165,16 +168,16 @@ fn named(input: LogicalPlan, row: [Expr; 5]) -> Result<LogicalPlan> {
 }
 
 /// The rows of the lists that an aggregate gives, after the columns of its groups.
-fn rows(input: LogicalPlan, lists: Expr, by: Vec<Column>, fields: &Fields) -> Result<LogicalPlan> {
+pub(super) fn rows(input: LogicalPlan, lists: Expr, by: Vec<Column>, fields: &Fields) -> Result<LogicalPlan> {
     let names: Vec<String> = by.iter().map(|column| column.name.clone()).collect();
     let keys: Vec<Expr> = by.into_iter().map(Expr::Column).collect();
-    let field = |name: &str| get_field(Expr::Column(Column::from_name(LISTS)), name).alias(name);
-    let columns: Vec<Expr> = keys
-        .iter()
-        .zip(&names)
-        .map(|(key, name)| key.clone().alias(name))
-        .chain(fields.iter().map(|of| field(of.name())))
-        .collect();
+    let field = |field: &FieldRef| {
+        let metadata = (!field.metadata().is_empty()).then(|| field.metadata().clone().into());
+        let value = get_field(Expr::Column(Column::from_name(LISTS)), field.name().as_str());
+        value.alias_with_metadata(field.name(), metadata)
+    };
+    let columns: Vec<Expr> =
+        keys.iter().zip(&names).map(|(key, name)| key.clone().alias(name)).chain(fields.iter().map(field)).collect();
     let options = UnnestOptions::new().with_null_handling(NullHandling::Drop);
     let rows = LogicalPlanBuilder::from(input)
         .aggregate(keys, [lists.alias(LISTS)])?
@@ -189,11 +192,14 @@ impl RelationPlanner for Tables {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
-        let name = match &relation {
-            TableFactor::Function { name, .. } | TableFactor::Table { name, args: Some(_), .. } => known(name),
+        let known = match &relation {
+            TableFactor::Function { name, .. } | TableFactor::Table { name, args: Some(_), .. } => {
+                Function::named(name)
+            }
             _ => None,
         };
-        let Some(name) = name else { return Ok(RelationPlanning::Original(Box::new(relation))) };
+        let Some(function) = known else { return Ok(RelationPlanning::Original(Box::new(relation))) };
+        let name = function.name();
         let (args, alias) = match relation {
             TableFactor::Function { with_ordinality: true, .. } | TableFactor::Table { with_ordinality: true, .. } => {
                 let text = format!("{name} does not support WITH ORDINALITY: use row_number()");
@@ -203,10 +209,10 @@ impl RelationPlanner for Tables {
             TableFactor::Table { args: Some(args), alias, .. } => (args.args, alias),
             other => return Ok(RelationPlanning::Original(Box::new(other))),
         };
-        let plan = match name {
-            diagnose::NAME => self.diagnose(args, context)?,
-            name if name == Study::Anomalies.name() => self.study(Study::Anomalies, args, context)?,
-            _ => self.study(Study::ChangePoints, args, context)?,
+        let plan = match function {
+            Function::Diagnose => self.diagnose(args, context)?,
+            Function::Study(study) => self.study(study, args, context)?,
+            Function::Behaviour(behaviour) => behaviours::plan(behaviour, args, &self.device, &self.catalogs, context)?,
         };
         let plan = match alias {
             Some(_) => plan,
@@ -216,14 +222,34 @@ impl RelationPlanner for Tables {
     }
 }
 
-/// Which of these functions a name is.
-fn known(name: &ObjectName) -> Option<&'static str> {
-    let [part] = name.0.as_slice() else { return None };
-    let ident = part.as_ident()?;
-    [Study::Anomalies.name(), Study::ChangePoints.name(), diagnose::NAME].into_iter().find(|known| {
-        match ident.quote_style {
-            Some(_) => ident.value == *known,
-            None => ident.value.eq_ignore_ascii_case(known),
+/// The functions that are planned here.
+#[derive(Clone, Copy)]
+enum Function {
+    Study(Study),
+    Diagnose,
+    Behaviour(&'static Behaviour),
+}
+
+impl Function {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Study(study) => study.name(),
+            Self::Diagnose => diagnose::NAME,
+            Self::Behaviour(behaviour) => behaviour.name(),
         }
-    })
+    }
+
+    /// Which of them a name is.
+    fn named(name: &ObjectName) -> Option<Self> {
+        let [part] = name.0.as_slice() else { return None };
+        let ident = part.as_ident()?;
+        let is = |function: &Self| match ident.quote_style {
+            Some(_) => ident.value == function.name(),
+            None => ident.value.eq_ignore_ascii_case(function.name()),
+        };
+        [Self::Study(Study::Anomalies), Self::Study(Study::ChangePoints), Self::Diagnose]
+            .into_iter()
+            .chain(behaviours::all().map(Self::Behaviour))
+            .find(is)
+    }
 }
