@@ -5,7 +5,7 @@ CREATE TABLE juno_audit (
   seq BIGINT PRIMARY KEY,
   id UUID NOT NULL,
   at TIMESTAMPTZ NOT NULL,
-  record TEXT NOT NULL,
+  record JSONB NOT NULL,
   previous VARCHAR(64) NOT NULL,
   hash VARCHAR(64) NOT NULL
 );

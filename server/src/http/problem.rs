@@ -174,7 +174,7 @@ pub(crate) const KINDS: &[(&str, u16, &str, &str)] = &[
     ("unknown-parameter", 400, "Unknown query parameter", "The endpoint does not take this parameter; the detail lists those that it takes."),
     ("invalid-parameter-value", 400, "A query parameter has no valid value", "The detail says what values the parameter takes."),
     ("invalid-cursor", 400, "The cursor is not valid", "Cursors come from next_cursor of an earlier page of the same list, with the same order. Start again without one."),
-    ("not-found", 404, "Nothing is at this address", "The path names no endpoint of this server."),
+    ("not-found", 404, "It does not exist", "The path names no endpoint of this server, or the request names something that is not there; the detail says what."),
     ("method-not-allowed", 405, "The method is not allowed here", "The Allow header lists the methods that this path takes."),
     ("not-acceptable", 406, "No acceptable format", "The Accept header allows none of the formats that this endpoint can write; the detail lists them."),
     ("too-large", 413, "The body is too large", "Send it in several requests. The limit holds for the bytes sent and for the bytes after decompression."),

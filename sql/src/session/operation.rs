@@ -30,6 +30,9 @@ use crate::operation::{
 use crate::ops::operations::policy::{Freeze, Gates, gate};
 use crate::{Error, Result, jsonb};
 
+/// How long events of the stream are kept at least: a week; older ones go when the database is opened.
+const EVENTS_KEPT_US: i64 = 7 * 86_400_000_000;
+
 /// What an error is to REST: decided in the server.
 pub type Problems = fn(&Error) -> Value;
 
@@ -128,7 +131,13 @@ impl Session {
     /// What a process that was killed had left running is marked so; keys that are too old go.
     pub(super) async fn open_operations(&self) -> Result<()> {
         self.interrupt_jobs().await?;
-        self.open_claims().await
+        self.open_claims().await?;
+        let old = rfc3339(self.shared.db.system().clock().now_us() - EVENTS_KEPT_US);
+        let some = "SELECT id FROM juno_events WHERE at < $1 LIMIT 1";
+        if !self.objects(some, &[old.clone().into()]).await?.is_empty() {
+            self.changed_rows("DELETE FROM juno_events WHERE at < $1", &[old.into()]).await?;
+        }
+        Ok(())
     }
 
     /// Does what an operation is for, or makes a job of it.
@@ -339,7 +348,13 @@ impl Session {
         if operation.effect != Effect::Computes {
             self.check_writable("CALL")?;
         }
-        let answered = Box::pin(self.operate(operation, request)).await?;
+        let session = self.connect_as(self.user.clone());
+        let work = Box::pin(async move { session.operate(operation, request).await });
+        let answered = match operation.effect {
+            Effect::Computes => work.await?,
+            // What changes something goes on when its client goes away or cancels.
+            _ => tokio::spawn(work).await.map_err(|error| Error::Internal(format!("a worker failed: {error}")))??,
+        };
         let text = jsonb::canonical(&answered.value.to_string())?;
         Ok(vec![Arc::new(StringArray::from(vec![text]))])
     }

@@ -41,23 +41,36 @@ SELECT
     live.autonomy_level AS automation_level,
     CAST(live.sensitivity AS DOUBLE PRECISION) AS sensitivity,
     live.components -> 'self_healing' ->> 'last_run_at' AS last_run_at,
-    (SELECT jsonb_agg(jsonb_build_object('name', id, 'version', version, 'risk', risk, 'auto_approved',
-        CASE live2.autonomy_level
-            WHEN 'full' THEN true
-            WHEN 'high' THEN risk IN ('low', 'medium')
-            WHEN 'medium' THEN risk = 'low'
-            ELSE false
-        END) ORDER BY id) FROM runbooks CROSS JOIN operations_live AS live2) AS runbooks,
-    (SELECT count(*) FROM healing_incidents_list WHERE status = 'remediating') AS in_progress,
-    (SELECT count(*) FROM juno_maintenance_windows
-     WHERE freeze AND cancelled_at IS NULL AND starts_at <= now() AND ends_at > now()) AS freeze_windows,
-    (SELECT jsonb_build_object(
+    books.runbooks,
+    incidents.in_progress,
+    windows.freeze AS freeze_windows,
+    jsonb_build_object(
         'window', '30d',
-        'n', count(*),
-        'resolved', count(resolved_at),
-        'remediation_s', jsonb_build_object(
-            'p50', approx_percentile_cont(resolution_time_seconds, 0.5),
-            'p95', approx_percentile_cont(resolution_time_seconds, 0.95)),
-        'success_rate', avg(CASE WHEN success THEN 1.0 WHEN NOT success THEN 0.0 END))
-     FROM healing_incidents WHERE detected_at > now() - INTERVAL '30 days') AS stats
-FROM operations_live AS live;
+        'n', incidents.n,
+        'resolved', incidents.resolved,
+        'remediation_s', jsonb_build_object('p50', incidents.p50, 'p95', incidents.p95),
+        'success_rate', incidents.success_rate
+    ) AS stats
+FROM operations_live AS live
+CROSS JOIN
+    (SELECT jsonb_agg(jsonb_build_object('name', b.id, 'version', b.version, 'risk', b.risk, 'auto_approved',
+        CASE l.autonomy_level
+            WHEN 'full' THEN true
+            WHEN 'high' THEN b.risk IN ('low', 'medium')
+            WHEN 'medium' THEN b.risk = 'low'
+            ELSE false
+        END) ORDER BY b.id) AS runbooks
+     FROM runbooks AS b CROSS JOIN operations_live AS l) AS books
+CROSS JOIN
+    (SELECT
+        count(*) FILTER (WHERE status = 'remediating') AS in_progress,
+        count(*) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS n,
+        count(resolved_at) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS resolved,
+        approx_percentile_cont(resolution_time_seconds, 0.5) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS p50,
+        approx_percentile_cont(resolution_time_seconds, 0.95) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS p95,
+        avg(CASE WHEN success THEN 1.0 WHEN NOT success THEN 0.0 END)
+            FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS success_rate
+     FROM healing_incidents_list) AS incidents
+CROSS JOIN
+    (SELECT count(*) AS freeze FROM juno_maintenance_windows
+     WHERE freeze AND cancelled_at IS NULL AND starts_at <= now() AND ends_at > now()) AS windows;

@@ -88,8 +88,10 @@ async fn predict(invocation: &Invocation) -> Result<Value> {
     let series = parts.collect::<Result<Vec<_>>>()?.join(" UNION ALL ");
     let trained = trained(invocation, &series, targets).await?;
     let mut points: Vec<BTreeMap<String, Map<String, Value>>> = vec![BTreeMap::new(); targets.len()];
-    for quantile in quantiles(invocation) {
-        forecast(invocation, &ask, &series, quantile, &mut points).await?;
+    let quantiles = quantiles(invocation);
+    for (done, quantile) in quantiles.iter().enumerate() {
+        forecast(invocation, &ask, &series, *quantile, &mut points).await?;
+        invocation.progress((done + 1) as f64 / (quantiles.len() + 1) as f64).await?;
     }
     let asked = |what: &str| invocation.list("include").iter().any(|word| word == what);
     let backtests = if asked("backtest") { backtest(invocation, &ask, &series).await? } else { BTreeMap::new() };

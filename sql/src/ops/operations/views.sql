@@ -70,11 +70,11 @@ SELECT
     id,
     at,
     seq,
-    CAST(record AS JSONB) ->> 'stage' AS stage,
-    CAST(record AS JSONB) ->> 'operation' AS operation,
-    CAST(record AS JSONB) ->> 'actor' AS actor,
-    CAST(record AS JSONB) ->> 'outcome' AS outcome,
-    CAST(record AS JSONB) AS record,
+    record ->> 'stage' AS stage,
+    record ->> 'operation' AS operation,
+    record ->> 'actor' AS actor,
+    record ->> 'outcome' AS outcome,
+    record,
     previous,
     hash
 FROM juno_audit;

@@ -153,7 +153,7 @@ impl Session {
     pub(crate) async fn verify_audit(&self) -> Result<Verified> {
         let mut last = Head::first();
         let page = format!(
-            "SELECT seq, id, at, record, previous, hash FROM juno_audit WHERE seq > $1 ORDER BY seq LIMIT {PAGE}"
+            "SELECT seq, id, at, CAST(record AS TEXT) AS record, previous, hash FROM juno_audit WHERE seq > $1 ORDER BY seq LIMIT {PAGE}"
         );
         loop {
             let rows = self.objects(&page, &[last.seq.into()]).await?;

@@ -105,6 +105,16 @@ impl Invocation {
         live
     }
 
+    /// Tells how much of a job is done, 0 to 1; an error where somebody asked it to end. What acts calls it between its steps.
+    pub(crate) async fn progress(&self, share: f64) -> Result<()> {
+        let Some(job) = &self.job else { return Ok(()) };
+        if *job.cancelled.borrow() {
+            return Err(Error::Cancelled);
+        }
+        let update = "UPDATE juno_jobs SET progress = $2 WHERE id = $1";
+        self.own.changed_rows(update, &[job.id.as_str().into(), share.clamp(0.0, 1.0).into()]).await.map(drop)
+    }
+
     async fn run_job(&self, live: &Live) -> Result<()> {
         let id = Value::from(live.id.as_str());
         let begin = "UPDATE juno_jobs SET state = 'running', started_at = $2 WHERE id = $1 AND state = 'queued'";
@@ -123,8 +133,7 @@ impl Invocation {
             Err(Error::Cancelled) => ("cancelled", Value::Null, self.own.shared.operations.problem(&Error::Cancelled)),
             Err(error) => ("failed", Value::Null, self.own.shared.operations.problem(&error)),
         };
-        let end =
-            "UPDATE juno_jobs SET state = $2, result = $3, error = $4, finished_at = $5, progress = $6 WHERE id = $1";
+        let end = "UPDATE juno_jobs SET state = $2, result = $3, error = $4, finished_at = $5, progress = greatest(progress, $6) WHERE id = $1";
         let progress = if state == "succeeded" { json!(1) } else { json!(0) };
         self.own.changed_rows(end, &[id, state.into(), result, error, self.now().into(), progress]).await?;
         self.own.job_event(&live.id, self.operation.name, state).await
