@@ -77,9 +77,12 @@ impl ProcessActuator {
         if let Some(answer) = self.ledger.lock().begin(order).map_err(unwritten)? {
             return answer;
         }
-        let before = unit.observe().await;
+        let before = Observation { is_busy: false, ..unit.observe().await };
         let outcome = match timeout(Duration::from_millis(order.limit_ms), orders::carry_out(unit, order)).await {
-            Ok(Ok(())) => Ok(Effect { before, after: unit.observe().await, is_repetition: false }),
+            Ok(Ok(())) => {
+                let after = Observation { is_busy: false, ..unit.observe().await };
+                Ok(Effect { before, after, is_repetition: false })
+            }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(late(order)),
         };

@@ -128,6 +128,8 @@ pub struct Observation {
     pub is_failed_over: bool,
     /// Whether nothing new is started.
     pub is_cordoned: bool,
+    /// Whether an order acts on it now: what it shows is no fault.
+    pub is_busy: bool,
     /// Whether it is frozen for containment: not to be healed.
     pub is_isolated: bool,
     /// Bytes that it has on disk.

@@ -154,6 +154,7 @@ impl Unit {
             has_standby: self.service.standby.is_some(),
             is_failed_over: record.is_failed_over,
             is_cordoned: record.is_cordoned,
+            is_busy: self.turn.try_lock().is_err(),
             is_isolated: record.is_isolated,
             disk_bytes: Some(size_bytes(&self.dir)),
         }

@@ -1,0 +1,255 @@
+//! One fault: breaks a service of a fleet that is calm, and measures what the loop makes of it.
+//!
+//! **Invariant:** what the loop claims is checked by asking the services.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use juno_sql::actuator::{Action, Actuator, Order};
+use juno_sql::healing::cause::Cause;
+use juno_sql::healing::status::Status;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::fleet::{CONFIG, Demo, SERVICES};
+use crate::healer::{Board, Event};
+
+/// How long a fault may last.
+const LIMIT: Duration = Duration::from_secs(90);
+/// Looks without anything wrong before a fault.
+const CALM_LOOKS: u32 = 6;
+
+/// Kinds of faults.
+pub(crate) const KINDS: [&str; 10] =
+    ["kill", "stop", "hang", "slow", "errors", "leak", "full_disk", "dependency_down", "bad_config", "two_at_once"];
+
+/// What became of a fault.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) kind: String,
+    /// Seconds from the fault to the incident, to the first runbook, and to the end of it.
+    pub(crate) detection_s: f64,
+    pub(crate) diagnosis_s: f64,
+    pub(crate) healed_s: f64,
+    /// Whether the loop says that it is over, and the services agree.
+    pub(crate) is_healed: bool,
+    /// Whether the first cause named is the right one of the right service, and how probable it was called.
+    pub(crate) is_right: bool,
+    pub(crate) probability: f64,
+    /// Orders on services that were not broken.
+    pub(crate) strayed: usize,
+    pub(crate) orders: usize,
+    /// What happened, in a line.
+    pub(crate) story: String,
+}
+
+/// Numbers that follow from a seed.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        usize::try_from((u128::from(bits ^ (bits >> 31)) * end as u128) >> 64).unwrap_or(0)
+    }
+}
+
+/// One who breaks a fleet.
+pub(crate) struct Breaker {
+    pub(crate) demo: Arc<Demo>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) dice: Dice,
+    pub(crate) began: Instant,
+    pub(crate) http: reqwest::Client,
+}
+
+impl Breaker {
+    fn now_us(&self) -> i64 {
+        i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX)
+    }
+
+    /// Waits until the fleet is calm and as many services as are needed may be acted on.
+    async fn victims(&mut self, count: usize) -> Result<Vec<String>> {
+        for _ in 0..6_000 {
+            let calm = *self.board.calm_looks.lock().expect("no panic while locked");
+            let now_us = self.now_us();
+            let resting = self.board.resting.lock().expect("no panic while locked").clone();
+            let rests = |service: &str| resting.get(service).is_some_and(|until_us| *until_us > now_us);
+            let mut free: Vec<String> =
+                SERVICES.iter().map(|(service, _)| (*service).to_owned()).filter(|service| !rests(service)).collect();
+            if calm >= CALM_LOOKS && free.len() >= count {
+                return Ok((0..count).map(|_| free.swap_remove(self.dice.below(free.len()))).collect());
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::bail!("the fleet does not come to rest")
+    }
+
+    /// Breaks the fleet once.
+    pub(crate) async fn episode(&mut self, kind: &str) -> Result<Outcome> {
+        let kinds: Vec<&str> = match kind {
+            "two_at_once" => {
+                let first = self.dice.below(KINDS.len() - 1);
+                let second = (first + 1 + self.dice.below(KINDS.len() - 2)) % (KINDS.len() - 1);
+                vec![KINDS[first], KINDS[second]]
+            }
+            kind => vec![kind],
+        };
+        let victims = self.victims(kinds.len()).await?;
+        // Somewhere between two looks.
+        sleep(Duration::from_millis(self.dice.below(1_000) as u64)).await;
+        let events_before = self.board.events.lock().expect("no panic while locked").len();
+        let began_us = self.now_us();
+        for (victim, kind) in victims.iter().zip(&kinds) {
+            self.break_one(victim, kind).await?;
+        }
+        let until = Instant::now() + LIMIT;
+        let events = loop {
+            let events = self.board.events.lock().expect("no panic while locked")[events_before..].to_vec();
+            let is_over = events.iter().any(|(_, event)| matches!(event, Event::Over(..)));
+            if is_over || Instant::now() > until {
+                break events;
+            }
+            sleep(Duration::from_millis(50)).await;
+        };
+        let is_well = self.is_well().await;
+        let mut outcome = judge(kind, &kinds, &victims, began_us, &events);
+        outcome.is_healed &= is_well;
+        if !outcome.is_healed || outcome.strayed > 0 {
+            println!("NOT HEALED OR STRAYED: {kinds:?} of {victims:?}, services well: {is_well}");
+        }
+        self.repair(&victims).await?;
+        Ok(outcome)
+    }
+
+    async fn break_one(&mut self, victim: &str, kind: &str) -> Result<()> {
+        let port = self.demo.ports[victim];
+        match kind {
+            "kill" | "stop" => {
+                let observed = self.demo.actuator.observe(victim).await?;
+                let pid = observed.replicas.first().and_then(|replica| replica.pid).context("nothing to kill")?;
+                let signal = if kind == "kill" { "-KILL" } else { "-STOP" };
+                let killed = std::process::Command::new("kill").args([signal, &pid.to_string()]).status()?;
+                ensure!(killed.success(), "kill failed");
+            }
+            "bad_config" => {
+                let bad = ["{\"work_ms\": 700, \"workers\": 8}", "{\"workers\": 0}", "{\"work_ms\":"];
+                let config = bad[self.dice.below(bad.len())];
+                let now_us = self.now_us();
+                self.board.changes.lock().expect("no panic while locked").insert(victim.to_owned(), now_us);
+                let params = json!({"config": config});
+                // One of them ends the service at its start: that the order fails is no surprise.
+                let _ = self.order(victim, Action::ConfigCorrect, params).await;
+            }
+            kind => {
+                let url = format!("http://127.0.0.1:{port}/fault/{kind}");
+                self.http.post(url).send().await?.error_for_status()?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn order(&mut self, target: &str, action: Action, params: serde_json::Value) -> Result<()> {
+        let key = format!("breaker-{}-{}", self.now_us(), self.dice.below(1 << 30));
+        let order = Order { target: target.into(), action, params, key, limit_ms: 20_000 };
+        self.demo.actuator.act(&order).await?;
+        Ok(())
+    }
+
+    /// Whether every service does its work, and soon.
+    async fn is_well(&self) -> bool {
+        for port in self.demo.ports.values() {
+            let began = Instant::now();
+            let answer = self.http.get(format!("http://127.0.0.1:{port}/work")).send().await;
+            if !answer.is_ok_and(|answer| answer.status().is_success()) || began.elapsed() > Duration::from_millis(350)
+            {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Brings the fleet back to what it was, whatever was left.
+    async fn repair(&mut self, victims: &[String]) -> Result<()> {
+        for victim in victims {
+            let observed = self.demo.actuator.observe(victim).await?;
+            let is_well = observed.replicas.iter().all(|replica| replica.is_healthy == Some(true));
+            let database = self.demo.dir(victim).join("database-is-down");
+            let was_down = std::fs::remove_file(database).is_ok();
+            if observed.is_failed_over {
+                self.order(victim, Action::Failover, json!({"back": true})).await?;
+            } else if was_down || !is_well {
+                let _ = self.order(victim, Action::CleanDisk, json!(null)).await;
+                self.order(victim, Action::ConfigCorrect, json!({"config": CONFIG})).await?;
+            }
+            self.board.changes.lock().expect("no panic while locked").remove(victim);
+        }
+        Ok(())
+    }
+}
+
+/// The cause that a fault should be called.
+fn causes(kind: &str) -> &'static [Cause] {
+    match kind {
+        "kill" => &[Cause::ProcessDown],
+        "stop" | "hang" => &[Cause::Hang],
+        "slow" => &[Cause::Slow],
+        "errors" => &[Cause::Errors],
+        "leak" => &[Cause::MemoryLeak],
+        "full_disk" => &[Cause::DiskFull],
+        "dependency_down" => &[Cause::DependencyDown],
+        // One of them leaves no process.
+        "bad_config" => &[Cause::BadConfiguration],
+        _ => &[],
+    }
+}
+
+/// What happened, in a line.
+fn story(events: &[(i64, Event)]) -> String {
+    let told = |event: &Event| match event {
+        Event::Opened(alarms) => format!("[{alarms}]"),
+        Event::Chosen { service, cause, runbook, probability } => {
+            format!("{runbook} for {} of {service} ({probability:.2})", cause.name())
+        }
+        Event::Acted { .. } => String::new(),
+        Event::Verified(success) => format!("verified {success}"),
+        Event::Over(status, reason) => format!("{} {reason}", status.name()),
+    };
+    let parts: Vec<String> = events.iter().map(|(_, event)| told(event)).filter(|part| !part.is_empty()).collect();
+    parts.join("; ")
+}
+
+fn judge(kind: &str, kinds: &[&str], victims: &[String], began_us: i64, events: &[(i64, Event)]) -> Outcome {
+    let seconds = |at_us: Option<i64>| at_us.map_or(f64::NAN, |at_us| (at_us - began_us) as f64 / 1e6);
+    let first = |wanted: fn(&Event) -> bool| events.iter().find(|(_, event)| wanted(event)).map(|(at_us, _)| *at_us);
+    let opened = first(|event| matches!(event, Event::Opened(_)));
+    let chosen = first(|event| matches!(event, Event::Chosen { .. }));
+    let over = first(|event| matches!(event, Event::Over(..)));
+    let verified =
+        events.iter().rev().find(|(_, event)| matches!(event, Event::Verified(true))).map(|(at_us, _)| *at_us);
+    let said = events.iter().find_map(|(_, event)| match event {
+        Event::Chosen { service, cause, probability, .. } => Some((service, *cause, *probability)),
+        _ => None,
+    });
+    let is_right = said.is_some_and(|(service, cause, _)| {
+        victims.iter().zip(kinds).any(|(victim, kind)| victim == service && causes(kind).contains(&cause))
+    });
+    let acted = |event: &Event| matches!(event, Event::Acted { .. });
+    let strays = |event: &Event| matches!(event, Event::Acted { service } if !victims.contains(service));
+    let is_over = events.iter().any(|(_, event)| matches!(event, Event::Over(Status::Resolved, _)));
+    Outcome {
+        kind: kind.into(),
+        detection_s: seconds(opened),
+        diagnosis_s: seconds(chosen) - seconds(opened),
+        healed_s: seconds(verified.or(over)),
+        is_healed: is_over && over.is_some() && verified.is_some(),
+        is_right,
+        probability: said.map_or(0.0, |(_, _, probability)| probability),
+        strayed: events.iter().filter(|(_, event)| strays(event)).count(),
+        orders: events.iter().filter(|(_, event)| acted(event)).count(),
+        story: story(events),
+    }
+}
