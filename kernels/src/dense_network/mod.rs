@@ -179,7 +179,7 @@ impl Network {
 
     /// How many rows of this width the numbers are.
     fn rows(&self, numbers: &[f64], width: usize) -> Result<usize> {
-        if numbers.len() % width == 0 {
+        if numbers.len().is_multiple_of(width) {
             return Ok(numbers.len() / width);
         }
         Err(Error::Shape(format!("{} numbers are no whole rows of {width}", numbers.len())))
