@@ -1,0 +1,91 @@
+//! What a run in the simulator brought over another one on the same load.
+//!
+//! The interval is a bootstrap of whole days, 96 epochs, the same days for both, as neighbouring epochs are alike.
+//!
+//! **Invariant:** the interval follows from the runs and the seed.
+
+use juno_kernels::SplitMix;
+
+use super::refusal::{Refusal, Result};
+use super::reward::Objective;
+use super::simulator::{EPOCH_SLOTS, Run, SLOT_S};
+
+/// Epochs of a day.
+pub const DAY_EPOCHS: usize = 86_400 / (EPOCH_SLOTS * SLOT_S as usize);
+const RESAMPLES: usize = 2_000;
+
+/// How much better a run was, in percent of the other's reward.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Improvement {
+    /// Over all days.
+    pub percent: f64,
+    /// Where 95 % of the resamples lie.
+    pub ci95: [f64; 2],
+}
+
+/// Compares runs with a base at a price of violations; several runs, such as those of several seeds, count as their mean.
+///
+/// # Errors
+/// [`Refusal::InsufficientExperience`] without runs or for less than two days, [`Refusal::Parameter`] for runs of other lengths.
+pub fn improvement(runs: &[&Run], base: &Run, objective: &Objective, price: f64, seed: u64) -> Result<Improvement> {
+    if runs.is_empty() || base.outcomes.len() < 2 * DAY_EPOCHS {
+        let text = "a comparison needs runs of two days or more";
+        return Err(Refusal::InsufficientExperience(text.to_owned()));
+    }
+    if runs.iter().any(|run| run.outcomes.len() != base.outcomes.len()) {
+        return Err(Refusal::Parameter("runs of other lengths cannot be compared".to_owned()));
+    }
+    let days = |run: &Run| -> Vec<f64> {
+        let rewards: Vec<f64> = run.outcomes.iter().map(|outcome| objective.reward(outcome, price)).collect();
+        rewards.chunks(DAY_EPOCHS).map(|day| day.iter().sum()).collect()
+    };
+    let theirs = days(base);
+    let mut own = vec![0.0; theirs.len()];
+    for run in runs {
+        own.iter_mut().zip(days(run)).for_each(|(sum, day)| *sum += day / runs.len() as f64);
+    }
+    let percent = |places: &[usize]| {
+        let sum = |days: &[f64]| places.iter().map(|day| days[*day]).sum::<f64>();
+        100.0 * (sum(&own) - sum(&theirs)) / sum(&theirs).abs().max(1e-9)
+    };
+    let mut random = SplitMix::new(seed, 5);
+    let mut draw = |_| {
+        let places: Vec<usize> = (0..theirs.len()).map(|_| random.below(theirs.len())).collect();
+        percent(&places)
+    };
+    let mut drawn: Vec<f64> = (0..RESAMPLES).map(&mut draw).collect();
+    drawn.sort_by(f64::total_cmp);
+    let all: Vec<usize> = (0..theirs.len()).collect();
+    let ci95 = [drawn[RESAMPLES / 40], drawn[RESAMPLES - 1 - RESAMPLES / 40]];
+    Ok(Improvement { percent: percent(&all), ci95 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::rl::policy::reward::{Components, Goal};
+
+    fn run(cost: impl Fn(usize) -> f64) -> Run {
+        let outcome = |epoch: usize| Components { cost: cost(epoch / DAY_EPOCHS), ..Default::default() };
+        Run { outcomes: (0..10 * DAY_EPOCHS).map(outcome).collect(), ..Default::default() }
+    }
+
+    #[test]
+    fn half_the_cost_is_fifty_percent_better_and_days_make_the_interval() {
+        let objective = Objective::new(Goal::Balanced);
+        let base = run(|_| 0.4);
+        let found = improvement(&[&run(|_| 0.1), &run(|_| 0.3)], &base, &objective, 100.0, 1).unwrap();
+        assert!((found.percent - 50.0).abs() < 1e-9 && found.ci95.iter().all(|x| (x - 50.0).abs() < 1e-9));
+        let uneven = improvement(&[&run(|day| if day == 0 { 2.0 } else { 0.1 })], &base, &objective, 100.0, 1).unwrap();
+        assert!(uneven.ci95[0] < 0.0 && uneven.ci95[1] > uneven.percent, "{uneven:?}");
+    }
+
+    #[test]
+    fn runs_that_cannot_be_compared_are_refused() {
+        let (objective, base) = (Objective::new(Goal::Balanced), run(|_| 0.4));
+        assert!(improvement(&[], &base, &objective, 1.0, 1).is_err());
+        let mut short = run(|_| 0.4);
+        short.outcomes.pop();
+        assert!(matches!(improvement(&[&short], &base, &objective, 1.0, 1), Err(Refusal::Parameter(_))));
+    }
+}
