@@ -32,6 +32,8 @@ pub const STEP_S_MAX: u32 = 300;
 pub const STARTUP_S_MAX: u32 = 3_600;
 /// The most units of a service.
 pub const UNITS_MAX: u32 = 1_000_000;
+/// More demand than this is no demand but a broken counter.
+const DEMAND_MAX: f64 = 1e18;
 /// Commands of so many seconds are looked back on before there are fewer units.
 const HOLD_S: u32 = 60;
 /// A gap of so many steps is bridged with the last demand; after a longer one only what was learnt stays.
@@ -199,7 +201,7 @@ impl Planner {
     /// The observation is not later than the one before; the planner is as it was then.
     pub fn observe(&mut self, seen: &Observation) -> Result<Decision, PolicyError> {
         let missed = self.missed(seen.at_s)?;
-        let known = seen.demand.is_finite() && seen.demand >= 0.0;
+        let known = (0.0..=DEMAND_MAX).contains(&seen.demand);
         if missed > 0 || !known {
             self.bridge(missed);
         }
@@ -336,3 +338,6 @@ fn check(options: &Options) -> Result<(), PolicyError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,9 +70,9 @@ impl Fleet {
         self.since_fewer = self.since_fewer.saturating_add(1);
     }
 
-    /// Somebody else changed the number.
+    /// There are so many units, whatever was commanded.
     pub(super) fn correct(&mut self, units: u32) {
-        self.total = units;
+        (self.begun, self.total) = (true, units);
     }
 
     /// Commands so many units; answers how many there are from now on.
