@@ -9,12 +9,14 @@
 //! the number of observations; the state can be written and read back between any two of them.
 
 pub mod budget;
+pub mod capacity;
 mod confidence;
 mod demand;
 mod fleet;
 mod guard;
 pub mod lead;
 mod ridge;
+pub mod verdict;
 
 use serde::{Deserialize, Serialize};
 
@@ -151,6 +153,8 @@ pub struct Decision {
     pub needed: f64,
     /// Share of past lead times that a margin like this one covered.
     pub q: f64,
+    /// Median, 95 % and 99 % quantile of the largest demand until units ordered now are ready.
+    pub quantiles: [f64; 3],
     /// How far the forecast may be trusted, 0 to 1.
     pub confidence: f64,
     /// The forecast is below the threshold.
@@ -294,6 +298,7 @@ impl Planner {
             level: forecast.level,
             needed,
             q: margin.q,
+            quantiles: [0.5, 0.95, 0.99].map(|share| forecast.demand(self.budget.z_of(share), largest)),
             confidence,
             advisory,
         }

@@ -36,7 +36,8 @@ fn season(steps: usize, seed: u64) -> Vec<f64> {
 
 /// Mean units and share of demand within what was ready.
 fn served(options: Options, demand: &[f64], from: usize) -> (f64, f64) {
-    let decisions = Planner::new(options).unwrap().replay(&observations(options.step_s, demand.iter().copied())).unwrap();
+    let decisions =
+        Planner::new(options).unwrap().replay(&observations(options.step_s, demand.iter().copied())).unwrap();
     let boot = options.pace().lead_steps;
     let (mut units, mut lost, mut all) = (0.0, 0.0, 0.0);
     for step in from.max(boot + 1)..demand.len() {
@@ -69,7 +70,11 @@ fn a_daily_season_is_served_within_the_objective_for_little_more_than_it_needs()
 fn no_demand_keeps_the_least_units_and_never_fails() {
     let history = observations(15, std::iter::repeat_n(0.0, DAY_STEPS));
     let decisions = Planner::new(OPTIONS).unwrap().replay(&history).unwrap();
-    assert!(decisions.iter().all(|decision| decision.to == 2), "{:?}", decisions.iter().find(|decision| decision.to != 2));
+    assert!(
+        decisions.iter().all(|decision| decision.to == 2),
+        "{:?}",
+        decisions.iter().find(|decision| decision.to != 2)
+    );
 }
 
 #[test]
@@ -175,7 +180,8 @@ fn a_cooldown_holds_reductions_back_and_no_additions() {
 fn bounds_and_the_largest_change_are_kept_whatever_comes() {
     let mut random = noise(9);
     for round in 0..20 {
-        let (min, width, max_step) = ((random() * 10.0) as u32, 1 + (random() * 30.0) as u32, 1 + (random() * 5.0) as u32);
+        let (min, width, max_step) =
+            ((random() * 10.0) as u32, 1 + (random() * 30.0) as u32, 1 + (random() * 5.0) as u32);
         let bounds = Bounds { min, max: min + width, max_step };
         let options = Options { bounds, cooldown_s: (random() * 300.0) as u32, ..OPTIONS };
         let demand: Vec<f64> = (0..600).map(|_| random().powi(8) * 50_000.0).collect();
@@ -183,7 +189,10 @@ fn bounds_and_the_largest_change_are_kept_whatever_comes() {
         history.iter_mut().for_each(|seen| seen.lost = (random() < 0.5).then(|| random() * 1e4));
         for decision in Planner::new(options).unwrap().replay(&history).unwrap().iter().skip(1) {
             let inside = (bounds.min..=bounds.max).contains(&decision.to);
-            assert!(inside && decision.to.abs_diff(decision.from) <= max_step, "round {round}: {bounds:?} {decision:?}");
+            assert!(
+                inside && decision.to.abs_diff(decision.from) <= max_step,
+                "round {round}: {bounds:?} {decision:?}"
+            );
             let sound = decision.needed.is_finite() && (0.0..=1.0).contains(&decision.q);
             assert!(sound && (0.0..=1.0).contains(&decision.confidence), "round {round}: {decision:?}");
         }
