@@ -107,7 +107,7 @@ pub fn run(
         billed += replicas.ready() + replicas.starting();
         total += demand[slot];
         lost_now += (demand[slot] - replicas.ready() * capacity).max(0.0);
-        if (slot + 1 - from) % CONTROL_SLOTS == 0 {
+        if (slot + 1 - from).is_multiple_of(CONTROL_SLOTS) {
             lost += lost_now;
             let (ready, starting) = (replicas.ready(), replicas.starting());
             let lost = std::mem::take(&mut lost_now) / CONTROL_SLOTS as f64;

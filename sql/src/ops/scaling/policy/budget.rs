@@ -157,3 +157,62 @@ impl Budget {
         Margin { z: left.z + (right.z - left.z) * part, q: left.covered + (right.covered - left.covered) * part }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACE: Pace = Pace { lead_steps: 2, hold_steps: 1, cooldown_steps: 0, max_step: u32::MAX };
+    const BUDGET: f64 = 0.001;
+
+    /// A demand of 1,000 that a margin of `enough` carries, and of which the share `lost` really is lost.
+    fn spent(enough: f64, lost: f64) -> Budget {
+        let mut budget = Budget::new(BUDGET, PACE, 15, 1);
+        for _ in 0..20_000 {
+            budget.advance();
+            budget.spend(1_000.0, 1_000.0 * lost, 10.0);
+            budget.command(|z| 100 - ((enough - z).max(0.0) * 4.0).ceil() as u32);
+        }
+        budget
+    }
+
+    #[test]
+    fn the_margin_is_the_smallest_that_carries_the_demand() {
+        for enough in [1.5, 3.0, 5.0] {
+            let z = spent(enough, 0.0).margin().z;
+            assert!((enough - 0.5..enough + 1.0).contains(&z), "{z} for {enough}");
+        }
+    }
+
+    #[test]
+    fn the_aim_is_half_of_the_budget_and_shrinks_as_it_is_spent() {
+        let aim = |lost: f64| spent(2.0, lost).aim() / BUDGET;
+        assert!((aim(0.0) - 0.5).abs() < 1e-9 && (aim(0.000_8) - 0.2).abs() < 0.01 && aim(0.1) >= AIM.0);
+    }
+
+    #[test]
+    fn losses_that_no_margin_could_have_saved_buy_no_margin() {
+        let mut budget = Budget::new(BUDGET, PACE, 15, 1);
+        for step in 0..20_000 {
+            budget.advance();
+            let demand = if step % 5_000 == 4_999 { 5_000.0 } else { 1_000.0 };
+            budget.spend(demand, 0.0, 10.0);
+            budget.command(|z| 100 + (z.max(0.0) * 2.0) as u32);
+        }
+        assert!(budget.margin().z < 3.5, "{:?}", budget.margin());
+    }
+
+    #[test]
+    fn quantiles_follow_what_was_covered() {
+        let mut budget = Budget::new(BUDGET, PACE, 15, 1);
+        for step in 0..10_000 {
+            budget.advance();
+            budget.spend(1_000.0, 0.0, 10.0);
+            budget.covered(f64::from(step * 7 % 1_000) / 1_000.0 * 4.0);
+        }
+        for share in [0.5, 0.95] {
+            let z = budget.z_of(share);
+            assert!((z - 4.0 * share).abs() < 0.2, "{z} for {share}");
+        }
+    }
+}

@@ -94,3 +94,33 @@ impl Ridge {
 fn place(i: usize, j: usize) -> usize {
     i * (i + 1) / 2 + j
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taught(half_life: f64, rows: impl Iterator<Item = [f64; 4]>) -> Vec<f64> {
+        let mut ridge = Ridge::new(3, 1, half_life);
+        rows.for_each(|[one, a, b, y]| ridge.add(&[one, a, b], &[y]));
+        ridge.weights().remove(0)
+    }
+
+    fn wave(step: i32) -> f64 {
+        f64::from(step * 7 % 11) - 5.0
+    }
+
+    #[test]
+    fn weights_are_found_and_a_column_that_repeats_another_shares_its_weight() {
+        let alone = taught(1e9, (0..2_000).map(|step| [1.0, wave(step), 0.0, 3.0 + 2.0 * wave(step)]));
+        assert!((alone[0] - 3.0).abs() < 0.01 && (alone[1] - 2.0).abs() < 0.02 && alone[2] == 0.0, "{alone:?}");
+        let twice = taught(1e9, (0..2_000).map(|step| [1.0, wave(step), wave(step), 3.0 + 2.0 * wave(step)]));
+        assert!((twice[1] - 1.0).abs() < 0.02 && (twice[2] - 1.0).abs() < 0.02, "{twice:?}");
+    }
+
+    #[test]
+    fn old_rows_fade() {
+        let rows = (0..2_000).map(|step| [1.0, 0.0, 0.0, if step < 1_000 { 5.0 } else { 1.0 }]);
+        let weights = taught(100.0, rows);
+        assert!((weights[0] - 1.0).abs() < 0.01, "{weights:?}");
+    }
+}

@@ -42,7 +42,7 @@ fn region(name: &str, cost_per_hour: f64, units_max: u32, share: f64) -> Region 
 fn a_daily_season_is_carried_for_less_than_a_reactive_autoscaler_costs() {
     let plan = plan(&request(Strategy::Horizontal, day(1_000.0, 3_000.0))).unwrap();
     let Expected { sla, saving_pct, cost, replica_hours, .. } = plan.expected;
-    assert!(sla >= 0.999 && sla < 1.0, "{sla}");
+    assert!((0.999..1.0).contains(&sla), "{sla}");
     assert!(saving_pct > 15.0 && (cost - replica_hours * 0.5).abs() < 1e-6, "{:?}", plan.expected);
     assert!(plan.warnings.is_empty() && !plan.advisory, "{:?}", plan.warnings);
     assert!(plan.steps.windows(2).all(|pair| pair[0].at_s < pair[1].at_s && pair[0].to == pair[1].from));
