@@ -3,14 +3,14 @@
 use super::*;
 
 const OPTIONS: Options = Options {
-    step_s: 15,
+    step_s: 60,
     unit: Unit { capacity: 100.0, startup_s: 90, cost_per_hour: 0.4 },
     bounds: Bounds { min: 2, max: 1_000, max_step: 0 },
     capacity_share: 0.999,
     cooldown_s: 0,
     confidence_threshold: 0.0,
 };
-const DAY_STEPS: usize = 5_760;
+const DAY_STEPS: usize = 1_440;
 
 /// Numbers from 0 to 1 that follow from the seed.
 fn noise(seed: u64) -> impl FnMut() -> f64 {
@@ -68,7 +68,7 @@ fn a_daily_season_is_served_within_the_objective_for_little_more_than_it_needs()
 
 #[test]
 fn no_demand_keeps_the_least_units_and_never_fails() {
-    let history = observations(15, std::iter::repeat_n(0.0, DAY_STEPS));
+    let history = observations(60, std::iter::repeat_n(0.0, DAY_STEPS));
     let decisions = Planner::new(OPTIONS).unwrap().replay(&history).unwrap();
     assert!(
         decisions.iter().all(|decision| decision.to == 2),
@@ -82,7 +82,7 @@ fn a_spike_gets_units_at_once_and_loses_them_after_the_hold() {
     let mut demand = vec![1_000.0; DAY_STEPS];
     demand.extend([5_000.0; 40]);
     demand.extend([1_000.0; 400]);
-    let decisions = Planner::new(OPTIONS).unwrap().replay(&observations(15, demand)).unwrap();
+    let decisions = Planner::new(OPTIONS).unwrap().replay(&observations(60, demand)).unwrap();
     assert!(decisions[DAY_STEPS - 1].to <= 12, "{:?}", decisions[DAY_STEPS - 1]);
     assert!(decisions[DAY_STEPS + 1].to >= 50, "two steps of demand are carried: {:?}", decisions[DAY_STEPS + 1]);
     assert!(decisions.iter().all(|decision| decision.to <= 105), "never more than twice what was seen");
@@ -98,11 +98,11 @@ fn growth_beyond_anything_seen_is_followed() {
 
 #[test]
 fn gaps_and_broken_values_are_bridged_and_taught_nothing() {
-    let mut history = observations(15, season(2 * DAY_STEPS, 3));
+    let mut history = observations(60, season(6 * DAY_STEPS, 3));
     for (place, demand) in [(7_000, f64::NAN), (7_001, -5.0), (7_002, f64::INFINITY), (7_003, 1e300)] {
         history[place].demand = demand;
     }
-    history.drain(8_000..8_240);
+    history.drain(8_000..8_060);
     let decisions = Planner::new(OPTIONS).unwrap().replay(&history).unwrap();
     let usual = decisions[6_999].to;
     assert!(decisions[7_000..7_010].iter().all(|decision| decision.to.abs_diff(usual) <= 3), "{usual}");
@@ -114,7 +114,7 @@ fn gaps_and_broken_values_are_bridged_and_taught_nothing() {
 #[test]
 fn observations_out_of_order_are_refused_and_change_nothing() {
     let mut planner = Planner::new(OPTIONS).unwrap();
-    let history = observations(15, season(300, 4));
+    let history = observations(60, season(300, 4));
     planner.replay(&history).unwrap();
     let before = planner.clone();
     for place in [299, 298, 0] {
@@ -126,10 +126,9 @@ fn observations_out_of_order_are_refused_and_change_nothing() {
 
 #[test]
 fn batch_is_online_also_across_a_written_and_read_state() {
-    let history = observations(60, season(3_000, 5).into_iter().step_by(1));
-    let options = Options { step_s: 60, ..OPTIONS };
-    let batch = Planner::new(options).unwrap().replay(&history).unwrap();
-    let mut planner = Planner::new(options).unwrap();
+    let history = observations(60, season(3_000, 5));
+    let batch = Planner::new(OPTIONS).unwrap().replay(&history).unwrap();
+    let mut planner = Planner::new(OPTIONS).unwrap();
     for (step, seen) in history.iter().enumerate() {
         if step % 500 == 499 {
             planner = serde_json::from_str(&serde_json::to_string(&planner).unwrap()).unwrap();
@@ -152,10 +151,10 @@ fn memory_does_not_grow_after_a_week() {
 
 #[test]
 fn below_the_threshold_the_reactive_guard_decides_until_a_week_has_proven_the_forecast() {
-    let options = Options { step_s: 60, confidence_threshold: 0.9, ..OPTIONS };
-    let demand: Vec<f64> = season(11 * DAY_STEPS, 7).chunks(4).map(|steps| steps.iter().sum::<f64>() / 4.0).collect();
+    let options = Options { confidence_threshold: 0.9, ..OPTIONS };
+    let demand = season(11 * DAY_STEPS, 7);
     let decisions = Planner::new(options).unwrap().replay(&observations(60, demand.clone())).unwrap();
-    let day = DAY_STEPS / 4;
+    let day = DAY_STEPS;
     let advisory = |range: std::ops::Range<usize>| decisions[range].iter().filter(|decision| decision.advisory).count();
     assert_eq!(advisory(0..6 * day), 6 * day, "a week is not over");
     assert_eq!(advisory(8 * day..11 * day), 0, "{:?}", decisions.last());
@@ -167,7 +166,7 @@ fn below_the_threshold_the_reactive_guard_decides_until_a_week_has_proven_the_fo
 #[test]
 fn a_cooldown_holds_reductions_back_and_no_additions() {
     let options = Options { cooldown_s: 900, ..OPTIONS };
-    let decisions = Planner::new(options).unwrap().replay(&observations(15, season(2 * DAY_STEPS, 8))).unwrap();
+    let decisions = Planner::new(options).unwrap().replay(&observations(60, season(2 * DAY_STEPS, 8))).unwrap();
     let reduced: Vec<i64> = decisions.iter().filter(|decision| decision.to < decision.from).map(|d| d.at_s).collect();
     assert!(reduced.len() > 20 && reduced.windows(2).all(|pair| pair[1] - pair[0] >= 900), "{}", reduced.len());
     for decision in &decisions {
@@ -185,7 +184,7 @@ fn bounds_and_the_largest_change_are_kept_whatever_comes() {
         let bounds = Bounds { min, max: min + width, max_step };
         let options = Options { bounds, cooldown_s: (random() * 300.0) as u32, ..OPTIONS };
         let demand: Vec<f64> = (0..600).map(|_| random().powi(8) * 50_000.0).collect();
-        let mut history = observations(15, demand);
+        let mut history = observations(60, demand);
         history.iter_mut().for_each(|seen| seen.lost = (random() < 0.5).then(|| random() * 1e4));
         for decision in Planner::new(options).unwrap().replay(&history).unwrap().iter().skip(1) {
             let inside = (bounds.min..=bounds.max).contains(&decision.to);
@@ -201,7 +200,7 @@ fn bounds_and_the_largest_change_are_kept_whatever_comes() {
 
 #[test]
 fn losses_beyond_the_budget_widen_the_margin() {
-    let history = observations(15, season(3 * DAY_STEPS, 10));
+    let history = observations(60, season(3 * DAY_STEPS, 10));
     let run = |lost: f64| {
         let mut planner = Planner::new(OPTIONS).unwrap();
         let seen = |seen: &Observation| Observation { lost: Some(seen.demand * lost), ..*seen };
