@@ -182,12 +182,12 @@ impl Planner {
     pub fn new(options: Options) -> Result<Self, PolicyError> {
         check(&options)?;
         let lead_steps = (options.unit.startup_s.div_ceil(options.step_s) + 1) as usize;
-        let pace = options.pace();
+        let (pace, floor) = (options.pace(), options.floor());
         Ok(Self {
             options,
             last_s: None,
-            demand: Demand::new(options.step_s, lead_steps),
-            lead: Lead::new(lead_steps, options.step_s, options.unit.capacity / 2.0),
+            demand: Demand::new(options.step_s, lead_steps, floor),
+            lead: Lead::new(lead_steps, options.step_s, floor),
             budget: Budget::new(1.0 - options.capacity_share, pace, options.step_s, options.bounds.min),
             confidence: Confidence::new(options.step_s),
             fleet: Fleet::new(pace, options.bounds.min),
@@ -242,7 +242,7 @@ impl Planner {
     fn bridge(&mut self, missed: u64) {
         self.lead.forget_pending();
         if missed > GAP_STEPS_MAX {
-            self.demand = Demand::new(self.options.step_s, self.lead.steps());
+            self.demand = Demand::new(self.options.step_s, self.lead.steps(), self.options.floor());
             return;
         }
         for _ in 0..missed {
@@ -306,6 +306,11 @@ impl Planner {
 }
 
 impl Options {
+    /// Demand below half a unit is all the same.
+    fn floor(&self) -> f64 {
+        self.unit.capacity / 2.0
+    }
+
     fn pace(&self) -> Pace {
         Pace {
             lead_steps: self.unit.startup_s.div_ceil(self.step_s).max(1) as usize,

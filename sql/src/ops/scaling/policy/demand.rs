@@ -19,6 +19,10 @@ pub(super) struct Demand {
     step_s: usize,
     recent: VecDeque<f64>,
     recent_max: usize,
+    /// Demand below it counts as that in changes.
+    floor: f64,
+    /// Logarithmic changes from step to step, of the same steps.
+    changes: VecDeque<f64>,
     bucket_steps: usize,
     /// Mean and largest step of each bucket, oldest first.
     buckets: VecDeque<(f32, f32)>,
@@ -28,13 +32,15 @@ pub(super) struct Demand {
 }
 
 impl Demand {
-    /// Nothing yet; forecasts look so many steps ahead.
-    pub(super) fn new(step_s: u32, lead_steps: usize) -> Self {
+    /// Nothing yet; forecasts look so many steps ahead, and demand below `floor` changes nothing.
+    pub(super) fn new(step_s: u32, lead_steps: usize, floor: f64) -> Self {
         let step_s = step_s as usize;
         Self {
             step_s,
             recent: VecDeque::new(),
             recent_max: (RECENT_S / step_s + 2).max(lead_steps + 1),
+            floor,
+            changes: VecDeque::new(),
             bucket_steps: (BUCKET_S / step_s).max(1),
             buckets: VecDeque::new(),
             open: (0.0, 0.0, 0),
@@ -46,7 +52,10 @@ impl Demand {
     pub(super) fn push(&mut self, demand: f64) {
         if self.recent.len() == self.recent_max {
             self.recent.pop_front();
+            self.changes.pop_front();
         }
+        let before = self.recent.back().copied().unwrap_or(demand);
+        self.changes.push_back((demand.max(self.floor) / before.max(self.floor)).ln());
         self.recent.push_back(demand);
         self.largest = self.largest.max(demand);
         self.open = (self.open.0 + demand, self.open.1.max(demand), self.open.2 + 1);
@@ -86,16 +95,13 @@ impl Demand {
         self.steps(count, 0).fold(0.0, f64::max)
     }
 
-    /// Standard deviation of the logarithmic changes over the last `count` steps; demand below `floor` counts as that.
-    pub(super) fn jitter(&self, count: usize, floor: f64) -> f64 {
-        let logarithm = |demand: &f64| demand.max(floor).ln();
-        let from = self.recent.len().saturating_sub(count + 1);
-        let steps = self.recent.range(from..);
-        let changes = steps.clone().skip(1).zip(steps).map(|(now, before)| logarithm(now) - logarithm(before));
-        let (sum, squares, count) = changes
-            .fold((0.0, 0.0, 0.0_f64), |(sum, squares, n), change| (sum + change, squares + change * change, n + 1.0));
-        let mean = sum / count.max(1.0);
-        (squares / count.max(1.0) - mean * mean).max(0.0).sqrt()
+    /// Standard deviation of the logarithmic changes over the last `count` steps.
+    pub(super) fn jitter(&self, count: usize) -> f64 {
+        let changes = self.changes.range(self.changes.len().saturating_sub(count)..);
+        let steps = changes.len().max(1) as f64;
+        let (sum, squares) =
+            changes.fold((0.0, 0.0), |(sum, squares), change| (sum + change, squares + change * change));
+        (squares / steps - (sum / steps).powi(2)).max(0.0).sqrt()
     }
 
     /// Mean and largest demand of the `length_s` seconds from `ago_s` seconds ago on, in whole buckets; none where that was before
@@ -125,7 +131,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_the_past_is_found_by_the_minute() {
-        let mut demand = Demand::new(15, 7);
+        let mut demand = Demand::new(15, 7, 1.0);
         for step in 0..70_000 {
             demand.push(f64::from(step / 4));
         }
@@ -138,8 +144,8 @@ mod tests {
 
     #[test]
     fn windows_shrink_to_what_is_known() {
-        let mut demand = Demand::new(300, 2);
-        assert_eq!((demand.mean(4, 0), demand.max(4), demand.jitter(4, 1.0)), (0.0, 0.0, 0.0));
+        let mut demand = Demand::new(300, 2, 1.0);
+        assert_eq!((demand.mean(4, 0), demand.max(4), demand.jitter(4)), (0.0, 0.0, 0.0));
         demand.push(4.0);
         demand.push(8.0);
         assert_eq!((demand.mean(9, 0), demand.mean(1, 1), demand.mean(1, 7), demand.max(9)), (6.0, 4.0, 4.0, 8.0));

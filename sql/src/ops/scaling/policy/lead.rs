@@ -169,7 +169,7 @@ impl Lead {
         row.extend([15, 30, 120, 300, 900, 3_600].map(|window| ratio(demand.mean(steps(window), 0))));
         row.extend([60, 120, 180, 300, 600, 1_200, 1_800, 3_600].map(|ago| ratio(demand.mean(steps(60), steps(ago)))));
         row.extend([60, 300, 600, 3_600].map(|window| ratio(demand.max(steps(window)))));
-        row.extend([300, 3_600].map(|window| demand.jitter(steps(window), self.floor)));
+        row.extend([300, 3_600].map(|window| demand.jitter(steps(window))));
         let hour = demand.mean(steps(3_600), 0);
         for ago_s in [DAY_S, 7 * DAY_S] {
             row.extend(self.same_moment(demand, ago_s, hour));
