@@ -8,4 +8,5 @@ pub mod machine;
 pub mod measured;
 pub mod nab_score;
 pub mod rows;
+pub mod scaling;
 pub mod table;
