@@ -167,7 +167,7 @@ impl Server {
             }
         });
         let session = query.block_on(open(&config.storage, &config.device, config.memory))?;
-        session.set_operations(config.operations.clone(), |error| http::problem::document(error));
+        session.set_operations(config.operations.clone(), http::problem::document);
         query.block_on(first_admin(&session, &config))?;
         guarded(&session, (pg_addr, "--pg-addr", "JUNO_PG_ADDR"), false, tls.is_some())?;
         guarded(&session, (http_addr, "--http-addr", "JUNO_HTTP_ADDR"), has_tokens, tls.is_some())?;

@@ -164,12 +164,13 @@ impl Behaviour for ImpossibleTravel {
         user.last = to;
         let km = self.params.km(&from, &to);
         let speed = km / ((to.time - from.time) / 3_600.0).max(HOURS_MIN);
-        let all = self.speeds.p_value(speed);
+        let impossible = speed > self.params.speed_max;
+        let all = if impossible { self.speeds.p_value(speed) } else { 1.0 };
         self.speeds.learn(speed);
         let class = CLASSES.partition_point(|end| *end < speed);
         let (journeys, as_fast) = (user.classes.iter().sum::<u32>(), user.classes[class..].iter().sum::<u32>());
         user.classes[class] = user.classes[class].saturating_add(1);
-        if speed <= self.params.speed_max {
+        if !impossible {
             return;
         }
         let ratio = (self.params.speed_max / speed).powi(2);

@@ -24,7 +24,7 @@ pub(crate) use self::rows::objects;
 use super::Session;
 use crate::model::Models;
 use crate::operation::{
-    Answered, Component, DRY_RUN, Decision, Effect, KEY_CHARS_MAX, Lasts, Operation, OperationSettings, Refusal,
+    Answered, Component, DRY_RUN, Decision, Doing, Effect, KEY_CHARS_MAX, Lasts, Operation, OperationSettings, Refusal,
     Refused, Request, check, time_us,
 };
 use crate::ops::operations::policy::{Freeze, Gates, gate};
@@ -276,7 +276,7 @@ impl Invocation {
             Lasts::Depends(on) => on(&self.arguments),
         };
         if lasts {
-            return self.as_job(wait_s).await;
+            return self.into_job(wait_s).await;
         }
         let value = self.perform().await?;
         Ok(Answered { value, job: None, pending: false, replayed: false })
@@ -349,7 +349,7 @@ impl Session {
             self.check_writable("CALL")?;
         }
         let session = self.connect_as(self.user.clone());
-        let work = Box::pin(async move { session.operate(operation, request).await });
+        let work = asked(session, operation, request);
         let answered = match operation.effect {
             Effect::Computes => work.await?,
             // What changes something goes on when its client goes away or cancels.
@@ -360,8 +360,16 @@ impl Session {
     }
 }
 
+/// A request by CALL. What an operation does may CALL in turn: named here, the type of its future does not hold itself.
+fn asked(session: Session, operation: &'static Operation, request: Request) -> Doing<'static, Answered> {
+    Box::pin(async move { session.operate(operation, request).await })
+}
+
 /// A time as tables and answers have it: RFC 3339 with microseconds, UTC.
 pub(crate) fn rfc3339(us: i64) -> String {
     let at = chrono::DateTime::from_timestamp_micros(us).unwrap_or(chrono::DateTime::UNIX_EPOCH);
     at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
 }
+
+#[cfg(test)]
+mod tests;

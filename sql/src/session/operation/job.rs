@@ -53,7 +53,7 @@ impl Drop for Ending {
 
 impl Invocation {
     /// Makes a job of it, waits for it as long as asked, and answers with the job.
-    pub(super) async fn as_job(self, wait_s: u64) -> Result<Answered> {
+    pub(super) async fn into_job(self, wait_s: u64) -> Result<Answered> {
         let own = self.own.connect();
         if own.shared.operations.jobs.0.lock().len() >= RUNNING_MAX {
             let text = format!("{RUNNING_MAX} jobs run already: cancel one or wait");

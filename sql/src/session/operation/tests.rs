@@ -1,0 +1,146 @@
+//! What surrounds an operation that acts on other systems, on one that only writes a row.
+
+use juno_kernels::Device;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::operation::{Kind, Parameter};
+use crate::role::{Role, User};
+
+static RESTART: Operation = Operation {
+    name: "test_restart",
+    does: "Restarts a service.",
+    parameters: &[
+        Parameter::new("service", Kind::Text, "Which.").required(),
+        Parameter::new("risky", Kind::Boolean, "Whether it must be approved."),
+    ],
+    role: Role::Responder,
+    effect: Effect::Acts,
+    component: Some(Component::SelfHealing),
+    lasts: Lasts::Long,
+    matched: false,
+    decide: Some(decide),
+    run,
+};
+
+fn decide(invocation: &Invocation) -> Doing<'_, Decision> {
+    Box::pin(async move {
+        if invocation.word("service") == "control-plane" {
+            return Err(Refusal::new(Refused::ProtectedTarget, "never this one").at("/service").into());
+        }
+        let asks = invocation.flag("risky") && invocation.approved_by.is_none();
+        let plan = json!({ "restart": invocation.word("service") });
+        Ok(Decision { plan, approval: asks.then(|| "it is risky".to_owned()) })
+    })
+}
+
+fn run(invocation: &Invocation) -> Doing<'_, Value> {
+    Box::pin(async move {
+        invocation.progress(0.5).await?;
+        let insert = "INSERT INTO restarts VALUES ($1, $2)";
+        let values = [invocation.new_id().into(), invocation.word("service").into()];
+        invocation.own.changed_rows(insert, &values).await?;
+        Ok(json!({ "restarted": invocation.plan.as_ref().map(|plan| plan["restart"].clone()) }))
+    })
+}
+
+async fn open(directory: &tempfile::TempDir) -> Session {
+    let db = juno_engine::Db::open(directory.path()).expect("a database");
+    let session = Session::open(db, Device::cpu()).await.expect("migrations");
+    session.query("CREATE TABLE IF NOT EXISTS restarts (id UUID PRIMARY KEY, service TEXT)").await.expect("a table");
+    session.connect_as(User { name: "ada".into(), role: Some(Role::Responder) })
+}
+
+fn request(arguments: &Value, key: Option<&str>) -> Request {
+    let arguments = arguments.as_object().expect("an object").clone();
+    Request { arguments, key: key.map(str::to_owned), wait_s: 30, ..Request::default() }
+}
+
+async fn ask(session: &Session, arguments: Value, key: Option<&str>) -> Result<Answered> {
+    session.operate(&RESTART, request(&arguments, key)).await
+}
+
+fn kind(asked: Result<Answered>) -> Option<Refused> {
+    match asked {
+        Err(Error::Refused(refusal)) => Some(refusal.kind),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn restarts(session: &Session) -> usize {
+    session.objects("SELECT id FROM restarts", &[]).await.expect("rows").len()
+}
+
+async fn stages(session: &Session) -> Vec<String> {
+    let rows = session.objects("SELECT stage FROM audit ORDER BY seq", &[]).await.expect("rows");
+    rows.iter().filter_map(|row| row["stage"].as_str().map(str::to_owned)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_acts_needs_a_key_decides_first_and_is_audited() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let session = open(&directory).await;
+    let shop = || json!({ "service": "shop" });
+    assert_eq!(kind(ask(&session, shop(), None).await), Some(Refused::KeyRequired));
+    let dry = ask(&session, json!({ "service": "shop", "dry_run": true }), None).await.expect("a decision");
+    assert_eq!((dry.value, dry.job), (json!({ "restart": "shop" }), None));
+    assert_eq!(
+        kind(ask(&session, json!({ "service": "control-plane" }), Some("a")).await),
+        Some(Refused::ProtectedTarget)
+    );
+    assert_eq!(
+        (restarts(&session).await, stages(&session).await),
+        (0, vec!["dry_run".to_owned(), "refused".to_owned()])
+    );
+    let done = ask(&session, shop(), Some("a")).await.expect("a job");
+    assert_eq!((&done.value["state"], done.pending), (&json!("succeeded"), false));
+    assert_eq!(done.value["result"], json!({ "restarted": "shop" }));
+    let again = ask(&session, shop(), Some("a")).await.expect("the same job");
+    assert_eq!((again.replayed, again.job, restarts(&session).await), (true, done.job, 1));
+    assert_eq!(stages(&session).await[2..], ["before", "after"]);
+    let viewer = session.connect_as(User { name: "eve".into(), role: Some(Role::Operator) });
+    assert!(matches!(ask(&viewer, shop(), Some("b")).await, Err(Error::Forbidden(text)) if text.contains("responder")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn switches_and_windows_stop_what_acts_and_free_its_key() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let session = open(&directory).await;
+    let own = session.connect();
+    let shop = || json!({ "service": "shop" });
+    own.query("CALL kill_switch(true, 'drill')").await.expect("engaged");
+    assert_eq!(kind(ask(&session, shop(), Some("a")).await), Some(Refused::KillSwitch));
+    own.query("CALL kill_switch(false, 'over')").await.expect("released");
+    own.query("CALL maintenance_windows_create(name => 'w', service => 'cart', duration => '1h')")
+        .await
+        .expect("a window");
+    assert_eq!(kind(ask(&session, json!({ "service": "cart" }), Some("b")).await), Some(Refused::Frozen));
+    session.set_operations(OperationSettings { phase: 3, ..OperationSettings::default() }, |_| Value::Null);
+    assert_eq!(kind(ask(&session, shop(), Some("a")).await), Some(Refused::PhaseTooLow));
+    let off = OperationSettings { disabled: vec![Component::SelfHealing], ..OperationSettings::default() };
+    session.set_operations(off, |_| Value::Null);
+    assert_eq!(kind(ask(&session, shop(), Some("a")).await), Some(Refused::ComponentDisabled));
+    assert_eq!(restarts(&session).await, 0);
+    session.set_operations(OperationSettings::default(), |_| Value::Null);
+    assert!(ask(&session, shop(), Some("a")).await.is_ok());
+    assert_eq!(restarts(&session).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_at_a_time_acts_once_and_what_must_be_approved_waits() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let session = open(&directory).await;
+    let ask_all = (0..6).map(|_| ask(&session, json!({ "service": "shop" }), Some("a")));
+    for answer in futures::future::join_all(ask_all).await {
+        match answer {
+            Ok(answered) => assert_eq!(answered.value["kind"], "test_restart"),
+            Err(error) => assert_eq!(kind(Err(error)), Some(Refused::InFlight)),
+        }
+    }
+    assert_eq!(restarts(&session).await, 1);
+    let waits = ask(&session, json!({ "service": "shop", "risky": true }), Some("b")).await.expect("a job");
+    assert_eq!((&waits.value["state"], waits.pending), (&json!("awaiting_approval"), true));
+    let other = ask(&session, json!({ "service": "cart" }), Some("a")).await;
+    assert_eq!(kind(other), Some(Refused::KeyReused));
+    assert_eq!(restarts(&session).await, 1);
+}
