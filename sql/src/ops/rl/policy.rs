@@ -221,7 +221,7 @@ impl Policy {
     /// # Errors
     /// As for [`Policy::divergence`]; [`Refusal::Parameter`] for a limit that is not above 0.
     pub fn limited(&self, active: &Self, states: &[State], limit_nats: f64) -> Result<Self> {
-        if !(limit_nats > 0.0) {
+        if limit_nats.is_nan() || limit_nats <= 0.0 {
             return Err(Refusal::Parameter(format!("a limit of {limit_nats} is out of range: use a number above 0")));
         }
         if self.divergence(active, states)? <= limit_nats {

@@ -28,16 +28,19 @@ pub enum Promotion {
 pub fn promotion(evaluation: &Evaluation, stability_pct: f64) -> Promotion {
     let mut reasons = Vec::new();
     let low = evaluation.estimate(Method::Dr).ci95[0];
-    if !(low > evaluation.baseline.value) {
+    // What is not a number is above nothing.
+    let (above, leads) = (low > evaluation.baseline.value, evaluation.difference.ci95[0] > 0.0);
+    let steady = stability_pct < STABILITY_MAX_PERCENT;
+    if !above {
         reasons.push(format!(
             "the lower bound of its value, {low:.4}, is not above the active policy's {:.4}",
             evaluation.baseline.value
         ));
     }
-    if !(evaluation.difference.ci95[0] > 0.0) {
+    if !leads {
         reasons.push(format!("its lead over the active policy may be {:.4}", evaluation.difference.ci95[0]));
     }
-    if !(stability_pct < STABILITY_MAX_PERCENT) {
+    if !steady {
         reasons
             .push(format!("its recommendations vary by {stability_pct:.1} %, {STABILITY_MAX_PERCENT} % is the most"));
     }

@@ -270,7 +270,7 @@ impl<'a> Simulator<'a> {
                 let ratio = usage / self.ready / utilisation;
                 let idle =
                     (ratio - 1.0).abs() <= 0.1 || (!self.starting.is_empty() && usage / billed / utilisation <= 1.1);
-                let want = if idle && !(ratio < 0.9) { billed } else { (usage / utilisation).ceil() };
+                let want = if idle && ratio >= 0.9 { billed } else { (usage / utilisation).ceil() };
                 (want.min((billed * 2.0).max(billed + 4.0)), *hold_s)
             }
         };

@@ -91,13 +91,13 @@ impl Settings {
                 self.learning_rate
             ));
         }
-        if !(self.discount >= 0.0 && self.discount < 1.0) {
+        if !(0.0..1.0).contains(&self.discount) {
             return refused(format!("a discount of {} is out of range: use 0 up to below 1", self.discount));
         }
-        if !(self.exploration_rate >= 0.0 && self.exploration_rate <= 1.0) {
+        if !(0.0..=1.0).contains(&self.exploration_rate) {
             return refused(format!("an exploration rate of {} is out of range: use 0 to 1", self.exploration_rate));
         }
-        if !(self.divergence_max > 0.0) {
+        if self.divergence_max.is_nan() || self.divergence_max <= 0.0 {
             return refused(format!("a divergence of {} is out of range: use a number above 0", self.divergence_max));
         }
         Ok(())

@@ -64,7 +64,8 @@ fn every_estimate_comes_near_the_truth() {
     let found = evaluate(&experience(decisions), &target, Against::Logged, &question(1)).unwrap();
     for method in Method::ALL {
         let Estimate { value, ci95: [low, high] } = found.estimate(method);
-        let far = if method == Method::Ips { 0.1 } else { 0.03 };
+        // The model is wrong on purpose; weights alone vary much.
+        let far = [0.06, 0.1, 0.02, 0.02][method as usize];
         assert!((value - truth).abs() < far * truth.abs(), "{method:?}: {value} for {truth}");
         assert!(low <= value && value <= high);
         assert_eq!(Method::parse(method.name()).unwrap(), method);
@@ -111,7 +112,7 @@ fn little_overlap_is_warned_of_and_too_little_is_refused() {
 #[test]
 fn one_seed_gives_one_answer() {
     let (logging, target) = (constant(0.5), constant(-1.0));
-    let log = experience(log(600, &logging, 0.9, &target, 4).0);
+    let log = experience(log(2_400, &logging, 0.9, &target, 4).0);
     let of = |seed| evaluate(&log, &target, Against::Logged, &question(seed)).unwrap();
     assert_eq!(of(5), of(5));
     assert_eq!(of(5).estimates[3].value, of(6).estimates[3].value);

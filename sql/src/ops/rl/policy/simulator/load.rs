@@ -22,7 +22,7 @@ pub fn resampled(samples: &[f64], sample_s: f64, seed: u64) -> Result<Vec<f64>> 
     if samples.len() < 2 {
         return Err(Refusal::InsufficientExperience("a load needs at least two samples".to_owned()));
     }
-    if !(sample_s >= 1.0 && sample_s <= 86_400.0) {
+    if !(1.0..=86_400.0).contains(&sample_s) {
         return Err(Refusal::Parameter(format!("samples {sample_s} s apart are out of range: use 1 to 86400")));
     }
     if let Some(place) = samples.iter().position(|sample| !(sample.is_finite() && *sample >= 0.0)) {

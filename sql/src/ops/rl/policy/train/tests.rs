@@ -19,12 +19,17 @@ fn track() -> Track {
     Track::new(generated(3, 2).unwrap(), &service(), HALF).unwrap()
 }
 
+/// Few arms, so that the tests are quick.
+fn space() -> ActionSpace {
+    ActionSpace::new([vec![0.0, 2.0, 4.5], vec![60.0, 300.0], vec![1.0, 1.4]]).unwrap()
+}
+
 fn settings(algorithm: Algorithm) -> Settings {
     let steps = match algorithm {
         Algorithm::Es => 24 * 96 * 4,
         _ => 1_500,
     };
-    Settings { members: 2, steps, ..Settings::new(algorithm, Objective::new(Goal::Balanced), 3) }
+    Settings { members: 2, steps, space: space(), ..Settings::new(algorithm, Objective::new(Goal::Balanced), 3) }
 }
 
 fn trained(settings: &Settings, warm_start: Option<&Policy>) -> Result<Training> {
@@ -71,10 +76,10 @@ fn evolution_does_not_end_below_the_static_rule_it_starts_from() {
 fn the_tuned_rule_stays_within_the_budget_where_it_can() {
     let (service, track) = (service(), track());
     let objective = Objective { violation_max: 0.01, ..Objective::new(Goal::Cost) };
-    let fixed = tuned(&service, &track, 96..HALF, &ActionSpace::default(), &objective).unwrap();
+    let fixed = tuned(&service, &track, 96..HALF, &space(), &objective).unwrap();
     assert!(fixed.violation <= 0.007, "{fixed:?}");
     let strict = Objective { violation_max: 0.0005, ..objective };
-    let strict = tuned(&service, &track, 96..HALF, &ActionSpace::default(), &strict).unwrap();
+    let strict = tuned(&service, &track, 96..HALF, &space(), &strict).unwrap();
     assert!(strict.violation < fixed.violation && strict.price > fixed.price, "{strict:?} {fixed:?}");
 }
 
@@ -88,7 +93,7 @@ fn a_retraining_stays_near_the_policy_it_starts_from() {
 
 /// Decisions where arm costs fall towards the low end for one half of the states and towards the high end for the other.
 fn log() -> Experience {
-    let space = ActionSpace::default();
+    let space = space();
     let mut random = SplitMix::new(6, 0);
     let even = vec![1.0 / space.arms() as f64; space.arms()];
     let mut one = |_| {
