@@ -295,7 +295,7 @@ impl Planner {
             to,
             planned,
             reason,
-            level: forecast.level,
+            level: self.demand.mean(self.demand.steps_of(60), 0),
             needed,
             q: margin.q,
             quantiles: [0.5, 0.95, 0.99].map(|share| forecast.demand(self.budget.z_of(share), largest)),
