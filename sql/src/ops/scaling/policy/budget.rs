@@ -28,7 +28,7 @@ const PRIOR_Z: f64 = 2.0;
 const AIM: (f64, f64) = (0.02, 0.5);
 
 /// No more capacity is paid for than so many times the demand that it saves, over the budget.
-const PRICE_MAX: f64 = 3.0;
+const PRICE_MAX: f64 = 2.0;
 
 /// A margin in force.
 #[derive(Clone, Copy, Debug)]

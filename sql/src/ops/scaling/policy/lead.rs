@@ -29,8 +29,8 @@ const HALF_LIFE_DAYS: f64 = 28.0;
 const SCALE_TRUST: f64 = 0.5;
 /// Least and largest logarithm of the scale.
 const SCALE: (f64, f64) = (-6.0, 0.0);
-/// No ratio counts more than e³ or less than e⁻³.
-const RATIO_MAX: f64 = 3.0;
+/// No ratio counts more than e^2.5 or less than e^−2.5.
+const RATIO_MAX: f64 = 2.5;
 /// Demand is never forecast beyond so many times the largest seen, nor beyond twice the level where that is more.
 const LARGEST_FACTOR: f64 = 1.2;
 /// See [`LARGEST_FACTOR`].
