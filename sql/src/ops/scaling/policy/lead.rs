@@ -44,20 +44,20 @@ const COLUMNS: usize = 36;
 
 /// What a lead time may bring.
 #[derive(Clone, Copy, Debug)]
-pub struct Forecast {
+pub(super) struct Forecast {
     /// Mean demand of the last minute, or a share of the last hour's where that is more.
-    pub level: f64,
+    pub(super) level: f64,
     /// Mean of the logarithm of largest demand ÷ level.
-    pub mean: f64,
+    pub(super) mean: f64,
     /// Its scale.
-    pub scale: f64,
+    pub(super) scale: f64,
     /// Where the lead time that ended now came out, in scales above its mean.
-    pub z: Option<f64>,
+    pub(super) z: Option<f64>,
 }
 
 impl Forecast {
     /// Demand `z` scales above the mean, if `largest` is the largest so far.
-    pub fn demand(&self, z: f64, largest: f64) -> f64 {
+    pub(super) fn demand(&self, z: f64, largest: f64) -> f64 {
         let demand = self.level * (self.mean + z * self.scale).min(RATIO_MAX).exp();
         demand.min((largest * LARGEST_FACTOR).max(self.level * LEVEL_FACTOR))
     }
