@@ -1,20 +1,20 @@
 //! Predictive scaling, the judgement of it: from the demand so far, how many units a service shall have next.
 //!
 //! [`Planner`] goes on step by step: [`Planner::observe`] takes what a step brought and answers with a [`Decision`]. It forecasts
-//! the largest demand until units that are ordered now are ready ([`lead`]), and picks the margin on top that would have kept the
-//! error budget so far at the least cost ([`budget`]). A whole history is the same, one observation after the other
+//! the largest demand until units that are ordered now are ready (`lead`), and picks the margin on top that would have kept the
+//! error budget so far at the least cost (`budget`). A whole history is the same, one observation after the other
 //! ([`Planner::replay`]). What a plan for the hours to come holds is in [`capacity`], what a step of it may do in [`verdict`].
 //!
 //! **Invariant:** no clock, no randomness, no tables, no I/O: equal observations give equal decisions. Memory does not grow with
 //! the number of observations; the state can be written and read back between any two of them.
 
-pub mod budget;
+mod budget;
 pub mod capacity;
 mod confidence;
 mod demand;
 mod fleet;
 mod guard;
-pub mod lead;
+mod lead;
 mod ridge;
 pub mod verdict;
 
@@ -295,7 +295,7 @@ impl Planner {
             to,
             planned,
             reason,
-            level: forecast.level,
+            level: self.demand.mean(self.demand.steps_of(60), 0),
             needed,
             q: margin.q,
             quantiles: [0.5, 0.95, 0.99].map(|share| forecast.demand(self.budget.z_of(share), largest)),

@@ -2,7 +2,7 @@
 //!
 //! For each margin of a grid a fleet is kept that follows the same forecast with that margin: what it would have lost is known for
 //! all of them, whichever was acted on. The margin in force is the smallest whose fleet lost no more than the aim over the trailing
-//! weeks. The aim integrates what really was lost: it is the budget times the share of it that is left, so that half of it is
+//! weeks, but none whose last unit saves too little for its price: what no margin could have saved buys none. The aim integrates what really was lost: it is the budget times the share of it that is left, so that half of it is
 //! spent in the long run, and less than all of it even where the fleets are too optimistic by any factor.
 //!
 //! **Invariant:** what is lost counts by requests, not by time; a step without demand changes nothing.
@@ -13,6 +13,7 @@ use super::fleet::{Fleet, Pace};
 
 /// Margins, in scales above the mean.
 const MARGINS: usize = 28;
+/// The smallest of them, its distance to the next, and what that grows by from one to the next.
 const Z_MIN: f64 = -0.5;
 const Z_STEP: f64 = 0.25;
 const Z_GROWTH: f64 = 1.06;
@@ -20,23 +21,22 @@ const Z_GROWTH: f64 = 1.06;
 const HALF_LIFE_S: f64 = 14.0 * 86_400.0;
 /// Before that a loss fades with this power of time: the first days, when little was learnt, are not held against a margin for long.
 const EARLY: f64 = 1.0;
-/// What is assumed before anything was seen counts as half a day of demand.
+/// What is assumed before anything was seen counts as a quarter of a day of demand.
 const PRIOR_S: f64 = 21_600.0;
 /// The margin that would spend the whole budget, as assumed before anything was seen.
 const PRIOR_Z: f64 = 2.0;
 /// Least and largest share of the budget that is aimed at.
 const AIM: (f64, f64) = (0.02, 0.5);
-
 /// No more capacity is paid for than so many times the demand that it saves, over the budget.
-const PRICE_MAX: f64 = 1.5;
+const PRICE_MAX: f64 = 2.0;
 
 /// A margin in force.
 #[derive(Clone, Copy, Debug)]
-pub struct Margin {
+pub(super) struct Margin {
     /// Scales above the mean.
-    pub z: f64,
+    pub(super) z: f64,
     /// Share of past lead times that it covered.
-    pub q: f64,
+    pub(super) q: f64,
 }
 
 /// One margin of the grid.
@@ -54,12 +54,15 @@ struct Candidate {
 
 /// Losses by margin and in fact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Budget {
+pub(super) struct Budget {
+    /// Share of demand that may be lost.
     budget: f64,
     decay: f64,
+    /// Steps so far, as they are and decayed.
     age: f64,
     steps: f64,
     prior_steps: f64,
+    /// Demand, and what of it really was lost; decayed.
     demand: f64,
     lost: f64,
     candidates: Vec<Candidate>,
@@ -125,13 +128,13 @@ impl Budget {
     }
 
     /// Share of demand that may be lost from now on.
-    pub fn aim(&self) -> f64 {
+    pub(super) fn aim(&self) -> f64 {
         let spent = if self.demand > 0.0 { self.lost / self.demand / self.budget } else { 0.0 };
         self.budget * (1.0 - spent).clamp(AIM.0, AIM.1)
     }
 
     /// The smallest margin that would have kept the aim, and no larger than what is worth its price.
-    pub fn margin(&self) -> Margin {
+    pub(super) fn margin(&self) -> Margin {
         let aim = self.aim();
         let last = self.candidates.len() - 1;
         let mean = self.demand / self.steps.max(1.0);

@@ -1,7 +1,7 @@
 //! The capacity plan of the hours to come: what to change when, over several resources, by a strategy, at what cost.
 //!
 //! Each resource has forecast quantiles; what one unit carries of it turns demand into units, and the resource that asks for most
-//! of them binds. One margin over all steps keeps the expected loss at half of the error budget ([`tail`]); where the money of a
+//! of them binds. One margin over all steps keeps the expected loss at half of the error budget (`tail`); where the money of a
 //! day does not suffice, the margin shrinks until it does. Orders come a start-up early; there are fewer units only once nothing
 //! within a start-up needs them.
 //!

@@ -1,6 +1,6 @@
 //! The forecast of the largest demand until units that are ordered now are ready.
 //!
-//! With L the mean of the last minute, y = log(largest step of the next start-up and one step ÷ L). Its mean and the logarithm of
+//! With L the mean of the last minute, and no less than a share of that of the last hour, y = log(largest step of the next start-up and one step ÷ L). Its mean and the logarithm of
 //! its scale follow by ridge regression from lag ratios of 15 s to an hour, largest values, jitter, what came at the same moment
 //! yesterday and a week ago, and the time of day. The regression goes on with every lead time that ends. The mean is clipped to what
 //! lead times did so far, the demand to a multiple of the largest seen: an unclipped one runs away on a jump.
@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::demand::Demand;
 use super::ridge::Ridge;
 
+/// A level is no less than this share of the last hour's mean: in the pauses of a demand in bursts it says little.
+const HOUR_SHARE: f64 = 0.3;
 /// Steps of [`Lead::observe`] between two solutions of the regression.
 const SOLVE_STEPS: u32 = 60;
 /// Rows before the regression is used; before them a lead time is taken for [`START`].
@@ -27,8 +29,8 @@ const HALF_LIFE_DAYS: f64 = 28.0;
 const SCALE_TRUST: f64 = 0.5;
 /// Least and largest logarithm of the scale.
 const SCALE: (f64, f64) = (-6.0, 0.0);
-/// No ratio counts more than e² or less than e⁻².
-const RATIO_MAX: f64 = 2.0;
+/// No ratio counts more than e^2.5 or less than e^−2.5.
+const RATIO_MAX: f64 = 2.5;
 /// Demand is never forecast beyond so many times the largest seen, nor beyond twice the level where that is more.
 const LARGEST_FACTOR: f64 = 1.2;
 /// See [`LARGEST_FACTOR`].
@@ -38,24 +40,24 @@ const LOG_RESIDUAL_OFFSET: f64 = 0.635;
 /// Added to residuals before their logarithm is taken.
 const RESIDUAL_MIN: f64 = 2e-3;
 const DAY_S: usize = 86_400;
-const COLUMNS: usize = 35;
+const COLUMNS: usize = 36;
 
 /// What a lead time may bring.
 #[derive(Clone, Copy, Debug)]
-pub struct Forecast {
-    /// Mean demand of the last minute.
-    pub level: f64,
+pub(super) struct Forecast {
+    /// Mean demand of the last minute, or a share of the last hour's where that is more.
+    pub(super) level: f64,
     /// Mean of the logarithm of largest demand ÷ level.
-    pub mean: f64,
+    pub(super) mean: f64,
     /// Its scale.
-    pub scale: f64,
+    pub(super) scale: f64,
     /// Where the lead time that ended now came out, in scales above its mean.
-    pub z: Option<f64>,
+    pub(super) z: Option<f64>,
 }
 
 impl Forecast {
     /// Demand `z` scales above the mean, if `largest` is the largest so far.
-    pub fn demand(&self, z: f64, largest: f64) -> f64 {
+    pub(super) fn demand(&self, z: f64, largest: f64) -> f64 {
         let demand = self.level * (self.mean + z * self.scale).min(RATIO_MAX).exp();
         demand.min((largest * LARGEST_FACTOR).max(self.level * LEVEL_FACTOR))
     }
@@ -122,7 +124,8 @@ impl Lead {
     /// The forecast after the last step of `demand`, which ended at `at_s`. Where that step is not known, nothing waits for it.
     pub(super) fn observe(&mut self, demand: &Demand, at_s: i64, known: bool) -> Forecast {
         let z = (self.pending.len() == self.steps).then(|| self.learn(demand));
-        let level = demand.mean(demand.steps_of(60), 0).max(self.floor);
+        let hour = demand.mean(demand.steps_of(3_600), 0);
+        let level = demand.mean(demand.steps_of(60), 0).max(hour * HOUR_SHARE).max(self.floor);
         let row = self.row(demand, level, at_s);
         let (mean, scale) = self.expect(&row);
         if known {
@@ -156,7 +159,7 @@ impl Lead {
             return START;
         }
         let row: Vec<f64> = row.iter().copied().map(f64::from).collect();
-        let mean = dot(&self.weights[0], &row).clamp(-RATIO_MAX / 2.0, self.mean_max.max(START.0));
+        let mean = dot(&self.weights[0], &row).clamp(-1.0, self.mean_max.max(START.0));
         let log_scale = dot(&self.weights[1], &row) * SCALE_TRUST + self.log_scale * (1.0 - SCALE_TRUST);
         (mean, log_scale.clamp(SCALE.0, SCALE.1).exp())
     }
@@ -166,7 +169,7 @@ impl Lead {
         let steps = |seconds| demand.steps_of(seconds);
         let ratio = |value: f64| (value.max(self.floor) / level).ln().clamp(-RATIO_MAX, RATIO_MAX);
         let mut row = vec![1.0];
-        row.extend([15, 30, 120, 300, 900, 3_600].map(|window| ratio(demand.mean(steps(window), 0))));
+        row.extend([15, 30, 60, 120, 300, 900, 3_600].map(|window| ratio(demand.mean(steps(window), 0))));
         row.extend([60, 120, 180, 300, 600, 1_200, 1_800, 3_600].map(|ago| ratio(demand.mean(steps(60), steps(ago)))));
         row.extend([60, 300, 600, 3_600].map(|window| ratio(demand.max(steps(window)))));
         row.extend([300, 3_600].map(|window| demand.jitter(steps(window))));
