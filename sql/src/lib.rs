@@ -67,6 +67,8 @@ pub use operation::{
 pub use ops::OPERATIONS;
 pub use ops::actuator;
 pub use ops::healing::policy as healing;
+pub use ops::rl::policy as rl;
+pub use ops::scaling::policy as scaling;
 pub use place::place;
 pub use role::{Role, User};
 pub use session::{Account, Accounts, CopyIn, Moment, Problems, Session};

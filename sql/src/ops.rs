@@ -7,6 +7,8 @@ pub mod actuator;
 pub(crate) mod governance;
 pub(crate) mod healing;
 pub(crate) mod operations;
+pub(crate) mod rl;
+pub(crate) mod scaling;
 pub(crate) mod threats;
 
 use std::sync::Arc;

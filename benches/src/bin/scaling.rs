@@ -18,7 +18,7 @@ use juno_benches::scaling::demand::{Recording, recordings};
 use juno_benches::scaling::grid::{self, OBJECTIVE};
 use juno_benches::scaling::planned;
 use juno_benches::scaling::service::{Outcome, SLOT_S};
-use juno_sql::ops::scaling::policy::{Bounds, Observation, Options, Planner, Unit};
+use juno_sql::scaling::{Bounds, Observation, Options, Planner, Unit};
 
 /// Replicas that the test half needs on average.
 const REPLICAS: f64 = 20.0;
