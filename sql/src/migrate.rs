@@ -15,6 +15,7 @@ const MIGRATIONS: &[(i32, &str, &str)] = &[
     (3, "models", include_str!("../../migrations/0003_models.sql")),
     (4, "detectors", include_str!("../../migrations/0004_detectors.sql")),
     (5, "operations", include_str!("../../migrations/0005_operations.sql")),
+    (6, "scaling", include_str!("../../migrations/0006_scaling.sql")),
 ];
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS juno_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, \

@@ -48,6 +48,7 @@ pub const OPERATIONS: &[&Operation] = &[
     &governance::propose::OPERATION,
     &governance::rollback::OPERATION,
     &healing::diagnose::OPERATION,
+    &scaling::plan::OPERATION,
     &threats::analyze::OPERATION,
     &threats::label::OPERATION,
 ];
@@ -67,6 +68,7 @@ const SYSTEM_TABLES: &[&str] = &[
     "juno_migrations",
     "juno_models",
     "juno_policies",
+    "juno_scaling_plans",
     "juno_users",
     "juno_views",
     "optimization_history",

@@ -152,6 +152,13 @@ pub const ENDPOINTS: &[Endpoint] = &[
             ],
         },
     ),
+    Endpoint::post("/api/v4/scaling/plan", "CALL scaling_plan", Role::Operator).made("plan_id"),
+    Endpoint::get(
+        "/api/v4/scaling/plans",
+        "SELECT * FROM scaling_plans",
+        Shape::List { time: "created_at", last_day: false, filters: &[STATE, SERVICE] },
+    ),
+    Endpoint::get("/api/v4/scaling/plans/{id}", "SELECT * FROM scaling_plans", Shape::Item),
     Endpoint::get(
         "/api/v4/threats/alerts",
         "SELECT * FROM threats_alerts",

@@ -162,7 +162,10 @@ fn object(parameters: &[Parameter], given: Map<String, Value>, at: &str, faults:
         }
         if let Some(default) = parameter.default {
             let value = serde_json::from_str(default).expect("a default is JSON: a test reads them all");
-            checked.insert(parameter.name.to_owned(), value);
+            // An object's own members have defaults too.
+            if let Some(value) = one(&parameter.kind, value, &pointer, faults) {
+                checked.insert(parameter.name.to_owned(), value);
+            }
         } else if parameter.required {
             let detail = format!("\"{}\" is missing: it takes {}", parameter.name, parameter.kind.wanted());
             faults.add(Refused::MissingField, &pointer, detail);

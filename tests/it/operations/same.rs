@@ -17,6 +17,7 @@ const OTHER: &[&str] = &[
     "version",
     "etag",
     "took_ms",
+    "plan_id",
     "head",
     "rows",
     "actor",
@@ -116,6 +117,14 @@ fn every_call_of_the_table_gives_by_sql_what_it_gives_by_rest() {
     both.check("healing_diagnose", 201, &json!({
         "service": "shop", "window": { "from": "2026-01-01T20:00:00Z", "to": "2026-01-01T21:00:00Z" }, "max_causes": 2,
     }));
+    both.check(
+        "scaling_plan",
+        201,
+        &json!({
+            "service": "shop", "horizon": "2h", "as_of": "2026-01-02T00:00:00Z",
+            "demand": [{ "resource": "cpu", "metric": "load.cpu", "capacity": 5 }],
+        }),
+    );
     both.check("threats_analyze", 200, &json!({ "indicators": [{ "type": "ip", "value": "192.0.2.7" }] }));
     both.check("audit_verify", 200, &json!({}));
     both.check("kill_switch", 200, &json!({ "engaged": true, "reason": "it's a drill" }));

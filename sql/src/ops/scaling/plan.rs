@@ -1,0 +1,158 @@
+//! `scaling_plan`: how much capacity a service shall have over the hours to come, and what that costs.
+//!
+//! **Invariant:** writes the plan and nothing else; what it decides, [`super::policy::capacity`] decides.
+
+use serde_json::{Value, json};
+
+use super::demand::{AS_OF, Ask, DEMAND, HORIZON, Outlook, SERVICE, STEP, outlook, sources};
+use super::policy::Bounds;
+use super::policy::capacity::{Plan, Region, Request, Size, Strategy, plan};
+use super::timed;
+use crate::operation::{Component, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::role::Role;
+use crate::session::{Invocation, rfc3339};
+use crate::{Error, Result};
+
+const SLO: &[Parameter] =
+    &[Parameter::new("capacity_share", Kind::Number(0.5, 0.99999), "The share of the demand within capacity.")
+        .or("0.999")];
+const UNIT: &[Parameter] = &[
+    Parameter::new("startup_s", Kind::Integer(1, 3600), "Seconds from the order until it serves.").or("90"),
+    Parameter::new("cost_per_hour", Kind::Number(0.0, 1e9), "What one costs an hour.").or("1"),
+];
+const BOUNDS: &[Parameter] = &[
+    Parameter::new("min", Kind::Integer(0, 1_000_000), "The fewest units.").or("1"),
+    Parameter::new("max", Kind::Integer(1, 1_000_000), "The most units.").or("1000"),
+    Parameter::new("max_step", Kind::Integer(0, 1_000_000), "The largest change at a time; 0 for any.").or("0"),
+];
+const SIZE: &[Parameter] = &[
+    Parameter::new("factor", Kind::Number(0.001, 1e6), "Its capacity in multiples of a usual unit.").required(),
+    Parameter::new("cost_per_hour", Kind::Number(0.0, 1e9), "What one costs an hour.").required(),
+];
+const REGION: &[Parameter] = &[
+    Parameter::new("name", Kind::Text, "Its name.").required(),
+    Parameter::new("cost_per_hour", Kind::Number(0.0, 1e9), "What a unit costs there an hour.").required(),
+    Parameter::new("units_max", Kind::Integer(0, 1_000_000), "Its room.").required(),
+    Parameter::new("share", Kind::Number(0.0, 1.0), "Its share of the load now; over all regions 1.").required(),
+];
+const STRATEGIES: &[&str] = &["horizontal", "vertical", "geographic", "temporal", "auto"];
+
+/// `POST /scaling/plan`.
+pub(crate) const OPERATION: Operation = Operation {
+    name: "scaling_plan",
+    does: "Plans the capacity of a service from forecasts of its demand, with cost, and keeps the plan.",
+    parameters: &[
+        SERVICE,
+        DEMAND,
+        HORIZON,
+        STEP,
+        AS_OF,
+        Parameter::new("strategy", Kind::Choice(STRATEGIES), "How capacity may be changed.").or("\"auto\""),
+        Parameter::new("slo", Kind::Object(SLO), "What must be kept.").or("{}"),
+        Parameter::new("unit", Kind::Object(UNIT), "What is added and taken away.").or("{}"),
+        Parameter::new("bounds", Kind::Object(BOUNDS), "How many units there may be.").or("{}"),
+        Parameter::new("sizes", Kind::List(&Kind::Object(SIZE), 64), "Sizes of units, the present one first."),
+        Parameter::new("regions", Kind::List(&Kind::Object(REGION), 64), "Where units may run."),
+        Parameter::new(
+            "units",
+            Kind::Integer(0, 1_000_000),
+            "Units now; as many as demand needs where it is left out.",
+        ),
+        Parameter::new("budget_per_day", Kind::Number(0.0, 1e12), "The most that a day may cost."),
+    ],
+    role: Role::Operator,
+    effect: Effect::Changes,
+    component: Some(Component::Scaling),
+    lasts: Lasts::Short,
+    matched: false,
+    decide: None,
+    run: |invocation| Box::pin(run(invocation)),
+};
+
+async fn run(invocation: &Invocation) -> Result<Value> {
+    let ask = Ask::of(invocation)?;
+    let sources = sources(invocation, &ask)?;
+    let mut outlooks = Vec::with_capacity(sources.len());
+    for source in &sources {
+        outlooks.push(outlook(invocation, &ask, source).await?);
+    }
+    let request = request(invocation, &ask, &outlooks)?;
+    let made = plan(&request).map_err(|error| Error::from(Refusal::new(Refused::InvalidValue, error.to_string())))?;
+    let id = invocation.new_id();
+    let steps: Value = made.steps.iter().map(|step| timed(step, "at")).collect::<Result<Vec<_>>>()?.into();
+    let answer = json!({
+        "plan_id": id,
+        "service": invocation.word("service"),
+        "strategy": made.strategy,
+        "steps": steps,
+        "expected": made.expected,
+        "confidence": made.confidence,
+        "advisory": made.advisory,
+        "binding_dimension": made.binding_dimension,
+        "expires_at": rfc3339(made.expires_at_s * 1_000_000),
+        "warnings": made.warnings,
+        "demand": sources.iter().zip(&outlooks).map(|(source, outlook)| json!({
+            "metric": source.metric, "resource": source.resource, "now": outlook.now,
+            "accuracy": { "wape": outlook.wape, "coverage": outlook.coverage },
+        })).collect::<Vec<_>>(),
+        "etag": id,
+    });
+    keep(invocation, &id, &made, &answer).await?;
+    Ok(answer)
+}
+
+fn request(invocation: &Invocation, ask: &Ask, outlooks: &[Outlook]) -> Result<Request> {
+    let argument = |name: &str| invocation.arguments.get(name).cloned().unwrap_or_else(|| json!([]));
+    let number = |object: &str, name: &str| invocation.arguments[object][name].as_f64().unwrap_or_default();
+    let count = |object: &str, name: &str| {
+        let count = invocation.arguments[object][name].as_u64().unwrap_or_default();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    };
+    let read = |error: serde_json::Error| Error::Internal(format!("checked arguments do not fit: {error}"));
+    let bounds =
+        Bounds { min: count("bounds", "min"), max: count("bounds", "max"), max_step: count("bounds", "max_step") };
+    // The resource that needs most units is what there is now.
+    let needed = outlooks.iter().map(|outlook| outlook.now / outlook.load.capacity).fold(0.0, f64::max).ceil();
+    #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "held within the bounds before")]
+    let needed = needed.clamp(f64::from(bounds.min), f64::from(bounds.max.max(bounds.min))) as u32;
+    let given = invocation.arguments.get("units").and_then(Value::as_u64).and_then(|units| u32::try_from(units).ok());
+    Ok(Request {
+        strategy: serde_json::from_value::<Strategy>(argument("strategy")).map_err(read)?,
+        from_s: ask.until_us.div_euclid(1_000_000),
+        step_s: u32::try_from(ask.step_us / 1_000_000).unwrap_or(u32::MAX),
+        capacity_share: number("slo", "capacity_share"),
+        startup_s: count("unit", "startup_s"),
+        cost_per_hour: number("unit", "cost_per_hour"),
+        bounds,
+        budget_per_day: invocation.arguments.get("budget_per_day").and_then(Value::as_f64),
+        units: given.unwrap_or(needed),
+        loads: outlooks.iter().map(|outlook| outlook.load.clone()).collect(),
+        sizes: serde_json::from_value::<Vec<Size>>(argument("sizes")).map_err(read)?,
+        regions: serde_json::from_value::<Vec<Region>>(argument("regions")).map_err(read)?,
+        confidence: outlooks.iter().map(|outlook| outlook.confidence).fold(1.0, f64::min),
+        confidence_threshold: invocation.settings.scaling_confidence,
+    })
+}
+
+async fn keep(invocation: &Invocation, id: &str, made: &Plan, answer: &Value) -> Result<()> {
+    let insert = "INSERT INTO juno_scaling_plans (id, created_at, created_by, service, strategy, request, steps, expected, \
+                  confidence, advisory, binding_dimension, warnings, expires_at) \
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+    let values = [
+        id.into(),
+        invocation.now().into(),
+        invocation.actor().into(),
+        answer["service"].clone(),
+        answer["strategy"].clone(),
+        Value::Object(invocation.arguments.clone()),
+        answer["steps"].clone(),
+        answer["expected"].clone(),
+        made.confidence.into(),
+        made.advisory.into(),
+        answer["binding_dimension"].clone(),
+        answer["warnings"].clone(),
+        answer["expires_at"].clone(),
+    ];
+    invocation.own.changed_rows(insert, &values).await?;
+    invocation.own.tell("scaling", id, json!({ "status": "planned", "service": answer["service"] })).await
+}
