@@ -32,7 +32,7 @@ struct Arguments {
     #[arg(long, default_value = "../shared/data/scaling")]
     data: PathBuf,
     /// Seconds that a replica takes to start.
-    #[arg(long, default_values_t = [90, 600])]
+    #[arg(long, default_values_t = [90_u32, 600])]
     startup: Vec<u32>,
     /// Only recordings whose name holds this.
     #[arg(long, default_value = "")]
