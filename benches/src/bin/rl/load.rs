@@ -5,7 +5,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use juno_sql::ops::rl::policy::simulator::{EPOCH_SLOTS, Service, Track, generated, resampled};
+use juno_sql::ops::rl::policy::simulator::load::{generated, resampled};
+use juno_sql::ops::rl::policy::simulator::track::Track;
+use juno_sql::ops::rl::policy::simulator::{EPOCH_SLOTS, Service};
 
 /// Replicas that the mean load of the first half needs.
 const REPLICAS: f64 = 20.0;

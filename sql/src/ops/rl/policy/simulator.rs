@@ -9,14 +9,13 @@
 //! **Invariant:** a run follows from service, track and controls alone; the state shows nothing of the load to come.
 
 mod forecast;
-mod load;
-mod track;
+pub mod load;
+pub mod track;
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
-pub use self::load::{generated, resampled};
-pub use self::track::Track;
+use self::track::Track;
 use super::action::Knobs;
 use super::refusal::{Refusal, Result};
 use super::reward::Components;

@@ -10,18 +10,19 @@
 mod actor_critic;
 mod bandit;
 mod evolution;
-mod fixed;
+pub mod fixed;
 
 use std::ops::Range;
 
 use juno_kernels::dense_network::Network;
 
-pub use self::fixed::{Fixed, tuned};
+use self::fixed::{Fixed, tuned};
 use super::action::{ActionSpace, Knobs};
 use super::experience::Experience;
 use super::refusal::{Refusal, Result};
 use super::reward::{Dual, Objective};
-use super::simulator::{Control, Run, Service, Simulator, Track};
+use super::simulator::track::Track;
+use super::simulator::{Control, Run, Service, Simulator};
 use super::state::{Scaler, State};
 use super::{Algorithm, Base, MEMBERS_MAX, Policy};
 

@@ -1,5 +1,6 @@
 //! Tests of the simulated service.
 
+use super::load::generated;
 use super::*;
 use crate::ops::rl::policy::reward::{Goal, Objective};
 

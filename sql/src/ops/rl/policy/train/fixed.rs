@@ -7,7 +7,8 @@ use std::ops::Range;
 use crate::ops::rl::policy::action::{ActionSpace, KNOBS, Knobs};
 use crate::ops::rl::policy::refusal::{Refusal, Result};
 use crate::ops::rl::policy::reward::{Dual, Objective};
-use crate::ops::rl::policy::simulator::{Control, Run, Service, Simulator, Track};
+use crate::ops::rl::policy::simulator::track::Track;
+use crate::ops::rl::policy::simulator::{Control, Run, Service, Simulator};
 
 /// Steps of the dual ascent over the runs of the grid.
 const ASCENT_STEPS: usize = 200;

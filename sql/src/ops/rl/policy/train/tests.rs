@@ -6,7 +6,7 @@ use super::*;
 use crate::ops::rl::policy::experience::Decision;
 use crate::ops::rl::policy::gate::drawn;
 use crate::ops::rl::policy::reward::{Components, Goal};
-use crate::ops::rl::policy::simulator::generated;
+use crate::ops::rl::policy::simulator::load::generated;
 use crate::ops::rl::policy::state::FEATURES;
 
 const HALF: usize = 2 * 96;
