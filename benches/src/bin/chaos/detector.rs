@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use juno_sql::healing::alarm::{Alarm, Kind, failed_checks, persisted, rising};
+use juno_sql::healing::alarm::{Alarm, Kind, Least, failed_checks, matters, persisted, rising};
 use juno_sql::kernels::record_ratio::{self, Params, State};
 
 use crate::scrape::{Look, SERIES};
@@ -22,8 +22,21 @@ const CONFIRMED_WITHIN: usize = 6;
 const ALARM_P: f64 = 1e-3;
 /// How many ticks back the state can be had.
 const BACK: usize = 16;
+/// The series of memory.
+const RSS: usize = 3;
 /// Series of what fills up.
-const STOCKS: [usize; 2] = [3, 4];
+const STOCKS: [usize; 2] = [RSS, 4];
+/// How far each series must move to matter.
+const LEAST: [Least; 6] = [
+    Least { relative: 0.5, absolute: 10.0 },
+    Least { relative: 0.0, absolute: 0.05 },
+    Least { relative: 0.0, absolute: 0.05 },
+    Least { relative: 0.1, absolute: 1.0 },
+    Least { relative: 0.0, absolute: 0.1 },
+    Least { relative: 0.5, absolute: 5.0 },
+];
+/// The least steps of a trend, as shares of what matters.
+const STEP_SHARE: f64 = 0.2;
 /// How many of the last values are looked at for a trend.
 const TREND: usize = 9;
 
@@ -87,7 +100,7 @@ impl Detector {
                     told: None,
                 });
                 let alarm = |(at_us, p_value, kind)| alarm(service, SERIES[series], at_us, p_value, kind);
-                alarms.extend(track.push(*value, now_us, STOCKS.contains(&series)).into_iter().map(alarm));
+                alarms.extend(track.push(*value, now_us, series).into_iter().map(alarm));
             }
             alarms.extend(self.check(service, look, now_us, true));
         }
@@ -98,7 +111,8 @@ impl Detector {
     fn check(&mut self, service: &str, look: &Look, now_us: i64, teaches: bool) -> Option<Alarm> {
         let checks = self.checks.entry(service.to_owned()).or_default();
         let (failed, asked) = (checks.failed, checks.asked);
-        let is_gone = look.observed.replicas.iter().any(|replica| replica.state == "gone");
+        let is_out = |replica: &juno_sql::actuator::Replica| replica.state == "gone" || replica.state == "halted";
+        let is_gone = look.observed.replicas.iter().any(is_out);
         if look.observed.is_busy {
             return None;
         }
@@ -136,6 +150,16 @@ impl Detector {
         self.tracks.values_mut().for_each(|track| track.told = None);
     }
 
+    /// Takes the memory of a service that was started anew for its usual one.
+    pub(crate) fn rebase(&mut self, service: &str, look: &Look) {
+        if let Some(track) = self.tracks.get_mut(&(service.to_owned(), RSS)) {
+            let moved = look.values[RSS] - median(track.values.iter().copied());
+            if moved.is_finite() {
+                track.values.iter_mut().for_each(|value| *value += moved);
+            }
+        }
+    }
+
     /// A series' values.
     pub(crate) fn past(&self, service: &str, series: usize) -> Vec<f64> {
         self.tracks
@@ -154,7 +178,7 @@ fn alarm(service: &str, metric: &str, at_us: i64, p_value: f64, kind: Kind) -> A
 }
 
 impl Track {
-    fn push(&mut self, value: f64, now_us: i64, is_stock: bool) -> Option<(i64, f64, Kind)> {
+    fn push(&mut self, value: f64, now_us: i64, series: usize) -> Option<(i64, f64, Kind)> {
         let point = self.state.push(value, None);
         let median = median(self.values.iter().copied());
         self.values.push_back(value);
@@ -165,14 +189,15 @@ impl Track {
             told.age += 1;
         }
         self.told = self.told.filter(|told| told.age <= CONFIRMED_WITHIN);
-        if point.p_value < self.told.map_or(ALARM_P, |told| told.p_value) {
+        let is_told = point.p_value < self.told.map_or(ALARM_P, |told| told.p_value);
+        if is_told && matters(value, median, LEAST[series]) {
             let rises = value >= median;
             self.told = Some(Told { age: 0, at_us: now_us, p_value: point.p_value, kind: kind(point.kind), rises });
         }
         let values: Vec<f64> = self.values.iter().copied().collect();
-        let trend = if is_stock && values.len() > WARM_UP {
+        let trend = if STOCKS.contains(&series) && values.len() > WARM_UP {
             let (usual, recent) = values.split_at(values.len() - TREND);
-            rising(usual, recent)
+            rising(usual, recent, STEP_SHARE * LEAST[series].absolute)
         } else {
             1.0
         };

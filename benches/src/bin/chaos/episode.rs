@@ -109,8 +109,10 @@ impl Breaker {
         let until = Instant::now() + LIMIT;
         let events = loop {
             let events = self.board.events.lock().expect("no panic while locked")[events_before..].to_vec();
-            let is_over = events.iter().any(|(_, event)| matches!(event, Event::Over(..)));
-            if is_over || Instant::now() > until {
+            let is_over = events.last().is_some_and(|(_, event)| matches!(event, Event::Over(..)));
+            let is_given_up = |event: &Event| matches!(event, Event::Over(status, _) if *status != Status::Resolved);
+            let is_done = verified(&events) >= kinds.len() || events.iter().any(|(_, event)| is_given_up(event));
+            if (is_over && is_done) || Instant::now() > until {
                 break events;
             }
             sleep(Duration::from_millis(50)).await;
@@ -207,6 +209,11 @@ fn causes(kind: &str) -> &'static [Cause] {
     }
 }
 
+/// How many orders were verified.
+fn verified(events: &[(i64, Event)]) -> usize {
+    events.iter().filter(|(_, event)| matches!(event, Event::Verified(true))).count()
+}
+
 /// What happened, in a line.
 fn story(events: &[(i64, Event)]) -> String {
     let told = |event: &Event| match event {
@@ -227,9 +234,7 @@ fn judge(kind: &str, kinds: &[&str], victims: &[String], began_us: i64, events: 
     let first = |wanted: fn(&Event) -> bool| events.iter().find(|(_, event)| wanted(event)).map(|(at_us, _)| *at_us);
     let opened = first(|event| matches!(event, Event::Opened(_)));
     let chosen = first(|event| matches!(event, Event::Chosen { .. }));
-    let over = first(|event| matches!(event, Event::Over(..)));
-    let verified =
-        events.iter().rev().find(|(_, event)| matches!(event, Event::Verified(true))).map(|(at_us, _)| *at_us);
+    let healed = events.iter().rev().find(|(_, event)| matches!(event, Event::Verified(true))).map(|(at_us, _)| *at_us);
     let said = events.iter().find_map(|(_, event)| match event {
         Event::Chosen { service, cause, probability, .. } => Some((service, *cause, *probability)),
         _ => None,
@@ -239,13 +244,13 @@ fn judge(kind: &str, kinds: &[&str], victims: &[String], began_us: i64, events: 
     });
     let acted = |event: &Event| matches!(event, Event::Acted { .. });
     let strays = |event: &Event| matches!(event, Event::Acted { service } if !victims.contains(service));
-    let is_over = events.iter().any(|(_, event)| matches!(event, Event::Over(Status::Resolved, _)));
+    let is_over = events.last().is_some_and(|(_, event)| matches!(event, Event::Over(Status::Resolved, _)));
     Outcome {
         kind: kind.into(),
         detection_s: seconds(opened),
         diagnosis_s: seconds(chosen) - seconds(opened),
-        healed_s: seconds(verified.or(over)),
-        is_healed: is_over && over.is_some() && verified.is_some(),
+        healed_s: seconds(healed),
+        is_healed: is_over && verified(events) >= kinds.len(),
         is_right,
         probability: said.map_or(0.0, |(_, _, probability)| probability),
         strayed: events.iter().filter(|(_, event)| strays(event)).count(),

@@ -68,8 +68,8 @@ fn moved(detector: &Detector, looks: &[BTreeMap<String, Look>], service: &str) -
     let steady = |series: usize| last(series, 0).map(|now| now.min(last(series, 1).unwrap_or(now)));
     let known = |value: f64| value.is_finite().then_some(value);
     let (rss, latency) = (usual(3), usual(0).max(LATENCY_LEAST_MS));
-    let growth =
-        last(3, 0).zip(last(3, GROWTH_LOOKS)).map(|(now, then)| (now - then) / GROWTH_LOOKS as f64 * 60.0 / rss);
+    let then = (1..=GROWTH_LOOKS).rev().find_map(|back| Some((last(3, back)?, back as f64)));
+    let growth = last(3, 0).zip(then).map(|(now, (then, seconds))| (now - then) / seconds * 60.0 / rss);
     Evidence {
         latency_ratio: steady(0).map(|now| now / latency),
         error_share: steady(1),

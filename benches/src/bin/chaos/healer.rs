@@ -174,6 +174,9 @@ impl Healer {
         } else if self.settle > 0 {
             self.settle -= 1;
             self.detector.push_checks(&looks, now_us);
+            if self.settle == 0 {
+                looks.iter().for_each(|(service, look)| self.detector.rebase(service, look));
+            }
         } else {
             let alarms = self.detector.push(&looks, now_us);
             self.watch(&alarms, now_us).await;

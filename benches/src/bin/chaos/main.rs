@@ -109,7 +109,10 @@ async fn run(arguments: &Arguments) -> Result<()> {
 async fn break_all(mut breaker: Breaker, queue: Arc<Mutex<Vec<String>>>) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     // Until the detector has learnt what is usual.
-    sleep(Duration::from_secs(detector::WARM_UP as u64 + 30)).await;
+    let calm = || *breaker.board.calm_looks.lock().expect("no panic while locked");
+    while calm() < detector::WARM_UP as u32 + 20 {
+        sleep(Duration::from_millis(500)).await;
+    }
     loop {
         let Some(kind) = queue.lock().expect("no panic while locked").pop() else { return Ok(outcomes) };
         let outcome = breaker.episode(&kind).await?;

@@ -1,6 +1,6 @@
 //! One look at a fleet: what its services say, what they answer, and what the system says of them.
 //!
-//! **Invariant:** takes no longer than [`LIMIT`], whatever the services do.
+//! **Invariant:** takes no longer than [`OBSERVE_LIMIT`], whatever the services do.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +12,8 @@ use crate::fleet::Demo;
 
 /// How long a question may take.
 pub(crate) const LIMIT: Duration = Duration::from_millis(900);
+/// How long the actuator may take, which waits a second for a health check.
+const OBSERVE_LIMIT: Duration = Duration::from_millis(1_300);
 /// Requests per service and look.
 const PROBES: usize = 2;
 /// Names of the series of a service, as [`Look::values`] has them.
@@ -60,7 +62,7 @@ impl Scraper {
             (began.elapsed().as_secs_f64() * 1e3, is_good)
         };
         let scrape = async { self.http.get(address("metrics")).send().await.ok()?.text().await.ok() };
-        let observe = tokio::time::timeout(LIMIT, demo.actuator.observe(name));
+        let observe = tokio::time::timeout(OBSERVE_LIMIT, demo.actuator.observe(name));
         let probes = futures::future::join_all((0..PROBES).map(|_| probe()));
         let (probes, text, observed) = tokio::join!(probes, scrape, observe);
         let failed = probes.iter().filter(|(_, is_good)| !is_good).count() as f64 / PROBES as f64;

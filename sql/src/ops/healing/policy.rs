@@ -23,3 +23,6 @@ pub mod severity;
 pub mod status;
 pub mod track_record;
 pub mod verification;
+
+#[cfg(test)]
+mod tests;

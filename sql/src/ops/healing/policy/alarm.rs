@@ -3,7 +3,7 @@
 //! Three tests give alarms. A *detector* judges a point (the kernel `record_ratio`); its p-value may be sharpened by the
 //! points that follow ([`persisted`]): an outlier is soon over, a fault is not. A *trend* is a run of steps that few steps
 //! before reached ([`rising`]): what leaks or fills up rises slowly and never stands out at once. A *check* is a question that
-//! failed so often in a row ([`failed_checks`]).
+//! failed so often in a row ([`failed_checks`]). What is improbable may still be of no matter: [`matters`] says so.
 //!
 //! **Missing values.** NaN is left out of what is usual, and ends a run.
 //!
@@ -75,22 +75,37 @@ pub fn persisted(p_value: f64, past: &[f64], since: &[f64], rises: bool) -> f64 
 }
 
 /// The p-value of a series' last steps upward: the product over the last of them of the share of steps before that were as
-/// large, for the run length up to 8 that is the least probable, times the number of lengths. `usual` and `recent` are values
-/// in time order, the second following the first.
-pub fn rising(usual: &[f64], recent: &[f64]) -> f64 {
+/// large, for the run length up to 8 that is the least probable, times the number of lengths. A step below `step_min` ends the
+/// run. `usual` and `recent` are values in time order, the second following the first.
+pub fn rising(usual: &[f64], recent: &[f64], step_min: f64) -> f64 {
     let steps = |values: &[f64]| values.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<f64>>();
     let before: Vec<f64> = steps(usual).into_iter().filter(|step| step.is_finite()).collect();
     let mut run = 1.0;
     let mut least: f64 = 1.0;
     for step in steps(recent).into_iter().rev().take(RUN_MAX) {
         // Not a number is no step upward either.
-        if step.is_nan() || step <= 0.0 {
+        if step.is_nan() || step <= 0.0 || step < step_min {
             break;
         }
         run *= exceeded(&before, step);
         least = least.min(run);
     }
     (least * RUN_MAX as f64).clamp(P_MIN, 1.0)
+}
+
+/// How far a value must be from the usual one to matter: as a share of it, and in its unit. Both must be met.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Least {
+    /// As a share of the usual value.
+    pub relative: f64,
+    /// In the value's unit.
+    pub absolute: f64,
+}
+
+/// Whether a value is far enough from the usual one to matter: constant series make trifles improbable.
+pub fn matters(value: f64, usual: f64, least: Least) -> bool {
+    let far = (value - usual).abs();
+    far >= least.absolute && far >= least.relative * usual.abs()
 }
 
 /// The p-value of a check that failed `consecutive` times, having failed `failed` of `asked` times before.
@@ -134,10 +149,18 @@ mod tests {
     fn a_leak_is_seen_after_a_few_steps_and_a_wave_is_not() {
         let usual = wave(120);
         let leak: Vec<f64> = (0..6).map(|i| 11.0 + 3.0 * f64::from(i)).collect();
-        assert!(rising(&usual, &leak) < 1e-8, "{}", rising(&usual, &leak));
-        assert!(rising(&usual, &wave(130)[120..]) > 1e-3);
-        assert!(rising(&usual, &[11.0, 14.0, 11.0]) > 0.5, "the last step fell");
-        assert_eq!(rising(&[], &[1.0, 2.0]), 1.0, "without a past nothing is unusual");
+        assert!(rising(&usual, &leak, 0.1) < 1e-8, "{}", rising(&usual, &leak, 0.1));
+        assert!(rising(&usual, &wave(130)[120..], 0.0) > 1e-3);
+        assert!(rising(&usual, &[11.0, 14.0, 11.0], 0.0) > 0.5, "the last step fell");
+        assert_eq!(rising(&usual, &leak, 5.0), 1.0, "steps that are of no matter");
+        assert_eq!(rising(&[], &[1.0, 2.0], 0.0), 1.0, "without a past nothing is unusual");
+    }
+
+    #[test]
+    fn trifles_of_constant_series_do_not_matter() {
+        let least = Least { relative: 0.1, absolute: 5.0 };
+        assert!(matters(120.0, 100.0, least) && matters(80.0, 100.0, least));
+        assert!(!matters(108.0, 100.0, least) && !matters(14.0, 10.0, least) && !matters(f64::NAN, 10.0, least));
     }
 
     #[test]

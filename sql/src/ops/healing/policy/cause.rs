@@ -2,7 +2,8 @@
 //!
 //! **Formula.** Each cause has a score, the logarithm of how much more probable the evidence is with it than without any, as
 //! far as the evidence goes: what the operating system says outright counts most, a ratio counts by how far it is from
-//! usual. A cause that another one implies (a full disk makes errors) is worth more than what it implies.
+//! usual. A cause that implies another (a full disk makes errors) is worth more than what it implies, and errors and slowness
+//! "for a reason of its own" lose 3 where a cause that explains them is at least as probable.
 //!
 //! **Invariant:** a cause without evidence has a score below 0.
 
@@ -50,6 +51,8 @@ pub const CAUSES: [Cause; 9] = [
 const NOTHING: f64 = -6.0;
 /// How long a change is suspected, in seconds.
 const SUSPECTED_S: f64 = 600.0;
+/// What an explanation takes off errors and slowness.
+const EXPLAINED: f64 = 3.0;
 
 impl Cause {
     /// Its name in `healing_incidents.incident_type` and in runbooks.
@@ -74,6 +77,14 @@ impl Cause {
 
     /// How much the evidence speaks for it.
     pub fn score(self, evidence: &Evidence) -> f64 {
+        let own = self.unexplained(evidence);
+        let is_rest = matches!(self, Self::Errors | Self::Slow);
+        let explains = |other: Self| !matches!(other, Self::Errors | Self::Slow) && other.unexplained(evidence) >= own;
+        if is_rest && own > NOTHING && CAUSES.into_iter().any(explains) { own - EXPLAINED } else { own }
+    }
+
+    /// How much the evidence speaks for it, whatever else it speaks for.
+    fn unexplained(self, evidence: &Evidence) -> f64 {
         let weighed = |share: f64, weight: f64| NOTHING + (weight - NOTHING) * share;
         let of = |value: Option<f64>, low, high| value.map_or(0.0, |value| ramp(value, low, high));
         match self {
@@ -93,16 +104,20 @@ impl Cause {
             }
             Self::BadConfiguration => {
                 let drifted = if evidence.has_drifted { 1.0 } else { 0.0 };
-                let changed = evidence.changed_s.map_or(0.0, |age_s| 1.0 - ramp(age_s, 0.5 * SUSPECTED_S, SUSPECTED_S));
-                weighed(f64::max(drifted, changed) * evidence.illness(), 6.5)
+                let within = |low, high| evidence.changed_s.map_or(0.0, |age_s| 1.0 - ramp(age_s, low, high));
+                let changed = f64::max(drifted, within(0.5 * SUSPECTED_S, SUSPECTED_S));
+                // What does not even start after a change was killed by it.
+                let killed =
+                    if evidence.process == Process::Gone { f64::max(drifted, within(30.0, 120.0)) } else { 0.0 };
+                weighed(changed * evidence.illness(), 6.5).max(weighed(killed, 11.0))
             }
             Self::DependencyDown => weighed(of(evidence.call_error_share, 0.05, 0.4) * evidence.illness(), 5.5),
             Self::Saturation => {
                 let strained = evidence.slowness().max(of(evidence.cpu_share, 0.7, 0.95));
                 weighed(of(evidence.traffic_ratio, 1.3, 2.0) * strained, 6.0)
             }
-            Self::Errors => weighed(evidence.errors(), 4.5),
-            Self::Slow => weighed(evidence.slowness(), 4.0),
+            Self::Errors => weighed(evidence.errors(), 5.0),
+            Self::Slow => weighed(evidence.slowness(), 4.5),
         }
     }
 }
@@ -128,6 +143,7 @@ mod tests {
             (Cause::MemoryLeak, Evidence { memory_growth: Some(3.0), memory_ratio: Some(2.0), ..calm.clone() }),
             (Cause::BadConfiguration, Evidence { changed_s: Some(20.0), ..failing.clone() }),
             (Cause::BadConfiguration, Evidence { has_drifted: true, ..slow.clone() }),
+            (Cause::BadConfiguration, Evidence { process: Process::Gone, changed_s: Some(3.0), ..calm.clone() }),
             (Cause::DependencyDown, Evidence { call_error_share: Some(0.9), ..failing.clone() }),
             (Cause::Saturation, Evidence { traffic_ratio: Some(3.0), ..slow.clone() }),
             (Cause::Errors, failing),

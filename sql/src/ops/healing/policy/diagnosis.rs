@@ -1,13 +1,13 @@
 //! What made an incident: causes of its services with probabilities.
 //!
 //! **Formula.** For each service the probability of cause c is its share of e^(score + ln r − x) among its causes and
-//! "nothing", which has e²; r is the service's share in the ranking of metrics by the number of services, held within 1/4
-//! and 4, and 1 where there is no ranking; x is 6 for a cause that travels up the calls where a service that is called has
+//! "nothing", which has e²; r is the service's share in the ranking of metrics by the number of services, held within 1/2
+//! and 2, and 1 where there is no ranking; x is 6 for a cause that travels up the calls where a service that is called has
 //! a cause of its own of at least one half. So two services can both be ill, and what calls an ill one is not for that.
 //!
 //! **Invariant:** services do not share a probability: each candidate's is that of its service having that cause.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ const NOTHING: f64 = 2.0;
 /// What an ill callee takes off the causes that travel.
 const EXPLAINED: f64 = 6.0;
 /// How much a ranking may speak for or against a service.
-const RANK_MAX: f64 = 4.0;
+const RANK_MAX: f64 = 2.0;
 /// From which probability a cause is held for one.
 pub const PROBABLE: f64 = 0.5;
 /// Less probable candidates are not told.
@@ -44,7 +44,8 @@ pub struct Candidate {
 /// What made an incident.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Diagnosis {
-    /// The possible causes, most probable first.
+    /// The possible causes, most probable first; of the probable ones, first those whose service calls no other's: what
+    /// it shows may be theirs, and it cannot be seen to be well before they are.
     pub candidates: Vec<Candidate>,
     /// Whether none is probable.
     pub inconclusive: bool,
@@ -77,10 +78,21 @@ pub fn diagnose(services: &BTreeMap<String, Evidence>, graph: &Graph) -> Diagnos
             }
         }
     }
+    let is_probable = |candidate: &Candidate| candidate.probability >= PROBABLE;
+    let ill: BTreeSet<String> = candidates
+        .iter()
+        .filter(|candidate| is_probable(candidate))
+        .map(|candidate| candidate.service.clone())
+        .collect();
+    let below = |service: &str| graph.reached(service).into_iter().filter(|callee| ill.contains(*callee)).count();
     candidates.sort_by(|a, b| {
-        b.probability.total_cmp(&a.probability).then_with(|| (a.cause, &a.service).cmp(&(b.cause, &b.service)))
+        let place = |of: &Candidate| (!is_probable(of), if is_probable(of) { below(&of.service) } else { 0 });
+        let by_place = place(a).cmp(&place(b));
+        by_place
+            .then_with(|| b.probability.total_cmp(&a.probability))
+            .then_with(|| (a.cause, &a.service).cmp(&(b.cause, &b.service)))
     });
-    let inconclusive = candidates.first().is_none_or(|candidate| candidate.probability < PROBABLE);
+    let inconclusive = candidates.first().is_none_or(|candidate| !is_probable(candidate));
     Diagnosis { candidates, inconclusive }
 }
 
@@ -142,6 +154,15 @@ mod tests {
         let mut causes = [first.cause, second.cause];
         causes.sort();
         assert_eq!(causes, [Cause::ProcessDown, Cause::DiskFull]);
+    }
+
+    #[test]
+    fn of_two_ill_services_the_one_that_is_called_comes_first() {
+        let gone = Evidence { process: Process::Gone, checks_failed: 3, ..Evidence::default() };
+        let slow = Evidence { latency_ratio: Some(30.0), ..calm() };
+        let diagnosis = diagnose(&services(&[("shop", gone), ("store", slow)]), &graph());
+        let services: Vec<&str> = diagnosis.candidates.iter().map(|candidate| candidate.service.as_str()).collect();
+        assert_eq!(services[..2], ["store", "shop"], "{diagnosis:?}");
     }
 
     #[test]
