@@ -5,17 +5,17 @@
 use std::ops::Range;
 
 use anyhow::{Context, Result};
-use juno_sql::ops::rl::policy::comparison::{DAY_EPOCHS, improvement};
-use juno_sql::ops::rl::policy::reward::{Goal, Objective};
-use juno_sql::ops::rl::policy::simulator::{Control, Run, Simulator};
-use juno_sql::ops::rl::policy::stability::stability;
-use juno_sql::ops::rl::policy::train::{Environment, Settings, Training, train};
-use juno_sql::ops::rl::policy::{Algorithm, Policy};
+use juno_sql::rl::comparison::{DAY_EPOCHS, improvement};
+use juno_sql::rl::reward::{Goal, Objective};
+use juno_sql::rl::simulator::{Control, Run, Simulator};
+use juno_sql::rl::stability::stability;
+use juno_sql::rl::train::{Environment, Settings, Training, train};
+use juno_sql::rl::{Algorithm, Policy};
 
 use super::load::Case;
 
 /// The table's head.
-pub const HEADER: &str = "\
+pub(crate) const HEADER: &str = "\
 | load, start-up | algorithm | price | default rule: reward (cost, lost) | tuned static | learned, mean of seeds [95 %] | \
 over default, mean; lower bound by seeds, by days | over tuned static, mean [95 % by days] | recommendations vary (k, hold, guard) | \
 one seed twice |\n|---|---|---|---|---|---|---|---|---|---|";
@@ -36,7 +36,7 @@ struct Judged {
 ///
 /// # Errors
 /// Where training refuses the case.
-pub fn measure(case: &Case, algorithm: Algorithm, seeds: u64) -> Result<String> {
+pub(crate) fn measure(case: &Case, algorithm: Algorithm, seeds: u64) -> Result<String> {
     let objective = Objective::new(Goal::Balanced);
     let first = case.half.saturating_sub(TRAINING_DAYS * DAY_EPOCHS).max(DAY_EPOCHS);
     let training = |seed: u64, epochs: Range<usize>| -> Result<Training> {

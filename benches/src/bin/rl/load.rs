@@ -5,9 +5,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use juno_sql::ops::rl::policy::simulator::load::{generated, resampled};
-use juno_sql::ops::rl::policy::simulator::track::Track;
-use juno_sql::ops::rl::policy::simulator::{EPOCH_SLOTS, Service};
+use juno_sql::rl::simulator::load::{generated, resampled};
+use juno_sql::rl::simulator::track::Track;
+use juno_sql::rl::simulator::{EPOCH_SLOTS, Service};
 
 /// Replicas that the mean load of the first half needs.
 const REPLICAS: f64 = 20.0;
@@ -16,7 +16,7 @@ const DAYS_MAX: usize = 42;
 const DAY_S: f64 = 86_400.0;
 
 /// A load with its service.
-pub struct Case {
+pub(crate) struct Case {
     /// The load and the start-up time in words.
     pub name: String,
     /// The service.
@@ -31,7 +31,7 @@ pub struct Case {
 ///
 /// # Errors
 /// Where the file cannot be read or the load is unknown.
-pub fn case(folder: &Path, load: &str, startup_s: f64) -> Result<Case> {
+pub(crate) fn case(folder: &Path, load: &str, startup_s: f64) -> Result<Case> {
     let from = |file: &str, column: usize, sample_s: f64, first_day: usize| -> Result<Vec<f64>> {
         let samples = column_of(&folder.join(file), column)?;
         let day = (DAY_S / sample_s) as usize;

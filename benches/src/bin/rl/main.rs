@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 use juno_benches::machine;
-use juno_sql::ops::rl::policy::Algorithm;
+use juno_sql::rl::Algorithm;
 
 /// Rewards of learned policies.
 #[derive(Parser)]

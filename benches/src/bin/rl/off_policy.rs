@@ -4,15 +4,15 @@
 
 use anyhow::Result;
 use juno_sql::kernels::SplitMix;
-use juno_sql::ops::rl::policy::comparison::DAY_EPOCHS;
-use juno_sql::ops::rl::policy::evaluation::{Against, Evaluation, Method, Question, evaluate};
-use juno_sql::ops::rl::policy::experience::{Decision, Experience};
-use juno_sql::ops::rl::policy::gate::{drawn, explored};
-use juno_sql::ops::rl::policy::reward::{Goal, Objective};
-use juno_sql::ops::rl::policy::simulator::{Control, Simulator};
-use juno_sql::ops::rl::policy::state::State;
-use juno_sql::ops::rl::policy::train::{Environment, Settings, train};
-use juno_sql::ops::rl::policy::{Algorithm, Policy};
+use juno_sql::rl::comparison::DAY_EPOCHS;
+use juno_sql::rl::evaluation::{Against, Evaluation, Method, Question, evaluate};
+use juno_sql::rl::experience::{Decision, Experience};
+use juno_sql::rl::gate::{drawn, explored};
+use juno_sql::rl::reward::{Goal, Objective};
+use juno_sql::rl::simulator::{Control, Simulator};
+use juno_sql::rl::state::State;
+use juno_sql::rl::train::{Environment, Settings, train};
+use juno_sql::rl::{Algorithm, Policy};
 
 use super::load::Case;
 
@@ -27,7 +27,7 @@ const TRUTH_RUNS: u64 = 40;
 ///
 /// # Errors
 /// Where a log says too little.
-pub fn report(case: &Case, logs: u64) -> Result<String> {
+pub(crate) fn report(case: &Case, logs: u64) -> Result<String> {
     let objective = Objective::new(Goal::Balanced);
     let half = case.half;
     let environment = Environment::Simulator { service: &case.service, track: &case.track, epochs: DAY_EPOCHS..half };
