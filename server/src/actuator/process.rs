@@ -46,7 +46,7 @@ impl ProcessActuator {
     /// Takes over what still runs of a fleet whose directories are below `root`, and starts the rest.
     ///
     /// # Errors
-    /// A fleet that cannot be run, a directory that cannot be written, a program that cannot be started.
+    /// A fleet that cannot be run, a directory that cannot be written.
     pub async fn open(fleet: &Fleet, root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         fleet.check().map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
@@ -62,7 +62,10 @@ impl ProcessActuator {
         let actuator = Self { units, ledger: Mutex::new(Ledger::open(root.join("orders.json"))?) };
         for unit in actuator.units.values() {
             let _turn = unit.turn.lock().await;
-            unit.start_missing().await.map_err(|error| io::Error::other(error.to_string()))?;
+            // One that does not start must not keep the others from it: it shows as gone, and can be healed.
+            if let Err(error) = unit.start_missing().await {
+                tracing::warn!(target = unit.service.name, %error, "a service did not start");
+            }
         }
         Ok(actuator)
     }

@@ -183,9 +183,13 @@ async fn the_next_juno_adopts_what_runs_and_starts_what_does_not_and_ends_all_wh
 }
 
 #[tokio::test]
-async fn a_program_that_is_not_there_is_named() {
+async fn a_program_that_is_not_there_is_named_and_keeps_no_other_from_starting() {
     let dir = tempfile::tempdir().unwrap();
-    let fleet = only(json!({"name": "ghost", "program": {"argv": ["/no/such/program"]}}));
-    let error = ProcessActuator::open(&fleet, dir.path()).await.unwrap_err().to_string();
+    let mut fleet = only(shop());
+    fleet.services.extend(only(json!({"name": "ghost", "program": {"argv": ["/no/such/program"]}})).services);
+    let actuator = ProcessActuator::open(&fleet, dir.path()).await.unwrap();
+    assert_eq!(actuator.observe("ghost").await.unwrap().replicas[0].state, "gone");
+    assert_eq!(work(&actuator).await, 200);
+    let error = actuator.act(&order("ghost", Action::Restart, "1")).await.unwrap_err().to_string();
     assert!(error.contains("ghost") && error.contains("/no/such/program"), "{error}");
 }
