@@ -33,7 +33,8 @@ fn what_takes_long_is_a_job_that_can_be_watched_and_cancelled() {
     assert_eq!((&running["items"][0]["id"], running["items"].as_array().map(Vec::len)), (&begun["id"], Some(1)));
     assert_eq!(get(&server, "/api/v4/operations/status").json()["running_jobs"], 1);
     let path = format!("/api/v4/operations/jobs/{}", begun["id"].as_str().expect("an id"));
-    assert_eq!(good(&http(&server, "DELETE", &path, &[], b""), 202)["state"], "cancelled");
+    good(&http(&server, "DELETE", &path, &[], b""), 202);
+    wait_for(|| job(&server, &begun["id"]), "cancelled");
     problem(&http(&server, "DELETE", &path, &[], b""), 409, "state-conflict");
 }
 

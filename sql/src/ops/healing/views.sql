@@ -53,13 +53,14 @@ SELECT
     ) AS stats
 FROM operations_live AS live
 CROSS JOIN
-    (SELECT jsonb_agg(jsonb_build_object('name', b.id, 'version', b.version, 'risk', b.risk, 'auto_approved',
+    -- As the statement layer spells jsonb_agg: view files do not pass through it.
+    (SELECT jsonb_agg(array_agg(to_jsonb(jsonb_build_object('name', b.id, 'version', b.version, 'risk', b.risk, 'auto_approved',
         CASE l.autonomy_level
             WHEN 'full' THEN true
             WHEN 'high' THEN b.risk IN ('low', 'medium')
             WHEN 'medium' THEN b.risk = 'low'
             ELSE false
-        END) ORDER BY b.id) AS runbooks
+        END)) ORDER BY b.id)) AS runbooks
      FROM runbooks AS b CROSS JOIN operations_live AS l) AS books
 CROSS JOIN
     (SELECT
