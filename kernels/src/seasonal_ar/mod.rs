@@ -82,11 +82,8 @@ pub struct Forecast {
 pub fn forecast(device: &Device, series: &Series, params: &Params) -> Result<Forecast> {
     check(params)?;
     #[cfg(feature = "cuda")]
-    if let Some(gpu) = device.gpu() {
-        match on_gpu(device, gpu, series, params) {
-            Ok(forecast) => return Ok(forecast),
-            Err(fault) => tracing::warn!(device = device.name(), fault = fault.0, "forecasting on the CPU instead"),
-        }
+    if let Some(forecast) = device.offload("seasonal_ar", |gpu| on_gpu(device, gpu, series, params))? {
+        return Ok(forecast);
     }
     let rows = lanes::map(device, series.len(), cpu::Work::default, |work, i| {
         let prepared = Prepared::new(series.get(i), params);
@@ -100,13 +97,13 @@ pub fn forecast(device: &Device, series: &Series, params: &Params) -> Result<For
 #[cfg(feature = "cuda")]
 fn on_gpu(
     device: &Device,
-    gpu: &crate::device::Gpu,
+    gpu: &crate::device::gpu::Gpu,
     series: &Series,
     params: &Params,
-) -> std::result::Result<Forecast, crate::device::Fault> {
+) -> std::result::Result<Forecast, crate::device::fault::Fault> {
     let prepared = lanes::map(device, series.len(), || (), |(), i| Prepared::new(series.get(i), params))?;
     let plans: Vec<&Plan> = prepared.iter().filter_map(Prepared::plan).collect();
-    let (modelled, launches) = cuda::model(gpu, &plans, params.horizon)?;
+    let (modelled, launches) = cuda::model(device, gpu, &plans, params.horizon)?;
     let mut modelled = modelled.iter();
     let with_results: Vec<(&Prepared, Option<&Modelled>)> =
         prepared.iter().map(|one| (one, one.plan().and_then(|_| modelled.next()))).collect();
