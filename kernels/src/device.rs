@@ -111,10 +111,10 @@ impl Device {
         format!("{} CPU thread{}", self.threads, if self.threads == 1 { "" } else { "s" })
     }
 
-    /// The CPU with so many threads.
-    #[cfg(test)]
-    pub(crate) fn with_threads(threads: usize) -> Self {
-        Self { threads, ..Self::cpu() }
+    /// The CPU, with so many threads and at least one.
+    #[must_use]
+    pub fn cpu_with_threads(threads: usize) -> Self {
+        Self { threads: threads.max(1), ..Self::cpu() }
     }
 
     /// How many threads the CPU twin, and the host's share of the CUDA twin, may use.

@@ -52,7 +52,7 @@ fn hostile_texts_have_finite_scores() {
     let texts = ["", "\0\0\0", "日本語", &long];
     let reader = Reader::default();
     let model = Linear::train(&texts, &[true, false, true, false], 0).unwrap();
-    for device in [Device::cpu(), Device::with_threads(1)] {
+    for device in [Device::cpu(), Device::cpu_with_threads(1)] {
         assert!(reader.surprises(&device, &texts).unwrap().iter().all(|score| score.is_finite()));
         assert!(model.margins(&device, &texts).unwrap().iter().all(|score| score.is_finite()));
     }

@@ -8,8 +8,8 @@ use crate::{Device, Error};
 fn what_lies_apart_scores_higher_and_threads_change_nothing() {
     let a: Vec<f64> = (0..2_000).map(noise).collect();
     let b: Vec<f64> = (0..2_000).map(|i| noise(i + 5_000)).collect();
-    let forest = grow(&Device::with_threads(1), &[&a, &b], 100, 1).unwrap();
-    assert_eq!(forest, grow(&Device::with_threads(3), &[&a, &b], 100, 1).unwrap());
+    let forest = grow(&Device::cpu_with_threads(1), &[&a, &b], 100, 1).unwrap();
+    assert_eq!(forest, grow(&Device::cpu_with_threads(3), &[&a, &b], 100, 1).unwrap());
     assert_ne!(forest, grow(&Device::cpu(), &[&a, &b], 100, 2).unwrap());
     let probes: [&[f64]; 2] = [&[0.0, 8.0, 0.9, f64::NAN, f64::INFINITY], &[0.0, -8.0, 0.9, 0.0, 0.0]];
     let scores = forest.score(&Device::cpu(), &probes).unwrap();

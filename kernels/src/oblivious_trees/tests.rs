@@ -65,7 +65,7 @@ fn a_model_follows_from_data_and_seed_and_not_from_threads() {
     let (codes, labels) = sample(2_000);
     let codes = Codes::new(&codes, 2_000, FEATURES).unwrap();
     let with = |threads: usize, seed: u64| {
-        train(&Device::with_threads(threads), &codes, &labels, &[], &Params { seed, ..small() }).unwrap()
+        train(&Device::cpu_with_threads(threads), &codes, &labels, &[], &Params { seed, ..small() }).unwrap()
     };
     assert_eq!(with(1, 7), with(3, 7));
     assert_ne!(with(1, 7), with(1, 8));

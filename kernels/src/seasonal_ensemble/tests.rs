@@ -79,7 +79,7 @@ fn a_mixture_of_kinds_is_forecast_better_than_by_the_lean_model() {
 fn a_forecast_does_not_depend_on_the_batch_or_the_threads() {
     let (values, offsets) = series_of_all_kinds();
     let series = Series::new(&values, &offsets).unwrap();
-    let together = forecast(&Device::with_threads(2), &series, &PARAMS, Model::Full).unwrap();
+    let together = forecast(&Device::cpu_with_threads(2), &series, &PARAMS, Model::Full).unwrap();
     let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     for i in 0..series.len() {
         let alone = forecast_of(series.get(i), 48, Model::Full).mean;
