@@ -4,6 +4,7 @@
 
 pub mod forecast_run;
 pub mod forecast_score;
+pub mod kernel_speed;
 pub mod machine;
 pub mod measured;
 pub mod nab_score;

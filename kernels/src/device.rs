@@ -1,14 +1,30 @@
 //! Where kernels run: threads of this machine, or one CUDA device.
 //!
-//! **Invariant:** asks whether the driver and NVRTC libraries are present before touching cudarc, which panics where
-//! they are missing; a machine without CUDA builds, starts and works. Knows no kernel: a kernel brings its own source.
+//! What a device fails to do, for want of memory or because it was lost, the CPU twin does: with a warning in the log, and
+//! counted. Where CUDA was asked for by name, that is an error instead.
+//!
+//! **Invariant:** a machine without CUDA builds, starts and works. Knows no kernel: a kernel brings its own source.
+
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod argument;
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod chunks;
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod fault;
+#[cfg(feature = "cuda")]
+pub(crate) mod gpu;
+#[cfg(any(test, feature = "cuda"))]
+mod pool;
+#[cfg(any(test, feature = "cuda"))]
+mod turns;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+#[cfg(any(test, feature = "cuda"))]
+use self::fault::Fault;
 #[cfg(feature = "cuda")]
-pub(crate) use gpu::{Fault, Gpu};
-
+use self::gpu::Gpu;
 use crate::{Error, Result};
 
 /// Where kernels run. Cheap to clone; clones share the opened device and its compiled kernels.
@@ -16,6 +32,9 @@ use crate::{Error, Result};
 pub struct Device {
     threads: usize,
     stop: Arc<AtomicBool>,
+    /// Whether CUDA was asked for by name, so that the CPU may not do what the device fails to do.
+    demanded: bool,
+    fallbacks: Arc<AtomicU64>,
     #[cfg(feature = "cuda")]
     gpu: Option<Arc<Gpu>>,
 }
@@ -33,6 +52,8 @@ impl Device {
         Self {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             stop: Arc::default(),
+            demanded: false,
+            fallbacks: Arc::default(),
             #[cfg(feature = "cuda")]
             gpu: None,
         }
@@ -52,9 +73,10 @@ impl Device {
         let Some(ordinal) = ordinal else {
             return Err(Error::Parameter(format!("'{setting}' is no device: use auto, cpu, cuda or cuda:N")));
         };
-        Self::cuda(ordinal).map_err(|reason| {
+        let opened = Self::cuda(ordinal).map_err(|reason| {
             Error::NoDevice(format!("device '{setting}' cannot be used: {reason}; use cpu or auto to run without it"))
-        })
+        })?;
+        Ok(Self { demanded: true, ..opened })
     }
 
     /// The same device for one piece of work, which ends with [`Error::Stopped`] once the handle is dropped.
@@ -89,10 +111,10 @@ impl Device {
         format!("{} CPU thread{}", self.threads, if self.threads == 1 { "" } else { "s" })
     }
 
-    /// The CPU with so many threads.
-    #[cfg(test)]
-    pub(crate) fn with_threads(threads: usize) -> Self {
-        Self { threads, ..Self::cpu() }
+    /// The CPU, with so many threads and at least one.
+    #[must_use]
+    pub fn cpu_with_threads(threads: usize) -> Self {
+        Self { threads: threads.max(1), ..Self::cpu() }
     }
 
     /// How many threads the CPU twin, and the host's share of the CUDA twin, may use.
@@ -100,10 +122,52 @@ impl Device {
         self.threads
     }
 
-    /// The opened CUDA device, if this is one.
+    /// How many kernel calls the CPU did because the device failed, over all clones of this device.
+    #[must_use]
+    pub fn fallbacks(&self) -> u64 {
+        self.fallbacks.load(Ordering::Relaxed)
+    }
+
+    /// What the CUDA device makes of the work; `None` where the CPU twin is to do it.
     #[cfg(feature = "cuda")]
-    pub(crate) fn gpu(&self) -> Option<&Gpu> {
-        self.gpu.as_deref()
+    pub(crate) fn offload<T>(
+        &self,
+        kernel: &'static str,
+        work: impl FnOnce(&Gpu) -> std::result::Result<T, Fault>,
+    ) -> Result<Option<T>> {
+        let Some(gpu) = &self.gpu else { return Ok(None) };
+        if gpu.is_lost() {
+            return self.settle(kernel, true, Err(Fault::Lost("since an earlier call".to_owned())));
+        }
+        let outcome = work(gpu);
+        let known = matches!(outcome, Err(Fault::Lost(_))) && gpu.lose();
+        self.settle(kernel, known, outcome)
+    }
+
+    /// Decides what follows from a device's answer. A fault that is `known` is not logged again.
+    #[cfg(any(test, feature = "cuda"))]
+    fn settle<T>(
+        &self,
+        kernel: &'static str,
+        known: bool,
+        outcome: std::result::Result<T, Fault>,
+    ) -> Result<Option<T>> {
+        let fault = match outcome {
+            Ok(result) => return Ok(Some(result)),
+            Err(Fault::Stopped) => return Err(Error::Stopped),
+            Err(fault) => fault,
+        };
+        if self.demanded {
+            return Err(Error::NoDevice(format!(
+                "{kernel} failed on {}: {fault}; use the device auto to let the CPU do what a device cannot",
+                self.name()
+            )));
+        }
+        self.fallbacks.fetch_add(1, Ordering::Relaxed);
+        if !known {
+            tracing::warn!(device = self.name(), kernel, %fault, "the CPU does what the device cannot");
+        }
+        Ok(None)
     }
 
     /// Opens CUDA device `ordinal`, or says in words why not.
@@ -160,146 +224,11 @@ fn with_avx2(work: impl Loop) {
     work.run();
 }
 
-/// The opened CUDA device.
-#[cfg(feature = "cuda")]
-mod gpu {
-    use std::collections::HashMap;
-    use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::sync::{Arc, Mutex, PoisonError};
-
-    use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError};
-    use cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
-
-    /// The share of the free device memory that one launch may ask for.
-    const FREE_SHARE: f64 = 0.8;
-
-    /// Why a call on an opened device failed: out of memory, a lost device, a source that does not compile.
-    #[derive(Debug)]
-    pub(crate) struct Fault(pub(crate) String);
-
-    impl From<crate::Error> for Fault {
-        fn from(error: crate::Error) -> Self {
-            Self(error.to_string())
-        }
-    }
-
-    impl From<DriverError> for Fault {
-        fn from(error: DriverError) -> Self {
-            Self(error.to_string())
-        }
-    }
-
-    impl From<CompileError> for Fault {
-        fn from(error: CompileError) -> Self {
-            Self(match error {
-                CompileError::CompileError { log, .. } => log.to_string_lossy().into_owned(),
-                other => format!("{other:?}"),
-            })
-        }
-    }
-
-    /// One CUDA device, its stream, and the kernels compiled for it so far.
-    pub(crate) struct Gpu {
-        context: Arc<CudaContext>,
-        stream: Arc<CudaStream>,
-        name: String,
-        arch: String,
-        modules: Mutex<HashMap<&'static str, Arc<CudaModule>>>,
-    }
-
-    impl Gpu {
-        /// Opens device `ordinal`, or says in words why not.
-        pub(super) fn open(ordinal: usize) -> Result<Self, String> {
-            if !driver_is_present() {
-                return Err("the CUDA driver library (libcuda) is not installed".to_owned());
-            }
-            if !nvrtc_is_present() {
-                return Err("the CUDA compiler library (libnvrtc) is not installed".to_owned());
-            }
-            // A driver too old to have a symbol makes cudarc panic: that device cannot be used either.
-            catch_unwind(AssertUnwindSafe(|| Self::connect(ordinal)))
-                .map_err(|_| "the CUDA driver is too old".to_owned())?
-                .map_err(|Fault(text)| text)
-        }
-
-        fn connect(ordinal: usize) -> Result<Self, Fault> {
-            let count = CudaContext::device_count()?;
-            if !usize::try_from(count).is_ok_and(|count| ordinal < count) {
-                return Err(Fault(format!("the driver shows {count} CUDA devices")));
-            }
-            let context = CudaContext::new(ordinal)?;
-            let (major, minor) = context.compute_capability()?;
-            let gpu = Self {
-                stream: context.new_stream()?,
-                name: context.name()?,
-                arch: format!("--gpu-architecture=compute_{major}{minor}"),
-                modules: Mutex::default(),
-                context,
-            };
-            Ok(gpu)
-        }
-
-        pub(super) fn name(&self) -> &str {
-            &self.name
-        }
-
-        /// The stream that every call of this device uses.
-        pub(crate) fn stream(&self) -> &Arc<CudaStream> {
-            &self.stream
-        }
-
-        /// How many bytes one launch may allocate now.
-        pub(crate) fn budget_bytes(&self) -> Result<usize, Fault> {
-            let (free, _total) = self.context.mem_get_info()?;
-            #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "a share of a size is a size")]
-            Ok((free as f64 * FREE_SHARE) as usize)
-        }
-
-        /// The number of blocks that keep every multiprocessor of the device busy with `blocks_each`.
-        pub(crate) fn blocks(&self, blocks_each: usize) -> Result<usize, Fault> {
-            use cudarc::driver::sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
-            let processors = self.context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
-            Ok(usize::try_from(processors).unwrap_or(1).max(1) * blocks_each)
-        }
-
-        /// The function `name` of a CUDA source, compiled by NVRTC on first use and kept for this device.
-        pub(crate) fn function(&self, source: &'static str, name: &'static str) -> Result<CudaFunction, Fault> {
-            let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(module) = modules.get(name) {
-                return Ok(module.load_function(name)?);
-            }
-            let module = self.context.load_module(compile(source, &self.arch)?)?;
-            modules.insert(name, Arc::clone(&module));
-            Ok(module.load_function(name)?)
-        }
-    }
-
-    /// Compiles CUDA C++ to PTX, with the options every kernel of this crate is written for: no contraction to fused
-    /// multiply-adds, so that both twins round alike.
-    pub(super) fn compile(source: &str, arch: &str) -> Result<Ptx, CompileError> {
-        let options = vec![arch.to_owned(), "--std=c++17".to_owned(), "--fmad=false".to_owned()];
-        compile_ptx_with_opts(source, CompileOptions { options, ..CompileOptions::default() })
-    }
-
-    /// Whether libcuda can be loaded.
-    #[expect(unsafe_code, reason = "cudarc's question is an unsafe function")]
-    fn driver_is_present() -> bool {
-        // SAFETY: loads the system's libcuda and drops it again; the library has no load-time contract beyond that.
-        unsafe { cudarc::driver::sys::is_culib_present() }
-    }
-
-    /// Whether libnvrtc can be loaded.
-    #[expect(unsafe_code, reason = "cudarc's question is an unsafe function")]
-    pub(super) fn nvrtc_is_present() -> bool {
-        // SAFETY: loads the system's libnvrtc and drops it again; the library has no load-time contract beyond that.
-        unsafe { cudarc::nvrtc::sys::is_culib_present() }
-    }
-}
-
 /// Compiles a CUDA source for the oldest supported device, for tests on machines without one. `None`: no NVRTC here.
 #[cfg(all(test, feature = "cuda"))]
 pub(crate) fn compiles(source: &str) -> Option<std::result::Result<(), String>> {
-    let compiled = || gpu::compile(source, "--gpu-architecture=compute_80").map(|_| ()).map_err(|e| Fault::from(e).0);
+    let compiled =
+        || gpu::compile(source, "--gpu-architecture=compute_80").map(|_| ()).map_err(|e| Fault::from(e).to_string());
     gpu::nvrtc_is_present().then(compiled)
 }
 
@@ -329,5 +258,28 @@ mod tests {
         for word in ["", "gpu", "cuda:", "cuda:x", "CPU"] {
             assert!(matches!(Device::parse(word), Err(Error::Parameter(_))), "{word}");
         }
+    }
+    #[test]
+    fn what_a_device_cannot_do_is_the_cpus_and_counted() {
+        let device = Device::cpu();
+        let clone = device.clone();
+        assert_eq!(device.settle("pelt", false, Ok(1)).unwrap(), Some(1));
+        for fault in [Fault::OutOfMemory("2 GiB".to_owned()), Fault::Lost("unplugged".to_owned())] {
+            assert_eq!(device.settle("pelt", false, Err::<u8, _>(fault)).unwrap(), None);
+        }
+        assert!(matches!(device.settle("pelt", false, Err::<u8, _>(Fault::Stopped)), Err(Error::Stopped)));
+        assert_eq!((device.fallbacks(), clone.fallbacks()), (2, 2));
+    }
+
+    #[test]
+    fn a_device_that_was_asked_for_by_name_fails_in_words() {
+        let device = Device { demanded: true, ..Device::cpu() };
+        let failed = device.settle("pelt", false, Err::<u8, _>(Fault::OutOfMemory("2 GiB".to_owned())));
+        let Err(Error::NoDevice(text)) = failed else { panic!("the CPU must not do it") };
+        assert!(
+            text.contains("pelt failed") && text.contains("out of device memory") && text.contains("auto"),
+            "{text}"
+        );
+        assert_eq!(device.fallbacks(), 0);
     }
 }

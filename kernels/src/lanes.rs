@@ -60,20 +60,20 @@ mod tests {
     fn results_come_back_in_order_on_any_number_of_threads() {
         let expected: Vec<usize> = (0..1_000).map(|i| i * i).collect();
         for threads in [1, 2, 3, 64] {
-            let device = Device::with_threads(threads);
+            let device = Device::cpu_with_threads(threads);
             assert_eq!(map(&device, 1_000, || (), |(), i| i * i).unwrap(), expected, "{threads} threads");
         }
     }
 
     #[test]
     fn no_items_are_no_results() {
-        assert!(map(&Device::with_threads(4), 0, || (), |(), i| i).unwrap().is_empty());
+        assert!(map(&Device::cpu_with_threads(4), 0, || (), |(), i| i).unwrap().is_empty());
     }
 
     #[test]
     fn work_that_nobody_waits_for_ends() {
         for threads in [1, 3] {
-            let (device, stop) = Device::with_threads(threads).stoppable();
+            let (device, stop) = Device::cpu_with_threads(threads).stoppable();
             let (stop, done) = (std::sync::Mutex::new(Some(stop)), AtomicUsize::new(0));
             let stopped = map(
                 &device,

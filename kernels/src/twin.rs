@@ -7,6 +7,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use crate::Device;
+use crate::device::argument::Argument;
 
 /// Defines a test that runs one body on every device present, the CPU first.
 macro_rules! twin_test {
@@ -49,50 +50,44 @@ pub(crate) fn assert_compiles(source: &str) {
     }
 }
 
-/// An argument of a kernel: an array of doubles or of integers.
-pub(crate) enum Array<'a> {
-    F64(&'a [f64]),
-    I64(&'a [i64]),
-    /// So many zeros.
-    Zeros(usize),
-}
-
 /// Runs a kernel through the host shim and returns its arrays after the run as doubles; `None` without g++.
-pub(crate) fn run_on_host(kernel: &str, blocks: usize, threads: usize, arrays: &[Array]) -> Option<Vec<Vec<f64>>> {
+pub(crate) fn run_on_host(
+    kernel: &str,
+    blocks: usize,
+    threads: usize,
+    arguments: &[Argument],
+) -> Option<Vec<Vec<f64>>> {
     let program = build(kernel)?;
-    let mut input: Vec<u64> = vec![blocks as u64, threads as u64, arrays.len() as u64];
-    for array in arrays {
-        let words: Vec<u64> = match array {
-            Array::F64(values) => values.iter().map(|v| v.to_bits()).collect(),
-            Array::I64(values) => values.iter().map(|v| v.cast_unsigned()).collect(),
-            Array::Zeros(length) => vec![0; *length],
-        };
-        input.push(words.len() as u64);
-        input.extend(words);
+    let filled = |bytes: usize| bytes.div_ceil(8) * 8;
+    let mut input: Vec<u8> =
+        [blocks, threads, arguments.len()].iter().flat_map(|n| (*n as u64).to_le_bytes()).collect();
+    for argument in arguments {
+        let mut bytes = argument.content();
+        input.extend((bytes.len() as u64).to_le_bytes());
+        bytes.resize(filled(bytes.len()), 0);
+        input.extend(bytes);
     }
-    let bytes: Vec<u8> = input.iter().flat_map(|word| word.to_le_bytes()).collect();
     let mut child =
         Command::new(&program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the shim program starts");
     let mut stdin = child.stdin.take().expect("piped above");
-    let writer = std::thread::spawn(move || stdin.write_all(&bytes));
+    let writer = std::thread::spawn(move || stdin.write_all(&input));
     let output = child.wait_with_output().expect("the shim program ends");
     writer.join().expect("the writer does not panic").expect("the shim program reads its input");
     assert!(output.status.success(), "the shim program failed: {}", output.status);
     std::fs::remove_file(&program).expect("the program is still there");
-    let mut words =
-        output.stdout.chunks_exact(8).map(|word| f64::from_le_bytes(word.try_into().expect("a chunk of eight bytes")));
-    let length = |array: &Array| match array {
-        Array::F64(values) => values.len(),
-        Array::I64(values) => values.len(),
-        Array::Zeros(length) => *length,
+    let mut rest = output.stdout.as_slice();
+    let mut numbers = |argument: &Argument| {
+        let bytes = rest.split_off(..filled(argument.bytes())).expect("the shim program writes every array");
+        argument.numbers(&bytes[..argument.bytes()])
     };
-    Some(arrays.iter().map(|array| words.by_ref().take(length(array)).collect()).collect())
+    Some(arguments.iter().map(&mut numbers).collect())
 }
 
 /// Compiles the kernel's shim program with g++; `None` where there is no g++.
 fn build(kernel: &str) -> Option<std::path::PathBuf> {
     let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let program = std::env::temp_dir().join(format!("juno-{kernel}-{}", std::process::id()));
+    let program =
+        std::env::temp_dir().join(format!("juno-{kernel}-{}-{:?}", std::process::id(), std::thread::current().id()));
     let compiled = Command::new("g++")
         .args(["-std=c++17", "-O2", "-ffp-contract=off", "-I"])
         .arg(sources.join("shim"))

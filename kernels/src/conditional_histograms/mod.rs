@@ -10,13 +10,16 @@
 //!
 //! **Missing values** are a code of their own (bin 0), whose surprise is learned like every other.
 //!
-//! **Order of reduction.** Features in ascending order, in 64 bits. There is a CPU twin only.
+//! **Order of reduction.** Features in ascending order, in 64 bits. Learning has a CPU twin only; tolerance between the twins
+//! of scoring: none, they agree bit by bit.
 //!
 //! **Papers.** Goldstein and Dengel, *Histogram-based Outlier Score*, 2012 (features one by one); Jelinek and Mercer 1980
 //! (backing off to the distribution of all).
 //!
 //! **Invariant:** learning the same rows in any order gives the same counts, as long as none is halved.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 #[cfg(test)]
 mod tests;
 
@@ -156,6 +159,12 @@ impl Surprises {
     /// [`Error::Shape`] when the slices do not fit together.
     pub fn score(&self, device: &Device, codes: &Codes, entities: &[u32]) -> Result<Vec<f64>> {
         fits(self.features, codes, entities)?;
+        #[cfg(feature = "cuda")]
+        if let Some(sums) =
+            device.offload("conditional_histograms", |gpu| cuda::score(device, gpu, self, codes, entities))?
+        {
+            return Ok(sums);
+        }
         let unseen = self.rarities.len() - 1;
         let blocks = lanes::map(
             device,

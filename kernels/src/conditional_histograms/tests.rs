@@ -1,7 +1,9 @@
 //! Tests of learning and of surprises.
 
 use super::{Histograms, ROWS_MAX};
-use crate::{Codes, Device, Error};
+use crate::splitmix::mixed;
+use crate::twin::{run_on_host, twin_test};
+use crate::{BINS, Codes, Device, Error};
 
 /// Two entities: the first always shows code 3, the second always 9; the other feature is even.
 fn learned() -> Histograms {
@@ -65,4 +67,43 @@ fn slices_that_do_not_fit_are_refused_and_nothing_learned_still_scores() {
     assert!(matches!(Histograms::new(1 << 20, 1), Err(Error::Parameter(_))));
     let empty = Histograms::new(0, 2).unwrap().surprises().score(&Device::cpu(), &codes, &[0; 2]).unwrap();
     assert!(empty.iter().all(|score| score.is_finite()));
+}
+
+/// Histograms of entities of very different numbers of rows, rows of them and of unknown entities.
+fn many(rows: usize, features: usize) -> (Histograms, Vec<u8>, Vec<u32>) {
+    let random = |i: usize, end: usize| mixed(i as u64 + 1) as usize % end;
+    let codes: Vec<u8> = (0..rows * features).map(|i| random(i, BINS) as u8).collect();
+    let entity = |row: usize| [0, 1, 2 + random(row, 5), 900, u32::MAX as usize][random(row + 7, 5)] as u32;
+    let entities: Vec<u32> = (0..rows).map(entity).collect();
+    let mut histograms = Histograms::new(9, features).unwrap();
+    histograms.learn(&Codes::new(&codes, rows, features).unwrap(), &entities).unwrap();
+    (histograms, codes, entities)
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
+    let (histograms, codes, entities) = many(700, 11);
+    let (table, codes) = (histograms.surprises(), Codes::new(&codes, 700, 11).unwrap());
+    let part = 100..680;
+    let batch = super::cuda::Batch::new(&table, &codes, &entities, part.clone());
+    let Some(results) = run_on_host("conditional_histograms", 3, 64, &batch.arguments()) else { return };
+    assert_eq!(results[5], table.score(&Device::cpu(), &codes, &entities).unwrap()[part]);
+}
+
+twin_test! {
+    fn the_twins_agree(device) {
+        for (rows, features) in [(1, 1), (2_000, 40)] {
+            let (histograms, codes, entities) = many(rows, features);
+            let (table, codes) = (histograms.surprises(), Codes::new(&codes, rows, features).unwrap());
+            let reference = table.score(&Device::cpu(), &codes, &entities).unwrap();
+            assert_eq!(table.score(device, &codes, &entities).unwrap(), reference);
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn nvrtc_compiles_the_source() {
+    crate::twin::assert_compiles(super::cuda::KERNEL.source);
 }

@@ -20,7 +20,8 @@
 //!
 //! **Order of reduction.** Sums over a metric's values in time order; causes of equal score keep the order of metrics.
 //!
-//! **Twins.** There is no CUDA twin: one incident is a few thousand sums. Every device runs it on its host's threads.
+//! **Twins.** The CUDA twin sums up how each metric moved; the host ranks. Tolerance between the twins: none, they agree bit
+//! by bit.
 //!
 //! **Papers.** Pham et al., *BARO: Robust Root Cause Analysis for Microservices*, FSE 2024 (deviations of metrics);
 //! Hardt et al., *The PetShop Dataset*, CLeaR 2024 (graph traversal); Pearl, *Probabilistic Reasoning in Intelligent Systems*, 1988
@@ -28,6 +29,8 @@
 //!
 //! **Invariant:** a pure function; knows services and names as numbers only.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 #[cfg(test)]
 mod tests;
 
@@ -98,7 +101,7 @@ pub struct Cause {
 pub fn rank(device: &Device, incident: &Incident) -> Result<Vec<Cause>> {
     check(incident)?;
     let count = incident.metrics.len();
-    let moves: Vec<Option<Move>> = lanes::map(device, count, || (), |(), i| Move::of(incident, i))?;
+    let moves = moves(device, incident)?;
     let sign = incident.symptom.and_then(|symptom| moves[symptom]).map(|moved| (moved.during - moved.before).signum());
     let evidence: Vec<f64> =
         moves.iter().map(|moved| moved.as_ref().map_or(0.0, |moved| moved.evidence(incident, sign))).collect();
@@ -116,6 +119,15 @@ pub fn rank(device: &Device, incident: &Incident) -> Result<Vec<Cause>> {
     causes.sort_by(|a, b| b.score.total_cmp(&a.score));
     weigh(&mut causes, if incident.symptom.is_some() { TEMPERATURES.1 } else { TEMPERATURES.0 });
     Ok(causes)
+}
+
+/// How every metric moved.
+fn moves(device: &Device, incident: &Incident) -> Result<Vec<Option<Move>>> {
+    #[cfg(feature = "cuda")]
+    if let Some(moves) = device.offload("explain_away", |gpu| cuda::moves(device, gpu, incident))? {
+        return Ok(moves);
+    }
+    lanes::map(device, incident.metrics.len(), || (), |(), i| Move::of(incident, i))
 }
 
 fn check(incident: &Incident) -> Result<()> {
@@ -141,7 +153,7 @@ fn check(incident: &Incident) -> Result<()> {
 }
 
 /// How a metric moved.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Move {
     before: f64,
     during: f64,

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{Cause, Incident, Metric, rank};
-use crate::twin::noise;
+use crate::twin::{noise, run_on_host, twin_test};
 use crate::{Device, Error, Series};
 
 /// A metric, its mean before and its mean during the incident.
@@ -120,4 +120,80 @@ proptest! {
         prop_assert!(causes.windows(2).all(|pair| pair[0].score >= pair[1].score));
         prop_assert!(causes.iter().all(|cause| (0.0..=1.0).contains(&cause.probability)));
     }
+}
+
+/// Metrics of every kind, their values before and during: values, offsets.
+fn hostile(metrics: usize, during: bool) -> (Vec<f64>, Vec<usize>) {
+    let (mut values, mut offsets) = (Vec::new(), vec![0]);
+    for i in 0..metrics {
+        let length = if during { 40 } else { 3 * i % 60 };
+        values.extend((0..length).map(|t| match i % 8 {
+            0 => 10.0 + noise(100 * i + t),
+            1 => 1e308 * noise(t),
+            2 => f64::NAN,
+            3 => [f64::INFINITY, 1.0, f64::NEG_INFINITY, 2.0][t % 4],
+            4 => 7.0,
+            5 => 1e-300 * noise(t),
+            6 => (if during { 50.0 } else { 0.0 }) + noise(t),
+            _ => {
+                if t % 5 == 0 {
+                    f64::NAN
+                } else {
+                    noise(i + t)
+                }
+            }
+        }));
+        offsets.push(values.len());
+    }
+    (values, offsets)
+}
+
+/// Runs a check on an incident of hostile metrics, with a symptom and without.
+fn with_incidents(check: impl Fn(&Incident)) {
+    let (before, before_offsets) = hostile(90, false);
+    let (during, during_offsets) = hostile(90, true);
+    let metrics: Vec<Metric> = (0..90).map(|i| Metric { service: i / 3, name: i % 3, depth: (i % 3) as u8 }).collect();
+    let calls = [(2, 4), (4, 6), (6, 8), (2, 9)];
+    for symptom in [None, Some(6), Some(7), Some(2)] {
+        let before = Series::new(&before, &before_offsets).unwrap();
+        let during = Series::new(&during, &during_offsets).unwrap();
+        check(&Incident { metrics: &metrics, before, during, calls: &calls, symptom });
+    }
+}
+
+/// Numbers as bits, all NaN alike.
+fn bits(numbers: &[f64]) -> Vec<u64> {
+    numbers.iter().map(|number| if number.is_nan() { 0 } else { (number + 0.0).to_bits() }).collect()
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
+    with_incidents(|incident| {
+        let batch = super::cuda::Batch::new(incident, 4..90);
+        let Some(results) = run_on_host("explain_away", 1, 64, &batch.arguments()) else { return };
+        for (i, numbers) in results[6].as_chunks::<5>().0.iter().enumerate() {
+            let own = super::cuda::move_of(numbers);
+            let numbers = |moved: super::Move| bits(&[moved.before, moved.during, moved.deviation, moved.correlation]);
+            assert_eq!(own.map(numbers), super::Move::of(incident, i + 4).map(numbers), "metric {}", i + 4);
+        }
+    });
+}
+
+twin_test! {
+    fn the_twins_agree(device) {
+        with_incidents(|incident| {
+            let numbers = |device: &Device| -> Vec<u64> {
+                let causes = rank(device, incident).unwrap();
+                causes.iter().flat_map(|cause| bits(&[cause.metric as f64, cause.score, cause.deviation])).collect()
+            };
+            assert_eq!(numbers(device), numbers(&Device::cpu()));
+        });
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn nvrtc_compiles_the_source() {
+    crate::twin::assert_compiles(super::cuda::KERNEL.source);
 }

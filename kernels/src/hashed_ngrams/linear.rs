@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** weights of fixed number, whatever the texts.
 
+#[cfg(feature = "cuda")]
+use super::cuda::{Model, score};
 use super::head;
 use crate::splitmix::{SplitMix, mixed};
 use crate::{Device, Error, Result, lanes};
@@ -73,10 +75,20 @@ impl Linear {
     /// # Errors
     /// [`Error::Stopped`].
     pub fn margins(&self, device: &Device, texts: &[&str]) -> Result<Vec<f64>> {
+        #[cfg(feature = "cuda")]
+        if let Some(margins) = device.offload("linear_margins", |gpu| score(device, gpu, &self.on_device(), texts))? {
+            return Ok(margins);
+        }
         lanes::map(device, texts.len(), Vec::new, |grams, row| {
             fill(head(texts[row]), grams);
             self.sum(grams) * scale(grams.len()) + f64::from(self.bias)
         })
+    }
+
+    /// The model as the device takes it.
+    #[cfg(feature = "cuda")]
+    pub(super) fn on_device(&self) -> Model<'_> {
+        Model::Linear { bias: [f64::from(self.bias)], weights: &self.weights }
     }
 
     fn sum(&self, grams: &[u32]) -> f64 {

@@ -13,13 +13,16 @@
 //! **Limits.** The first 4,096 bytes of a text count. An empty text is read as one that ends at once; missing texts
 //! are empty ones. Two n-grams that share a bucket are taken for one.
 //!
-//! **Order of reduction.** Bytes in order, in 64 bits. There is a CPU twin only.
+//! **Order of reduction.** Bytes in order, in 64 bits. Learning has a CPU twin only; tolerance between the twins of scoring:
+//! none for margins, 1e-12 of a surprise, whose logarithms may round differently.
 //!
 //! **Papers.** Weinberger et al., *Feature Hashing for Large Scale Multitask Learning*, 2009; Duchi et al. 2011 (AdaGrad);
 //! Wang et al., *Anagram*, RAID 2006 (n-grams of payloads).
 //!
 //! **Invariant:** a text's score depends on that text alone, and a model on its texts and its seed, not on threads.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod linear;
 mod reader;
 #[cfg(test)]

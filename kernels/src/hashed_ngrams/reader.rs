@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** counts of fixed number, whatever the texts; reading in any order gives the same counts.
 
+#[cfg(feature = "cuda")]
+use super::cuda::{Model, score};
 use super::head;
 use crate::splitmix::mixed;
 use crate::{Device, Result, lanes};
@@ -64,7 +66,17 @@ impl Reader {
     /// # Errors
     /// [`crate::Error::Stopped`].
     pub fn surprises(&self, device: &Device, texts: &[&str]) -> Result<Vec<f64>> {
+        #[cfg(feature = "cuda")]
+        if let Some(nats) = device.offload("reader_surprises", |gpu| score(device, gpu, &self.on_device(), texts))? {
+            return Ok(nats);
+        }
         lanes::map(device, texts.len(), || (), |(), row| (0..2).map(|view| self.surprise(head(texts[row]), view)).sum())
+    }
+
+    /// The model as the device takes it.
+    #[cfg(feature = "cuda")]
+    pub(super) fn on_device(&self) -> Model<'_> {
+        Model::Reader { counts: &self.counts }
     }
 
     fn surprise(&self, text: &[u8], view: usize) -> f64 {

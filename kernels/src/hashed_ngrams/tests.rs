@@ -2,6 +2,7 @@
 
 use super::{Linear, Reader};
 use crate::Device;
+use crate::twin::{run_on_host, twin_test};
 
 const NAMES: [&str; 8] = ["maria", "calle mayor 12", "lopez", "28014", "ana ruiz", "plaza 3", "toledo", "jose48"];
 
@@ -51,9 +52,56 @@ fn hostile_texts_have_finite_scores() {
     let texts = ["", "\0\0\0", "日本語", &long];
     let reader = Reader::default();
     let model = Linear::train(&texts, &[true, false, true, false], 0).unwrap();
-    for device in [Device::cpu(), Device::with_threads(1)] {
+    for device in [Device::cpu(), Device::cpu_with_threads(1)] {
         assert!(reader.surprises(&device, &texts).unwrap().iter().all(|score| score.is_finite()));
         assert!(model.margins(&device, &texts).unwrap().iter().all(|score| score.is_finite()));
     }
     assert_eq!(Linear::train(&[], &[], 0).unwrap().margins(&Device::cpu(), &["a"]).unwrap(), [0.0]);
+}
+
+/// Both models, and texts of every kind.
+fn input() -> (Linear, Reader, Vec<String>) {
+    let (good, bad) = (ordinary(60), attacks(60));
+    let labels: Vec<bool> = (0..120).map(|row| row >= 60).collect();
+    let mut reader = Reader::default();
+    reader.read(&borrowed(&good));
+    let mut texts = [ordinary(90), attacks(40)].concat();
+    texts.extend(["", "a", "\0\0\0", "日本語", "Zz9 \u{7f}"].map(str::to_owned));
+    texts.push("é'".repeat(5_000));
+    (Linear::train(&borrowed(&[good.as_slice(), &bad].concat()), &labels, 1).unwrap(), reader, texts)
+}
+
+fn worst(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max)
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn the_cuda_sources_run_on_the_host_agree_with_the_cpu_twins() {
+    let (linear, reader, texts) = input();
+    let (texts, device) = (borrowed(&texts), Device::cpu());
+    let batch = super::cuda::Batch::new(&texts, 5..texts.len());
+    let Some(results) = run_on_host("hashed_ngrams", 2, 64, &batch.arguments(&linear.on_device())) else { return };
+    assert_eq!(results[5], linear.margins(&device, &texts).unwrap()[5..]);
+    let Some(results) = run_on_host("hashed_ngrams", 2, 64, &batch.arguments(&reader.on_device())) else { return };
+    assert!(worst(&results[4], &reader.surprises(&device, &texts).unwrap()[5..]) < 1e-12);
+}
+
+twin_test! {
+    fn the_twins_agree(device) {
+        let (linear, reader, texts) = input();
+        let texts = borrowed(&texts);
+        let margins = linear.margins(&Device::cpu(), &texts).unwrap();
+        assert_eq!(linear.margins(device, &texts).unwrap(), margins);
+        let surprises = reader.surprises(&Device::cpu(), &texts).unwrap();
+        assert!(worst(&reader.surprises(device, &texts).unwrap(), &surprises) < 1e-12);
+        assert!(reader.surprises(device, &[]).unwrap().is_empty());
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn nvrtc_compiles_the_source() {
+    crate::twin::assert_compiles(super::cuda::MARGINS.source);
 }

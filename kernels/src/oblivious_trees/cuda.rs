@@ -1,66 +1,76 @@
-//! The CUDA twin of inference: uploads codes and trees, launches `oblivious_trees.cu`, brings the sums back.
+//! The CUDA twin of inference: codes and trees go to the device, `oblivious_trees.cu` adds up leaves, sums come back.
 //!
-//! **Invariant:** all rows of a call go in one launch where the device's memory holds them, else in as few as it does.
+//! **Invariant:** rows are cut into launches that fit the device's memory; a row's sum does not depend on the cut.
 
-use cudarc::driver::{LaunchConfig, PushKernelArg};
+use std::borrow::Cow;
+use std::ops::Range;
 
 use super::Trees;
-use crate::Codes;
-use crate::device::{Fault, Gpu};
+use crate::device::argument::Argument;
+use crate::device::fault::Fault;
+use crate::device::gpu::{Gpu, Kernel};
+use crate::{Codes, Device};
 
-/// The kernel's source, compiled on first use.
-pub(super) const SOURCE: &str = include_str!("oblivious_trees.cu");
-/// Threads of one block.
-pub(super) const THREADS: usize = 256;
-/// Blocks per multiprocessor that a launch is spread over at most.
-const BLOCKS_EACH: usize = 16;
+/// The kernel.
+pub(super) const KERNEL: Kernel =
+    Kernel { source: include_str!("oblivious_trees.cu"), name: "oblivious_trees", threads: 256, blocks_each: 16 };
 
 /// The sums of all rows, and how many launches it took.
-pub(super) fn sums(gpu: &Gpu, trees: &Trees, codes: &Codes) -> Result<(Vec<i32>, u64), Fault> {
-    let each = codes.features() + size_of::<i32>();
-    let rows_max = (gpu.budget_bytes()? / each).max(1);
-    if codes.rows() <= rows_max {
-        return Ok((launch(gpu, trees, codes.all(), codes.rows())?, 1));
+pub(super) fn sums(device: &Device, gpu: &Gpu, trees: &Trees, codes: &Codes) -> Result<(Vec<i32>, u64), Fault> {
+    let rows = codes.rows();
+    if trees.trees.is_empty() {
+        return Ok((vec![0; rows], 0));
     }
-    let (mut sums, mut launches) = (Vec::with_capacity(codes.rows()), 0);
-    for start in (0..codes.rows()).step_by(rows_max) {
-        let count = rows_max.min(codes.rows() - start);
-        let part: Vec<u8> =
-            (0..codes.features()).flat_map(|feature| &codes.column(feature)[start..start + count]).copied().collect();
-        sums.extend(launch(gpu, trees, &part, count)?);
-        launches += 1;
-    }
-    Ok((sums, launches))
+    let parts = gpu.run(
+        || device.is_stopped(),
+        &vec![codes.features() + size_of::<i32>(); rows],
+        |lane, rows| {
+            let batch = Batch::new(trees, codes, rows);
+            let blocks = gpu.blocks(&KERNEL, batch.rows.div_ceil(KERNEL.threads), 0)?;
+            #[expect(unsafe_code, reason = "a launch trusts the kernel's source")]
+            // SAFETY: the arguments of `Batch` are the kernel's; every feature that a tree asks is a column of the codes.
+            unsafe {
+                gpu.submit(lane, &KERNEL, blocks, &batch.arguments())
+            }
+        },
+        |landing, rows| landing.read::<i32>(4, rows.len()),
+    )?;
+    let launches = parts.len() as u64;
+    Ok((parts.concat(), launches))
 }
 
-/// The questions as the device takes them: feature below, cut above.
-pub(super) fn questions(trees: &Trees) -> Vec<u32> {
-    let of = |(feature, cut): (&u16, &u8)| u32::from(*feature) | u32::from(*cut) << 16;
-    trees.trees.iter().flat_map(|tree| tree.features.iter().zip(&tree.cuts).map(of)).collect()
+/// The kernel's arguments, for some rows.
+pub(super) struct Batch<'a> {
+    rows: usize,
+    codes: Cow<'a, [u8]>,
+    /// Feature below, cut above.
+    questions: Vec<u32>,
+    leaves: Vec<i16>,
+    sizes: [i64; 3],
 }
 
-/// One launch.
-#[expect(unsafe_code, reason = "a launch trusts the kernel's source")]
-fn launch(gpu: &Gpu, trees: &Trees, codes: &[u8], rows: usize) -> Result<Vec<i32>, Fault> {
-    if rows == 0 || trees.trees.is_empty() {
-        return Ok(vec![0; rows]);
+impl<'a> Batch<'a> {
+    pub(super) fn new(trees: &Trees, codes: &Codes<'a>, rows: Range<usize>) -> Self {
+        let question = |(feature, cut): (&u16, &u8)| u32::from(*feature) | u32::from(*cut) << 16;
+        let part = |feature: usize| &codes.column(feature)[rows.clone()];
+        let all = rows.len() == codes.rows();
+        let codes_of_rows = || (0..codes.features()).flat_map(part).copied().collect();
+        Self {
+            rows: rows.len(),
+            codes: if all { Cow::Borrowed(codes.all()) } else { Cow::Owned(codes_of_rows()) },
+            questions: trees.trees.iter().flat_map(|tree| tree.features.iter().zip(&tree.cuts).map(question)).collect(),
+            leaves: trees.trees.iter().flat_map(|tree| tree.leaves).collect(),
+            sizes: [rows.len(), trees.features, trees.trees.len()].map(|size| size as i64),
+        }
     }
-    let stream = gpu.stream();
-    let function = gpu.function(SOURCE, "oblivious_trees")?;
-    let blocks = rows.div_ceil(THREADS).min(gpu.blocks(BLOCKS_EACH)?);
-    let leaves: Vec<i16> = trees.trees.iter().flat_map(|tree| tree.leaves).collect();
-    let sizes = [rows, trees.features, trees.trees.len()].map(|size| size as i64);
-    let codes = stream.clone_htod(codes)?;
-    let questions = stream.clone_htod(&questions(trees))?;
-    let leaves = stream.clone_htod(&leaves)?;
-    let sizes = stream.clone_htod(&sizes)?;
-    let mut sums = stream.alloc_zeros::<i32>(rows)?;
-    let mut call = stream.launch_builder(&function);
-    call.arg(&codes).arg(&questions).arg(&leaves).arg(&sizes).arg(&mut sums);
-    let grid = u32::try_from(blocks).map_err(|_| Fault("too many blocks".to_owned()))?;
-    let shape = LaunchConfig { grid_dim: (grid, 1, 1), block_dim: (THREADS as u32, 1, 1), shared_mem_bytes: 0 };
-    // SAFETY: the five arguments are those of the kernel, in its order and of its types; every feature that a tree asks is
-    // below the number of columns, and `codes` and `sums` hold `rows` entries for each.
-    unsafe { call.launch(shape) }?;
-    Ok(stream.clone_dtoh(&sums)?)
+
+    pub(super) fn arguments(&self) -> [Argument<'_>; 5] {
+        [
+            Argument::U8(&self.codes),
+            Argument::U32(&self.questions),
+            Argument::I16(&self.leaves),
+            Argument::I64(&self.sizes),
+            Argument::ZeroInts(self.rows),
+        ]
+    }
 }

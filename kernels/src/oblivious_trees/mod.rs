@@ -121,11 +121,8 @@ impl Trees {
             return Err(Error::Shape(text));
         }
         #[cfg(feature = "cuda")]
-        if let Some(gpu) = device.gpu() {
-            match cuda::sums(gpu, self, codes) {
-                Ok((sums, launches)) => return Ok(Margins { margins: self.scaled(&sums), launches }),
-                Err(fault) => tracing::warn!(device = device.name(), fault = fault.0, "scoring on the CPU instead"),
-            }
+        if let Some((sums, launches)) = device.offload("oblivious_trees", |gpu| cuda::sums(device, gpu, self, codes))? {
+            return Ok(Margins { margins: self.scaled(&sums), launches });
         }
         let blocks = codes.rows().div_ceil(cpu::ROWS);
         let sums = lanes::map(device, blocks, cpu::Work::default, |work, block| cpu::sums(work, self, codes, block))?;

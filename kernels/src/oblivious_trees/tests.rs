@@ -1,7 +1,7 @@
 //! Tests of training, of both twins of inference and of their agreement.
 
-use super::{LEAVES, Params, Trees, UNIT, train};
-use crate::twin::{Array, noise, run_on_host, twin_test};
+use super::{Params, Trees, UNIT, train};
+use crate::twin::{noise, run_on_host, twin_test};
 use crate::{BINS, Bins, Codes, Device, Error};
 
 const FEATURES: usize = 5;
@@ -65,7 +65,7 @@ fn a_model_follows_from_data_and_seed_and_not_from_threads() {
     let (codes, labels) = sample(2_000);
     let codes = Codes::new(&codes, 2_000, FEATURES).unwrap();
     let with = |threads: usize, seed: u64| {
-        train(&Device::with_threads(threads), &codes, &labels, &[], &Params { seed, ..small() }).unwrap()
+        train(&Device::cpu_with_threads(threads), &codes, &labels, &[], &Params { seed, ..small() }).unwrap()
     };
     assert_eq!(with(1, 7), with(3, 7));
     assert_ne!(with(1, 7), with(1, 8));
@@ -131,15 +131,10 @@ fn random_codes(rows: usize, features: usize) -> Vec<u8> {
 fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
     let (rows, features) = (700, 40);
     let (trees, codes) = (random_trees(features, 50), random_codes(rows, features));
-    let words: Vec<i64> = codes.iter().map(|code| i64::from(*code)).collect();
-    let questions: Vec<i64> = super::cuda::questions(&trees).into_iter().map(i64::from).collect();
-    let leaves: Vec<i64> = trees.trees.iter().flat_map(|tree| tree.leaves).map(i64::from).collect();
-    assert_eq!(leaves.len(), trees.trees.len() * LEAVES);
-    let sizes = [rows, features, trees.trees.len()].map(|size| size as i64);
-    let arrays =
-        [Array::I64(&words), Array::I64(&questions), Array::I64(&leaves), Array::I64(&sizes), Array::Zeros(rows)];
-    let Some(results) = run_on_host("oblivious_trees", 2, 64, &arrays) else { return };
-    let expected = trees.margins(&Device::cpu(), &Codes::new(&codes, rows, features).unwrap()).unwrap().margins;
+    let codes = Codes::new(&codes, rows, features).unwrap();
+    let batch = super::cuda::Batch::new(&trees, &codes, 0..rows);
+    let Some(results) = run_on_host("oblivious_trees", 2, 64, &batch.arguments()) else { return };
+    let expected = trees.margins(&Device::cpu(), &codes).unwrap().margins;
     let got: Vec<f64> = results[4].iter().map(|sum| (f64::from(trees.base) + sum) * UNIT).collect();
     assert_eq!(got, expected);
 }
@@ -158,5 +153,5 @@ twin_test! {
 #[cfg(feature = "cuda")]
 #[test]
 fn nvrtc_compiles_the_source() {
-    crate::twin::assert_compiles(super::cuda::SOURCE);
+    crate::twin::assert_compiles(super::cuda::KERNEL.source);
 }

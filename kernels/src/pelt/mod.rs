@@ -15,18 +15,21 @@
 //! **Penalty.** 2·ln n for each change is the classical choice (a change costs its place and its mean); the default of 6 is
 //! that with room for noise that is not normal. Larger finds fewer changes.
 //!
-//! **Twins.** There is no CUDA twin: a search that prunes has nothing to share between threads. Every device runs it on its
-//! host's threads.
+//! **Twins.** The CUDA twin searches; noise, outliers and refinement are the host's. Of equal costs the earliest start wins.
+//! Tolerance between the twins: none, they agree bit by bit.
 //!
 //! **Papers.** Killick, Fearnhead and Eckley, *Optimal Detection of Changepoints with a Linear Computational Cost*, JASA
 //! 2012; Chakar et al., *A Robust Approach for Estimating Change-Points in the Mean of an AR(1) Process*, Bernoulli 2017.
 //!
 //! **Invariant:** a pure function of one series; time grows at most with 8,192² whatever its length.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 mod search;
 #[cfg(test)]
 mod tests;
 
+use self::search::Prepared;
 use crate::{Device, Error, Result, Series, lanes};
 
 /// Magnitudes beyond this are left out: their squares would be infinite.
@@ -71,5 +74,26 @@ pub fn change_points(device: &Device, series: &Series, params: &Params) -> Resul
     if params.least == 0 {
         return Err(Error::Parameter("a segment of 0 points is out of range: use 1 or more".to_owned()));
     }
-    lanes::map(device, series.len(), || (), |(), i| search::changes(series.get(i), params))
+    #[cfg(feature = "cuda")]
+    if let Some(changes) = device.offload("pelt", |gpu| on_gpu(device, gpu, series, params))? {
+        return Ok(changes);
+    }
+    let found = |prepared: Prepared| prepared.changes(prepared.segments());
+    lanes::map(device, series.len(), || (), |(), i| Prepared::of(series.get(i), params).map_or_else(Vec::new, found))
+}
+
+/// The same with every search on the CUDA device.
+#[cfg(feature = "cuda")]
+fn on_gpu(
+    device: &Device,
+    gpu: &crate::device::gpu::Gpu,
+    series: &Series,
+    params: &Params,
+) -> std::result::Result<Vec<Vec<Change>>, crate::device::fault::Fault> {
+    let prepared = lanes::map(device, series.len(), || (), |(), i| Prepared::of(series.get(i), params))?;
+    let searched: Vec<&Prepared> = prepared.iter().flatten().collect();
+    let mut ends = cuda::segments(device, gpu, &searched)?.into_iter();
+    let paired: Vec<_> = prepared.iter().map(|one| one.as_ref().zip(one.as_ref().and_then(|_| ends.next()))).collect();
+    let changes = |i: usize| paired[i].as_ref().map_or_else(Vec::new, |(one, ends)| one.changes(ends.clone()));
+    Ok(lanes::map(device, paired.len(), || (), |(), i| changes(i))?)
 }

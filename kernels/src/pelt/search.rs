@@ -15,35 +15,110 @@ const CUT: f64 = 4.0;
 /// Steps below this share of the largest magnitude are rounding errors.
 const STEP_MIN: f64 = 1e-9;
 
-/// The changes of one series.
-pub(super) fn changes(values: &[f64], params: &Params) -> Vec<Change> {
-    let (places, known): (Vec<usize>, Vec<f64>) =
-        values.iter().copied().enumerate().filter(|(_, value)| value.abs() <= VALUE_MAX).unzip();
-    if known.len() < 2 * params.least {
-        return Vec::new();
-    }
-    let top = known.iter().fold(0.0, |top: f64, value| top.max(value.abs()));
-    let noise = Noise::of(&known, STEP_MIN * top + f64::MIN_POSITIVE);
-    let sums = Sums::of(&noise.cut(&known));
-    let block = known.len().div_ceil(VALUES_MAX);
-    let cost = params.penalty * (known.len() as f64).ln() * noise.long_run;
-    let mut ends = segments(&sums, block, params.least, cost);
-    if block > 1 {
-        refine(&mut ends, &sums, block);
-        while let Some(i) = idle(&ends, &sums, cost) {
-            ends.remove(i);
-            refine(&mut ends, &sums, block);
+/// A series before the search.
+pub(super) struct Prepared {
+    places: Vec<usize>,
+    sums: Sums,
+    noise: Noise,
+    least: usize,
+    /// Values of a block: changes are first looked for between blocks.
+    pub(super) block: usize,
+    /// What a change costs.
+    pub(super) cost: f64,
+}
+
+impl Prepared {
+    /// None where there are too few values for a change.
+    pub(super) fn of(values: &[f64], params: &Params) -> Option<Self> {
+        let (places, known): (Vec<usize>, Vec<f64>) =
+            values.iter().copied().enumerate().filter(|(_, value)| value.abs() <= VALUE_MAX).unzip();
+        if known.len() < 2 * params.least {
+            return None;
         }
+        let top = known.iter().fold(0.0, |top: f64, value| top.max(value.abs()));
+        let noise = Noise::of(&known, STEP_MIN * top + f64::MIN_POSITIVE);
+        let cost = params.penalty * (known.len() as f64).ln() * noise.long_run;
+        let (sums, block) = (Sums::of(&noise.cut(&known)), known.len().div_ceil(VALUES_MAX));
+        Some(Self { places, sums, noise, least: params.least, block, cost })
     }
-    let bounds = |i: usize| if i == 0 { 0 } else { ends[i - 1] };
-    (1..ends.len())
-        .map(|i| {
-            let (start, at, end) = (bounds(i - 1), bounds(i), ends[i]);
-            let (before, after) = (sums.mean(start, at), sums.mean(at, end));
-            let error = noise.long_run * (1.0 / (at - start) as f64 + 1.0 / (end - at) as f64);
-            Change { at: places[at], before, after, strength: (after - before).abs() / error.sqrt() }
-        })
-        .collect()
+
+    /// How many values there are.
+    pub(super) fn count(&self) -> usize {
+        self.sums.sums.len() - 1
+    }
+
+    /// How many bounds blocks have: the start and the end of each.
+    pub(super) fn bounds(&self) -> usize {
+        self.count().div_ceil(self.block) + 1
+    }
+
+    /// The fewest blocks of a segment.
+    pub(super) fn least_blocks(&self) -> usize {
+        self.least.div_ceil(self.block)
+    }
+
+    fn bound(&self, place: usize) -> usize {
+        (place * self.block).min(self.count())
+    }
+
+    /// The running sums at every bound.
+    #[cfg(feature = "cuda")]
+    pub(super) fn sums_at_bounds(&self) -> Vec<[f64; 2]> {
+        (0..self.bounds()).map(|place| self.sums.sums[self.bound(place)]).collect()
+    }
+
+    /// Where segments end, given where the last segment up to each bound starts.
+    pub(super) fn ends(&self, last: impl Fn(usize) -> usize) -> Vec<usize> {
+        let mut ends = Vec::new();
+        let mut end = self.bounds() - 1;
+        while end > 0 {
+            ends.push(self.bound(end));
+            end = last(end);
+        }
+        ends.reverse();
+        ends
+    }
+
+    /// Where the segments of the best segmentation end, bounds between blocks alone.
+    pub(super) fn segments(&self) -> Vec<usize> {
+        let least = self.least_blocks();
+        // The least cost of the first blocks, and where their last segment starts.
+        let mut best = vec![(f64::INFINITY, 0); self.bounds()];
+        best[0] = (-self.cost, 0);
+        let mut starts: Vec<(usize, f64)> = Vec::new();
+        for end in least..self.bounds() {
+            starts.push((end - least, 0.0));
+            for (start, total) in &mut starts {
+                *total = best[*start].0 + self.sums.cost(self.bound(*start), self.bound(end));
+                if *total + self.cost < best[end].0 {
+                    best[end] = (*total + self.cost, *start);
+                }
+            }
+            starts.retain(|(_, total)| *total <= best[end].0);
+        }
+        self.ends(|place| best[place].1)
+    }
+
+    /// The changes between segments that end so, moved to the best point where blocks have more than one.
+    pub(super) fn changes(&self, mut ends: Vec<usize>) -> Vec<Change> {
+        let Self { places, sums, noise, block, cost, .. } = self;
+        if *block > 1 {
+            refine(&mut ends, sums, *block);
+            while let Some(i) = idle(&ends, sums, *cost) {
+                ends.remove(i);
+                refine(&mut ends, sums, *block);
+            }
+        }
+        let bounds = |i: usize| if i == 0 { 0 } else { ends[i - 1] };
+        (1..ends.len())
+            .map(|i| {
+                let (start, at, end) = (bounds(i - 1), bounds(i), ends[i]);
+                let (before, after) = (sums.mean(start, at), sums.mean(at, end));
+                let error = noise.long_run * (1.0 / (at - start) as f64 + 1.0 / (end - at) as f64);
+                Change { at: places[at], before, after, strength: (after - before).abs() / error.sqrt() }
+            })
+            .collect()
+    }
 }
 
 /// What is noise in a series.
@@ -110,36 +185,6 @@ impl Sums {
         let sum = self.sums[end][0] - self.sums[start][0];
         self.sums[end][1] - self.sums[start][1] - sum * sum / (end - start) as f64
     }
-}
-
-/// Where the segments of the best segmentation end, bounds at multiples of `block` alone.
-fn segments(sums: &Sums, block: usize, least: usize, cost: f64) -> Vec<usize> {
-    let count = sums.sums.len() - 1;
-    let blocks = count.div_ceil(block);
-    let least = least.div_ceil(block);
-    let bound = |place: usize| (place * block).min(count);
-    // The least cost of the first blocks, and where their last segment starts.
-    let mut best = vec![(f64::INFINITY, 0); blocks + 1];
-    best[0] = (-cost, 0);
-    let mut starts: Vec<(usize, f64)> = Vec::new();
-    for end in least..=blocks {
-        starts.push((end - least, 0.0));
-        for (start, total) in &mut starts {
-            *total = best[*start].0 + sums.cost(bound(*start), bound(end));
-            if *total + cost < best[end].0 {
-                best[end] = (*total + cost, *start);
-            }
-        }
-        starts.retain(|(_, total)| *total <= best[end].0);
-    }
-    let mut ends = Vec::new();
-    let mut end = blocks;
-    while end > 0 {
-        ends.push(bound(end));
-        end = best[end].1;
-    }
-    ends.reverse();
-    ends
 }
 
 /// Moves each change to the best point within a block of where it is.

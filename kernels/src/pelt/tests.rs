@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
+use super::search::Prepared;
 use super::{Change, Params, change_points};
-use crate::twin::{noise, wave};
+use crate::twin::{noise, run_on_host, series_of_all_kinds, twin_test, wave};
 use crate::{Device, Error, Series};
 
 fn normal(i: usize) -> f64 {
@@ -82,6 +83,55 @@ fn parameters_out_of_range_are_refused() {
     ] {
         assert!(matches!(change_points(&Device::cpu(), &series, &params), Err(Error::Parameter(_))));
     }
+}
+
+/// Series of all kinds, many short ones, and one that is searched in blocks.
+fn input(long: usize) -> (Vec<f64>, Vec<usize>) {
+    let (mut values, mut offsets) = series_of_all_kinds();
+    let level = |t: usize| if t % 7_000 > 3_000 { 5.0 } else { 0.0 };
+    let shorts = (0..40).map(|i| (0..i).map(|t| f64::from(u8::from(t > i / 2)) + noise(t)).collect());
+    for more in shorts.chain([(0..long).map(|t| level(t) + normal(t)).collect::<Vec<_>>()]) {
+        values.extend(more);
+        offsets.push(values.len());
+    }
+    (values, offsets)
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
+    let (values, offsets) = input(0);
+    let series = Series::new(&values, &offsets).unwrap();
+    // Every step of the search costs the shim some thousand switches between threads: short series, but of all kinds.
+    for (params, most) in [(Params::default(), 420), (Params { penalty: 0.5, least: 1 }, 160)] {
+        let all = (0..series.len()).filter_map(|i| Prepared::of(series.get(i), &params));
+        let prepared: Vec<Prepared> = all.filter(|one| one.bounds() < most).collect();
+        let prepared: Vec<&Prepared> = prepared.iter().collect();
+        assert!(prepared.len() > 20);
+        let batch = super::cuda::Batch::new(&prepared);
+        let Some(results) = run_on_host("pelt", 2, super::cuda::KERNEL.threads, &batch.arguments(2)) else { return };
+        let ends = super::cuda::take_apart(&prepared, &results[5]);
+        for (i, (ends, one)) in ends.iter().zip(&prepared).enumerate() {
+            assert_eq!(*ends, one.segments(), "series {i}");
+        }
+    }
+}
+
+twin_test! {
+    fn the_twins_agree(device) {
+        let (values, offsets) = input(20_000);
+        let series = Series::new(&values, &offsets).unwrap();
+        for params in [Params::default(), Params { penalty: 0.5, least: 1 }] {
+            let reference = change_points(&Device::cpu(), &series, &params).unwrap();
+            assert_eq!(change_points(device, &series, &params).unwrap(), reference);
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn nvrtc_compiles_the_source() {
+    crate::twin::assert_compiles(super::cuda::KERNEL.source);
 }
 
 proptest! {

@@ -6,6 +6,7 @@ use super::model::{Scales, WEIGHTS};
 use super::neighbours::MEMORY_POINTS;
 use super::rate::CALM;
 use crate::Series;
+use crate::device::argument::Argument;
 
 /// Threads of one block: they share the search for neighbours.
 pub(super) const THREADS: usize = 64;
@@ -14,13 +15,13 @@ const FIXED: usize = 2 * 48 + 2 * 168 + 8_192 + 64;
 
 /// The kernel's arguments in its own order, for the series of a range.
 pub(super) struct Batch {
-    pub(super) values: Vec<f64>,
-    pub(super) offsets: Vec<i64>,
-    pub(super) seconds: Vec<i64>,
-    pub(super) fades: Vec<f64>,
-    pub(super) weights: Vec<f64>,
-    pub(super) calm: Vec<f64>,
-    pub(super) sizes: Vec<i64>,
+    values: Vec<f64>,
+    offsets: Vec<i64>,
+    seconds: Vec<i64>,
+    fades: Vec<f64>,
+    weights: Vec<f64>,
+    calm: Vec<f64>,
+    sizes: Vec<i64>,
 }
 
 impl Batch {
@@ -44,7 +45,7 @@ impl Batch {
             usize::from(seconds.is_some()),
             scratch(&scales),
         ];
-        let mut batch = Self {
+        Self {
             values: series.values()[places.clone()].to_vec(),
             offsets: series.offsets()[range.start..=range.end]
                 .iter()
@@ -55,11 +56,21 @@ impl Batch {
             weights: WEIGHTS.to_vec(),
             calm: CALM.iter().flat_map(|(strength, rate)| [*strength, *rate]).collect(),
             sizes: sizes.map(int).to_vec(),
-        };
-        // The device needs an address even where there is nothing to read.
-        batch.values.resize(batch.values.len().max(1), 0.0);
-        batch.seconds.resize(batch.seconds.len().max(1), 0);
-        batch
+        }
+    }
+
+    pub(super) fn arguments(&self, blocks: usize) -> [Argument<'_>; 9] {
+        [
+            Argument::F64(&self.values),
+            Argument::I64(&self.offsets),
+            Argument::I64(&self.seconds),
+            Argument::F64(&self.fades),
+            Argument::F64(&self.weights),
+            Argument::F64(&self.calm),
+            Argument::I64(&self.sizes),
+            Argument::Zeros(self.scratch(blocks)),
+            Argument::Zeros(3 * self.values.len()),
+        ]
     }
 
     /// How many numbers of scratch space so many blocks need.

@@ -159,13 +159,12 @@ impl Point {
 /// [`Error::Parameter`] when the warm-up is out of range, [`Error::Shape`] when there is not one time per value.
 pub fn score(device: &Device, series: &Series, seconds: Option<&[i64]>, params: &Params) -> Result<Vec<Point>> {
     let fresh = params.state()?;
+    check(series, seconds)?;
     #[cfg(feature = "cuda")]
-    if let Some(gpu) = device.gpu() {
-        check(series, seconds)?;
-        match cuda::score(gpu, series, seconds, params.warm_up) {
-            Ok(points) => return Ok(points),
-            Err(fault) => tracing::warn!(device = device.name(), fault = fault.0, "scoring on the CPU instead"),
-        }
+    if let Some(points) =
+        device.offload("record_ratio", |gpu| cuda::score(device, gpu, series, seconds, params.warm_up))?
+    {
+        return Ok(points);
     }
     let rows = run(device, series, seconds, |i, points| points.judge(i, &mut fresh.clone()))?;
     Ok(rows.concat())

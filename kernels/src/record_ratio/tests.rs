@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::batch::{Batch, THREADS};
 use super::{Kind, Params, Point, point_of, resume, score};
-use crate::twin::{Array, noise, run_on_host, series_of_all_kinds, twin_test, wave};
+use crate::twin::{noise, run_on_host, series_of_all_kinds, twin_test, wave};
 use crate::{Device, Error, Series};
 
 /// The sum of twelve uniform numbers: close to a normal distribution.
@@ -215,18 +215,7 @@ fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
     let series = Series::new(&values, &offsets).unwrap();
     for (warm_up, seconds) in [(48, Some(seconds.as_slice())), (120, None)] {
         let batch = Batch::new(&series, seconds, 0..series.len(), warm_up);
-        let arrays = [
-            Array::F64(&batch.values),
-            Array::I64(&batch.offsets),
-            Array::I64(&batch.seconds),
-            Array::F64(&batch.fades),
-            Array::F64(&batch.weights),
-            Array::F64(&batch.calm),
-            Array::I64(&batch.sizes),
-            Array::Zeros(batch.scratch(2)),
-            Array::Zeros(3 * values.len()),
-        ];
-        let Some(results) = run_on_host("record_ratio", 2, THREADS, &arrays) else { return };
+        let Some(results) = run_on_host("record_ratio", 2, THREADS, &batch.arguments(2)) else { return };
         let own: Vec<Point> = results[8].chunks_exact(3).map(point_of).collect();
         let reference = score(&Device::cpu(), &series, seconds, &Params { warm_up }).unwrap();
         assert!(reference.iter().any(|point| point.kind != Kind::None));
@@ -250,5 +239,5 @@ twin_test! {
 #[cfg(feature = "cuda")]
 #[test]
 fn nvrtc_compiles_the_source() {
-    crate::twin::assert_compiles(super::cuda::SOURCE);
+    crate::twin::assert_compiles(super::cuda::KERNEL.source);
 }

@@ -5,18 +5,19 @@
 use super::plan::Look;
 use super::ranks::BINS;
 use crate::Series;
+use crate::device::argument::Argument;
 
 /// Threads of one block.
 pub(super) const THREADS: usize = 64;
 
 /// The kernel's arguments in its own order, for the series `first..first + sizes[0]`.
 pub(super) struct Batch {
-    pub(super) values: Vec<f64>,
-    pub(super) offsets: Vec<i64>,
-    pub(super) look_offsets: Vec<i64>,
-    pub(super) looks: Vec<i64>,
-    pub(super) profiles: Vec<f64>,
-    pub(super) sizes: Vec<i64>,
+    values: Vec<f64>,
+    offsets: Vec<i64>,
+    look_offsets: Vec<i64>,
+    looks: Vec<i64>,
+    profiles: Vec<f64>,
+    sizes: Vec<i64>,
 }
 
 impl Batch {
@@ -38,10 +39,6 @@ impl Batch {
             let words = int(batch.looks.len());
             batch.look_offsets.push(words / LOOK_WORDS);
         }
-        // The device needs an address even where there is nothing to read.
-        batch.values.resize(batch.values.len().max(1), 0.0);
-        batch.looks.resize(batch.looks.len().max(1), 0);
-        batch.profiles.resize(batch.profiles.len().max(1), 0.0);
         batch
     }
 
@@ -52,6 +49,20 @@ impl Batch {
             self.profiles.extend(profile);
             self.sizes[2] = self.sizes[2].max(int(profile.len()));
         }
+    }
+
+    pub(super) fn arguments<'a>(&'a self, prior: &'a [f64; BINS], blocks: usize) -> [Argument<'a>; 9] {
+        [
+            Argument::F64(&self.values),
+            Argument::I64(&self.offsets),
+            Argument::I64(&self.look_offsets),
+            Argument::I64(&self.looks),
+            Argument::F64(&self.profiles),
+            Argument::F64(prior),
+            Argument::I64(&self.sizes),
+            Argument::Zeros(self.scratch(blocks * THREADS)),
+            Argument::Zeros(self.values.len()),
+        ]
     }
 
     /// How many numbers of scratch space `threads` threads need.

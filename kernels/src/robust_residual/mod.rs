@@ -78,12 +78,11 @@ pub fn score(device: &Device, series: &Series, params: &Params) -> Result<Scores
     }
     let prior = ranks::prior();
     #[cfg(feature = "cuda")]
-    if let Some(gpu) = device.gpu() {
+    if let Some((scores, launches)) = device.offload("robust_residual", |gpu| {
         let looks = lanes::map(device, series.len(), || (), |(), i| plan::looks(series.get(i)))?;
-        match cuda::score(gpu, series, &looks, params.warm_up, &prior) {
-            Ok((scores, launches)) => return Ok(Scores { scores, launches }),
-            Err(fault) => tracing::warn!(device = device.name(), fault = fault.0, "scoring on the CPU instead"),
-        }
+        cuda::score(device, gpu, series, &looks, params.warm_up, &prior)
+    })? {
+        return Ok(Scores { scores, launches });
     }
     let rows = lanes::map(
         device,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::batch::{Batch, THREADS};
 use super::{Params, Scores, cpu, plan, ranks, score};
-use crate::twin::{Array, noise, run_on_host, series_of_all_kinds, twin_test, wave};
+use crate::twin::{noise, run_on_host, series_of_all_kinds, twin_test, wave};
 use crate::{Device, Error, Series};
 
 fn scores_of(device: &Device, values: &[f64]) -> Vec<f64> {
@@ -141,18 +141,7 @@ fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
     assert!(looks.iter().any(|looks| looks.iter().any(|look| look.outer.len() + look.main.len() > 2)));
     let batch = Batch::new(&series, &looks, 0..series.len(), 96);
     let prior = ranks::prior();
-    let arrays = [
-        Array::F64(&batch.values),
-        Array::I64(&batch.offsets),
-        Array::I64(&batch.look_offsets),
-        Array::I64(&batch.looks),
-        Array::F64(&batch.profiles),
-        Array::F64(&prior),
-        Array::I64(&batch.sizes),
-        Array::Zeros(batch.scratch(THREADS)),
-        Array::Zeros(values.len()),
-    ];
-    let Some(results) = run_on_host("robust_residual", 1, THREADS, &arrays) else { return };
+    let Some(results) = run_on_host("robust_residual", 1, THREADS, &batch.arguments(&prior, 1)) else { return };
     let expected: Vec<f64> = (0..series.len()).flat_map(|i| cpu::score(series.get(i), &looks[i], 96, &prior)).collect();
     let worst = results[8].iter().zip(&expected).map(|(a, b)| difference(*a, *b)).fold(0.0, f64::max);
     assert!(results[8].len() == expected.len() && worst < 1e-9, "the twins differ by up to {worst}");
@@ -172,5 +161,5 @@ twin_test! {
 #[cfg(feature = "cuda")]
 #[test]
 fn nvrtc_compiles_the_source() {
-    crate::twin::assert_compiles(super::cuda::SOURCE);
+    crate::twin::assert_compiles(super::cuda::KERNEL.source);
 }

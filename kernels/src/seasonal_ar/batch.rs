@@ -4,7 +4,8 @@
 
 use super::interval::WIDEN;
 use super::normal::LANES;
-use super::plan::{LAGS_MAX, LEVELS, Modelled, Plan};
+use super::plan::{LAGS_MAX, LEVELS, Modelled, Plan, RIDGES};
+use crate::device::argument::Argument;
 
 /// Threads of one block: a warp for every lane.
 pub(super) const THREADS: usize = LANES * 32;
@@ -13,12 +14,15 @@ const ENTRIES: usize = (LAGS_MAX + 1) * (LAGS_MAX + 2) / 2;
 
 /// The kernel's arguments, in its own order.
 pub(super) struct Batch {
-    pub(super) values: Vec<f64>,
-    pub(super) shapes: Vec<i64>,
-    pub(super) levels: Vec<f64>,
-    pub(super) sizes: [i64; 3],
-    /// How many numbers the origins' forecasts of all series take.
-    pub(super) rolled: usize,
+    values: Vec<f64>,
+    shapes: Vec<i64>,
+    levels: Vec<f64>,
+    sizes: [i64; 3],
+    /// How many numbers of scratch space one block needs.
+    scratch: usize,
+    /// How many numbers the forecasts and the origins' forecasts of all series take.
+    mean: usize,
+    rolled: usize,
 }
 
 impl Batch {
@@ -26,7 +30,10 @@ impl Batch {
     pub(super) fn new(plans: &[&Plan], horizon: usize) -> Self {
         let longest = plans.iter().map(|plan| plan.values.len()).max().unwrap_or(0);
         let sizes = [plans.len(), horizon, longest].map(int);
-        let mut batch = Self { values: Vec::new(), shapes: Vec::new(), levels: Vec::new(), sizes, rolled: 0 };
+        let scratch = longest + 2 * LANES * ENTRIES + 3 * RIDGES.len() * LANES * horizon;
+        let mean = plans.len() * horizon;
+        let (values, shapes, levels) = (Vec::new(), Vec::new(), Vec::new());
+        let mut batch = Self { values, shapes, levels, sizes, scratch, mean, rolled: 0 };
         for plan in plans {
             batch.push(plan);
         }
@@ -43,9 +50,22 @@ impl Batch {
         self.rolled += rolled(plan);
     }
 
-    /// How many numbers of scratch space one block needs.
-    pub(super) fn scratch(longest: usize, horizon: usize) -> usize {
-        longest + 2 * LANES * ENTRIES + 3 * super::plan::RIDGES.len() * LANES * horizon
+    /// How many numbers of scratch space so many blocks need.
+    pub(super) fn scratch(&self, blocks: usize) -> usize {
+        blocks * self.scratch
+    }
+
+    pub(super) fn arguments(&self, blocks: usize) -> [Argument<'_>; 8] {
+        [
+            Argument::F64(&self.values),
+            Argument::I64(&self.shapes),
+            Argument::F64(&self.levels),
+            Argument::F64(&RIDGES),
+            Argument::I64(&self.sizes),
+            Argument::Scratch(self.scratch(blocks)),
+            Argument::Zeros(self.mean),
+            Argument::Zeros(self.rolled),
+        ]
     }
 
     /// Hands every series its part of the kernel's results.
@@ -63,7 +83,7 @@ impl Batch {
 }
 
 /// How many numbers the origins' forecasts of one series take.
-fn rolled(plan: &Plan) -> usize {
+pub(super) fn rolled(plan: &Plan) -> usize {
     (plan.cuts.len() - 1) * plan.steps
 }
 

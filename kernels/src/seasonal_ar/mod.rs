@@ -82,11 +82,10 @@ pub struct Forecast {
 pub fn forecast(device: &Device, series: &Series, params: &Params) -> Result<Forecast> {
     check(params)?;
     #[cfg(feature = "cuda")]
-    if let Some(gpu) = device.gpu() {
-        match on_gpu(device, gpu, series, params) {
-            Ok(forecast) => return Ok(forecast),
-            Err(fault) => tracing::warn!(device = device.name(), fault = fault.0, "forecasting on the CPU instead"),
-        }
+    if let Some(forecast) = device.offload("seasonal_ar", |gpu| {
+        on_gpu(device, series, params, |plans| cuda::model(device, gpu, plans, params.horizon))
+    })? {
+        return Ok(forecast);
     }
     let rows = lanes::map(device, series.len(), cpu::Work::default, |work, i| {
         let prepared = Prepared::new(series.get(i), params);
@@ -96,17 +95,17 @@ pub fn forecast(device: &Device, series: &Series, params: &Params) -> Result<For
     Ok(Forecast::of(rows, 1))
 }
 
-/// The same with all planned series modelled by the CUDA twin.
+/// The same with all planned series modelled at once, by a CUDA twin that says how many launches it took.
 #[cfg(feature = "cuda")]
-fn on_gpu(
+pub(crate) fn on_gpu(
     device: &Device,
-    gpu: &crate::device::Gpu,
     series: &Series,
     params: &Params,
-) -> std::result::Result<Forecast, crate::device::Fault> {
+    model: impl FnOnce(&[&Plan]) -> std::result::Result<(Vec<Modelled>, u64), crate::device::fault::Fault>,
+) -> std::result::Result<Forecast, crate::device::fault::Fault> {
     let prepared = lanes::map(device, series.len(), || (), |(), i| Prepared::new(series.get(i), params))?;
     let plans: Vec<&Plan> = prepared.iter().filter_map(Prepared::plan).collect();
-    let (modelled, launches) = cuda::model(gpu, &plans, params.horizon)?;
+    let (modelled, launches) = model(&plans)?;
     let mut modelled = modelled.iter();
     let with_results: Vec<(&Prepared, Option<&Modelled>)> =
         prepared.iter().map(|one| (one, one.plan().and_then(|_| modelled.next()))).collect();

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::batch::{Batch, THREADS};
-use super::plan::{Plan, RIDGES};
+use super::plan::Plan;
 use super::{Forecast, HORIZON_STEPS_MAX, Params, Prepared, cpu, forecast};
-use crate::twin::{Array, noise, run_on_host, series_of_all_kinds, twin_test, wave};
+use crate::twin::{noise, run_on_host, series_of_all_kinds, twin_test, wave};
 use crate::{Device, Error, Series};
 
 const PARAMS: Params = Params { horizon: 48, level: 0.95 };
@@ -183,18 +183,7 @@ fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
     let plans: Vec<&Plan> = prepared.iter().filter_map(Prepared::plan).collect();
     assert!(plans.len() >= 8 && (1..=3).all(|count| plans.iter().any(|plan| plan.transforms == count)));
     let batch = Batch::new(&plans, 30);
-    let longest = plans.iter().map(|plan| plan.values.len()).max().unwrap();
-    let arrays = [
-        Array::F64(&batch.values),
-        Array::I64(&batch.shapes),
-        Array::F64(&batch.levels),
-        Array::F64(&RIDGES),
-        Array::I64(&batch.sizes),
-        Array::Zeros(3 * Batch::scratch(longest, 30)),
-        Array::Zeros(plans.len() * 30),
-        Array::Zeros(batch.rolled),
-    ];
-    let Some(results) = run_on_host("seasonal_ar", 3, THREADS, &arrays) else { return };
+    let Some(results) = run_on_host("seasonal_ar", 3, THREADS, &batch.arguments(3)) else { return };
     let modelled = Batch::take_apart(&plans, &results[6], &results[7], 30);
     for (i, (plan, modelled)) in plans.iter().zip(&modelled).enumerate() {
         let expected = cpu::model(&mut cpu::Work::default(), plan, 30);
@@ -224,5 +213,5 @@ twin_test! {
 #[cfg(feature = "cuda")]
 #[test]
 fn nvrtc_compiles_the_source() {
-    crate::twin::assert_compiles(super::cuda::SOURCE);
+    crate::twin::assert_compiles(super::cuda::KERNEL.source);
 }

@@ -62,15 +62,34 @@ pub(super) fn single(work: &mut Work, plan: &Plan, horizon: usize, model: Model)
 
 /// Fits, validates and combines the members for one series.
 pub(super) fn model(work: &mut Work, plan: &Plan, horizon: usize) -> Modelled {
+    model_with(work, plan, horizon, None)
+}
+
+/// The same with the autoregressions fitted elsewhere, where they are given: rolled out, in order of the members.
+pub(super) fn model_with(
+    work: &mut Work,
+    plan: &Plan,
+    horizon: usize,
+    regressions: Option<&[Option<Vec<Lanes>>]>,
+) -> Modelled {
+    let mut given = regressions.map(<[_]>::iter);
     let frame = Frame::new(plan, horizon);
     let mut members = simple(plan, &frame);
     members.extend(levels::members(&frame));
     for transform in [Transform::Raw, Transform::Sqrt, Transform::Log] {
         let Some(scaled) = frame.scaled(transform) else { continue };
         for spec in SPECS.iter().filter(|spec| spec.transforms.contains(&transform)) {
-            if let Some(steps) = fit(work, &frame, &scaled, spec) {
-                members.push(frame.member(&scaled, &steps));
-            }
+            let steps = match (&mut given, spec.kind) {
+                (Some(given), Kind::Ar { .. }) => given.next().cloned().flatten(),
+                (Some(given), Kind::Difference { outer, .. }) => {
+                    given.next().cloned().flatten().and_then(|mut steps| {
+                        summed(&frame, &scaled.z, season_of(&frame, outer)?, &mut steps);
+                        Some(steps)
+                    })
+                }
+                _ => fit(work, &frame, &scaled, spec),
+            };
+            members.extend(steps.map(|steps| frame.member(&scaled, &steps)));
         }
     }
     combine(plan, &frame, &members)
@@ -149,25 +168,37 @@ fn autoregression(
 
 /// An autoregression on the differences to the season before, added up again.
 fn difference(work: &mut Work, frame: &Frame, z: &[f64], outer: bool, lags: Lags, penalty: f64) -> Option<Vec<Lanes>> {
-    let season = if outer { frame.outer } else { frame.main };
-    let n = frame.values.len();
-    if season == 0 || frame.shortest < 3 * season {
-        return None;
-    }
-    let mut differences = std::mem::take(&mut work.differences);
-    differences.clear();
-    differences.extend(z[season..n].iter().zip(z).map(|(now, before)| now - before));
-    differences.resize(n - season + BLOCK, 0.0);
+    let season = season_of(frame, outer)?;
+    let mut changes = std::mem::take(&mut work.differences);
+    differences(&z[..frame.values.len()], season, &mut changes);
+    changes.resize(changes.len() + BLOCK, 0.0);
     let ends = frame.ends.map(|end| end - season);
-    let steps = autoregression(work, frame, &differences, &ends, (lags, penalty, 0.0, false));
-    work.differences = differences;
+    let steps = autoregression(work, frame, &changes, &ends, (lags, penalty, 0.0, false));
+    work.differences = changes;
     let mut steps = steps?;
+    summed(frame, z, season, &mut steps);
+    Some(steps)
+}
+
+/// The main or the outer season, where the series has it often enough to take differences.
+pub(super) fn season_of(frame: &Frame, outer: bool) -> Option<usize> {
+    let season = if outer { frame.outer } else { frame.main };
+    (season > 0 && frame.shortest >= 3 * season).then_some(season)
+}
+
+/// The differences to the season before.
+pub(super) fn differences(z: &[f64], season: usize, changes: &mut Vec<f64>) {
+    changes.clear();
+    changes.extend(z[season..].iter().zip(z).map(|(now, before)| now - before));
+}
+
+/// Adds differences up again, lane by lane.
+fn summed(frame: &Frame, z: &[f64], season: usize, steps: &mut [Lanes]) {
     for step in 0..steps.len() {
         for w in 0..LANES {
             steps[step][w] += if step < season { z[frame.ends[w] - season + step] } else { steps[step - season][w] };
         }
     }
-    Some(steps)
 }
 
 /// Weighs the members by their errors at the origins and adds them up.

@@ -18,8 +18,12 @@
 //! **Missing values, series of their own kind.** As `seasonal_ar` has it.
 //!
 //! **Order of reduction.** Sums in ascending time, without fused multiply-adds; Gram entries of unweighted
-//! autoregressions as differences of running sums, of weighted ones in tiles of rows. There is no CUDA twin of the
-//! members yet: on a CUDA device the ensemble runs on the host's threads, the lean model on the device.
+//! autoregressions as differences of running sums, of weighted ones in tiles of rows.
+//!
+//! **Twins.** The CUDA twin fits and rolls out the autoregressions, those of differences and of least absolute deviations
+//! among them; it sums Gram entries in ascending time. Profiles, sines and cosines, windows, smoothing and levels, the
+//! stacking and the intervals are the host's, which finishes a launch while the device computes the next. Tolerance
+//! between the twins: 1e-5 of the series' largest magnitude.
 //!
 //! **Papers.** Hoerl and Kennard 1970 (ridge); Schlossmacher 1973 (absolute deviations); Taylor 2003 (double-seasonal
 //! smoothing); Breiman 1996 (stacking); Lei et al. 2018 (split conformal prediction).
@@ -29,12 +33,16 @@
 
 mod backtest;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod fourier;
 mod frame;
 mod lags;
 mod levels;
 mod members;
 mod profile;
+#[cfg(feature = "cuda")]
+mod regressions;
 mod smoothing;
 mod stack;
 #[cfg(test)]
@@ -43,6 +51,8 @@ mod weighted;
 mod windows;
 
 pub use self::backtest::{Accuracy, Measures, ORIGINS_MAX, backtest};
+#[cfg(feature = "cuda")]
+use crate::seasonal_ar::plan::Plan;
 use crate::seasonal_ar::{self, Forecast, Params, Prepared, check};
 use crate::{Device, Result, Series, lanes};
 
@@ -79,6 +89,15 @@ pub fn forecast(device: &Device, series: &Series, params: &Params, model: Model)
     };
     if lean {
         return seasonal_ar::forecast(device, series, params);
+    }
+    #[cfg(feature = "cuda")]
+    if matches!(model, Model::Full | Model::Auto)
+        && let Some(forecast) = device.offload("seasonal_ensemble", |gpu| {
+            let on_device = |plans: &[&Plan]| cuda::model(device, gpu, plans, params.horizon);
+            seasonal_ar::on_gpu(device, series, params, on_device)
+        })?
+    {
+        return Ok(forecast);
     }
     let rows = lanes::map(device, series.len(), cpu::Work::default, |work, i| {
         let prepared = Prepared::new(series.get(i), params);

@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 
 use super::{AUTO_POINTS_MAX, Model, forecast};
-use crate::seasonal_ar::{Forecast, Params};
-use crate::twin::{noise, series_of_all_kinds, wave};
+use crate::seasonal_ar::plan::Plan;
+use crate::seasonal_ar::{Forecast, Params, Prepared};
+use crate::twin::{noise, run_on_host, series_of_all_kinds, twin_test, wave};
 use crate::{Device, Series};
 
 const PARAMS: Params = Params { horizon: 48, level: 0.95 };
@@ -79,7 +80,7 @@ fn a_mixture_of_kinds_is_forecast_better_than_by_the_lean_model() {
 fn a_forecast_does_not_depend_on_the_batch_or_the_threads() {
     let (values, offsets) = series_of_all_kinds();
     let series = Series::new(&values, &offsets).unwrap();
-    let together = forecast(&Device::with_threads(2), &series, &PARAMS, Model::Full).unwrap();
+    let together = forecast(&Device::cpu_with_threads(2), &series, &PARAMS, Model::Full).unwrap();
     let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     for i in 0..series.len() {
         let alone = forecast_of(series.get(i), 48, Model::Full).mean;
@@ -105,6 +106,57 @@ fn auto_is_the_full_ensemble_for_small_batches_and_the_lean_model_for_large_ones
     let head = &values[..400];
     assert_eq!(forecast_of(head, 5, Model::Auto).mean, forecast_of(head, 5, Model::Full).mean);
     assert_eq!(forecast_of(&values, 5, Model::Auto).mean, forecast_of(&values, 5, Model::Lean).mean);
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
+    use super::regressions::{LAGS_MAX, Regressions};
+    use super::{cpu, cuda};
+    let (values, offsets) = series_of_all_kinds();
+    let series = Series::new(&values, &offsets).unwrap();
+    let params = Params { horizon: 30, ..PARAMS };
+    let prepared: Vec<Prepared> = (0..series.len()).map(|i| Prepared::new(series.get(i), &params)).collect();
+    let plans: Vec<&Plan> = prepared.iter().filter_map(Prepared::plan).collect();
+    let regressions: Vec<Regressions> = plans.iter().map(|plan| Regressions::of(plan, 30)).collect();
+    let tasks = || regressions.iter().flat_map(|one| &one.tasks);
+    assert!(tasks().flatten().any(|task| task.absolute && task.lags.len() > 31 && task.lags.len() <= LAGS_MAX));
+    assert!(tasks().any(Option::is_none) && tasks().flatten().any(|task| task.decay > 0.0));
+    let batch = cuda::Batch::new(&regressions, 30);
+    let Some(results) = run_on_host("seasonal_ensemble", 2, cuda::KERNEL.threads, &batch.arguments(2)) else { return };
+    let which: Vec<Vec<bool>> = regressions.iter().map(|one| one.tasks.iter().map(Option::is_some).collect()).collect();
+    let fitted = cuda::take_apart(&which, &results[5], 30);
+    let mut work = cpu::Work::default();
+    for (i, (plan, fitted)) in plans.iter().zip(&fitted).enumerate() {
+        let own = cpu::model_with(&mut work, plan, 30, Some(fitted));
+        let expected = cpu::model(&mut work, plan, 30);
+        let pairs = own.mean.iter().zip(&expected.mean).chain(own.rolled.iter().zip(&expected.rolled));
+        let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(own.rolled.len() == expected.rolled.len() && worst < 1e-5, "plan {i} differs by up to {worst}");
+    }
+}
+
+twin_test! {
+    fn the_twins_agree(device) {
+        let (values, offsets) = series_of_all_kinds();
+        let series = Series::new(&values, &offsets).unwrap();
+        let own = forecast(device, &series, &PARAMS, Model::Full).unwrap();
+        let reference = forecast(&Device::cpu(), &series, &PARAMS, Model::Full).unwrap();
+        assert_eq!(own.seasons, reference.seasons);
+        for i in 0..series.len() {
+            let top = series.get(i).iter().filter(|v| v.is_finite()).fold(0.0, |top: f64, v| top.max(v.abs()));
+            for at in i * 48..(i + 1) * 48 {
+                let (a, b) = (own.mean[at], reference.mean[at]);
+                assert!((a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-5 * top, "series {i}: {a} and {b}");
+            }
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn nvrtc_compiles_the_source() {
+    crate::twin::assert_compiles(super::cuda::KERNEL.source);
 }
 
 proptest! {

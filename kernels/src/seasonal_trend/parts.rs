@@ -16,6 +16,9 @@ const TREND_POINTS_MIN: usize = 5;
 /// Remainders beyond this multiple of their median weigh nothing.
 const OUTLIER: f64 = 6.0;
 
+/// A median remainder below this share of the largest magnitude is what rounding left: then all values weigh alike.
+const ROUNDING: f64 = 1e-9;
+
 /// One series taken apart, from its first known value on, on the scale of its history.
 pub(super) struct Parts {
     scale: f64,
@@ -30,28 +33,64 @@ pub(super) struct Parts {
 impl Parts {
     /// Takes a series apart; `None` where no value is known.
     pub(super) fn of(raw: &[f64]) -> Option<Self> {
+        let mut parts = Self::prepared(raw)?;
+        parts.fit();
+        Some(parts)
+    }
+
+    /// A series with its gaps filled and its seasons' lengths found, and all parts still 0.
+    pub(super) fn prepared(raw: &[f64]) -> Option<Self> {
         let first = raw.iter().position(|v| v.is_finite())?;
         let History { values, scale, seasons } = history::prepare_whole(raw)?;
         let n = values.len();
         let lengths = [seasons.main, seasons.outer].into_iter().filter(|m| *m > 1);
-        let mut parts = Self {
+        Some(Self {
             scale,
             known: raw[first..].iter().map(|v| v.is_finite()).collect(),
             trend: vec![0.0; n],
             seasons: lengths.map(|m| (m, vec![0.0; n])).collect(),
             remainder: vec![0.0; n],
             values,
-        };
-        let mut weights = vec![1.0; n];
+        })
+    }
+
+    /// Takes a prepared series apart.
+    fn fit(&mut self) {
+        let mut weights = vec![1.0; self.values.len()];
         for round in 0..ROUNDS {
             if round > 0 {
-                parts.weigh(&mut weights);
+                self.weigh(&mut weights);
                 // What an outlier left in one season would keep it in the other.
-                parts.seasons.iter_mut().for_each(|season| season.1.fill(0.0));
+                self.seasons.iter_mut().for_each(|season| season.1.fill(0.0));
             }
-            (0..PASSES).for_each(|_| parts.pass(&weights, round == 0));
+            (0..PASSES).for_each(|_| self.pass(&weights, round == 0));
         }
-        Some(parts)
+    }
+
+    /// The values, scaled to magnitudes of at most 1.
+    #[cfg(feature = "cuda")]
+    pub(super) fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// Which values were not filled in.
+    #[cfg(feature = "cuda")]
+    pub(super) fn known(&self) -> &[bool] {
+        &self.known
+    }
+
+    /// The lengths of the main and of the outer season; 0 where there is none.
+    #[cfg(feature = "cuda")]
+    pub(super) fn lengths(&self) -> [usize; 2] {
+        std::array::from_fn(|at| self.seasons.get(at).map_or(0, |season| season.0))
+    }
+
+    /// Takes trend, main and outer season and remainder from elsewhere.
+    #[cfg(feature = "cuda")]
+    pub(super) fn set(&mut self, [trend, main, outer, remainder]: [&[f64]; 4]) {
+        self.trend.copy_from_slice(trend);
+        self.remainder.copy_from_slice(remainder);
+        self.seasons.iter_mut().zip([main, outer]).for_each(|(season, values)| season.1.copy_from_slice(values));
     }
 
     fn pass(&mut self, weights: &[f64], first: bool) {
@@ -81,9 +120,10 @@ impl Parts {
         let known = self.remainder.iter().zip(&self.known).filter(|(_, known)| **known);
         let mut sizes: Vec<f64> = known.map(|(r, _)| r.abs()).collect();
         let half = sizes.len() / 2;
-        let reach = OUTLIER * *sizes.select_nth_unstable_by(half, f64::total_cmp).1;
+        let median = *sizes.select_nth_unstable_by(half, f64::total_cmp).1;
+        let reach = if median > ROUNDING { OUTLIER * median } else { f64::INFINITY };
         for (weight, r) in weights.iter_mut().zip(&self.remainder) {
-            let share = if reach > 0.0 { (r.abs() / reach).min(1.0) } else { 0.0 };
+            let share = (r.abs() / reach).min(1.0);
             *weight = (1.0 - share * share) * (1.0 - share * share);
         }
     }

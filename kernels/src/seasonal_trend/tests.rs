@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::{decompose, detect};
-use crate::twin::{noise, series_of_all_kinds, wave};
+use super::parts::Parts;
+use super::{Decomposition, decompose, detect};
+use crate::twin::{noise, run_on_host, series_of_all_kinds, twin_test, wave};
 use crate::{Device, Series};
 
 fn weekly(t: usize) -> f64 {
@@ -61,6 +62,72 @@ fn every_kind_of_series_has_parts_that_add_up() {
             }
         }
     }
+}
+
+/// Series of all kinds, and days within weeks with gaps and outliers.
+fn input() -> (Vec<f64>, Vec<usize>) {
+    let (mut values, mut offsets) = series_of_all_kinds();
+    values.extend((0..24 * 40).map(|t| match t {
+        300..340 => f64::NAN,
+        501 | 777 => 900.0,
+        _ => weekly(t) + noise(t),
+    }));
+    offsets.push(values.len());
+    (values, offsets)
+}
+
+/// Asserts that two decompositions of a series agree.
+fn assert_close(own: &Decomposition, reference: &Decomposition, top: f64, what: &str) {
+    let parts = |of: &Decomposition| [&of.trend, &of.season, &of.outer, &of.remainder].map(Clone::clone);
+    for (part, (a, b)) in parts(own).iter().zip(parts(reference)).enumerate() {
+        assert_eq!(a.len(), b.len(), "{what}");
+        let gap = |(a, b): (&f64, &f64)| if a.is_nan() && b.is_nan() { 0.0 } else { (a - b).abs() };
+        let worst = a.iter().zip(&b).map(gap).fold(0.0, f64::max);
+        assert!(worst <= 1e-8 * top, "{what}, part {part}: {worst}");
+    }
+}
+
+fn top(values: &[f64]) -> f64 {
+    values.iter().filter(|v| v.is_finite()).fold(0.0, |top: f64, v| top.max(v.abs()))
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
+    let (values, offsets) = input();
+    let series = Series::new(&values, &offsets).unwrap();
+    let raws: Vec<&[f64]> = (0..series.len()).map(|i| series.get(i)).filter(|raw| top(raw) > 0.0).collect();
+    let mut own: Vec<Parts> = raws.iter().map(|raw| Parts::prepared(raw).unwrap()).collect();
+    let batch = super::cuda::Batch::new(&own.iter().collect::<Vec<_>>());
+    let arguments = batch.arguments(2);
+    let Some(results) = run_on_host("seasonal_trend", 2, super::cuda::KERNEL.threads, &arguments) else { return };
+    super::cuda::take_apart(&mut own.iter_mut().collect::<Vec<_>>(), &results[5]);
+    for (i, (own, raw)) in own.iter().zip(&raws).enumerate() {
+        assert_close(&own.in_units(), &Parts::of(raw).unwrap().in_units(), top(raw), &format!("series {i}"));
+    }
+}
+
+twin_test! {
+    fn the_twins_agree(device) {
+        let (values, offsets) = input();
+        for i in 0..offsets.len() - 1 {
+            let values = &values[offsets[i]..offsets[i + 1]];
+            let offsets = [0, values.len()];
+            let series = Series::new(values, &offsets).unwrap();
+            let own = decompose(device, &series).unwrap();
+            assert_close(&own, &decompose(&Device::cpu(), &series).unwrap(), top(values), &format!("series {i}"));
+            let (own, reference) = (detect(device, &series).unwrap(), detect(&Device::cpu(), &series).unwrap());
+            for (own, reference) in own[0].iter().zip(&reference[0]) {
+                assert!(own.steps == reference.steps && (own.strength - reference.strength).abs() < 1e-6);
+            }
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn nvrtc_compiles_the_source() {
+    crate::twin::assert_compiles(super::cuda::KERNEL.source);
 }
 
 proptest! {

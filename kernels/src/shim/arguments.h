@@ -1,7 +1,8 @@
 // The arguments of a kernel on their way from a test to the host shim and back.
 //
-// Standard input: blocks and threads, the number of arrays, then each array as its length in eight-byte words and its
-// words; all little-endian, eight bytes. Standard output: the words of every array after the run, in the same order.
+// Standard input: blocks and threads, the number of arrays, then each array as its length in bytes and its bytes, filled
+// up to whole eight-byte words; all numbers little-endian, eight bytes. Standard output: the bytes of every array after
+// the run, in the same order, filled up alike.
 #pragma once
 #include "simt.h"
 
@@ -17,13 +18,18 @@ struct Arguments {
 
     Arguments() : blocks(word()), threads(word()), arrays(word()) {
         for (auto& array : arrays) {
-            array.resize(word());
+            array.resize((word() + 7) / 8);
             for (auto& value : array) value = word();
         }
     }
 
-    double* doubles(size_t i) { return reinterpret_cast<double*>(arrays.at(i).data()); }
-    long long* integers(size_t i) { return reinterpret_cast<long long*>(arrays.at(i).data()); }
+    template <class T>
+    T* of(size_t i) {
+        return reinterpret_cast<T*>(arrays.at(i).data());
+    }
+
+    double* doubles(size_t i) { return of<double>(i); }
+    long long* integers(size_t i) { return of<long long>(i); }
 
     void write() const {
         for (const auto& array : arrays) fwrite(array.data(), sizeof(uint64_t), array.size(), stdout);

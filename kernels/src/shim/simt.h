@@ -1,11 +1,12 @@
-// Runs a CUDA kernel on the host, for tests on machines without a GPU: every CUDA thread is a fiber (ucontext), blocks
-// run one after the other. It knows what the kernels of this crate use: one-dimensional grids and blocks, static shared
+// Runs a CUDA kernel on the host, for tests on machines without a GPU: every CUDA thread is a fiber, blocks run one after
+// the other. Fibers start by ucontext and change by _setjmp and _longjmp, which ask the system for nothing. It knows what the kernels of this crate use: one-dimensional grids and blocks, static shared
 // memory, __syncthreads, __syncwarp and shuffles of whole warps. A barrier that not all threads reach is reported, not
 // waited for.
 //
 // Invariant: no parallelism and no clock, so a run is repeatable; it checks a kernel's logic, never its races or its
 // speed.
 #pragma once
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
@@ -35,6 +36,8 @@ enum class Wait { none, warp, block };
 
 struct Fiber {
     ucontext_t context;
+    jmp_buf place;
+    bool started = false;
     Wait wait = Wait::none;
     bool done = false;
     uint64_t slot = 0;
@@ -44,7 +47,7 @@ struct Fiber {
 struct Block {
     std::vector<Fiber> fibers;
     std::vector<char> stacks;
-    ucontext_t scheduler;
+    jmp_buf scheduler;
     std::function<void()> body;
     int current = 0;
     Index block{0}, blocks{0}, threads{0};
@@ -55,15 +58,24 @@ inline Block now;
 inline Fiber& self() { return now.fibers[now.current]; }
 
 // Leaves the running fiber until its barrier opens.
-inline void wait(Wait barrier) {
+__attribute__((noinline)) inline void wait(Wait barrier) {
     self().wait = barrier;
-    swapcontext(&self().context, &now.scheduler);
+    if (_setjmp(self().place) == 0) _longjmp(now.scheduler, 1);
 }
 
 inline void enter() {
     now.body();
     self().done = true;
-    swapcontext(&self().context, &now.scheduler);
+    _longjmp(now.scheduler, 1);
+}
+
+// Runs the current fiber until it waits or ends.
+__attribute__((noinline)) inline void resume() {
+    if (_setjmp(now.scheduler) != 0) return;
+    Fiber& fiber = self();
+    if (fiber.started) _longjmp(fiber.place, 1);
+    fiber.started = true;
+    setcontext(&fiber.context);
 }
 
 // Opens the barrier of the fibers from `first` to `last` if every one that has not ended waits at it.
@@ -89,7 +101,7 @@ inline void run_block() {
         for (now.current = 0; now.current < count; now.current++) {
             Fiber& fiber = self();
             if (fiber.done || fiber.wait != Wait::none) continue;
-            swapcontext(&now.scheduler, &fiber.context);
+            resume();
             progress = true;
             if (fiber.done) left--;
         }
@@ -153,6 +165,13 @@ T __shfl_sync(unsigned mask, T value, int source) {
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int lanes) {
     return simt::shuffle(mask, value, (simt::now.current & (simt::WARP - 1)) ^ lanes);
+}
+
+// Adds to a counter and returns what it held; threads run one after the other here.
+inline unsigned atomicAdd(unsigned* counter, unsigned value) {
+    const unsigned before = *counter;
+    *counter += value;
+    return before;
 }
 
 inline long long __double_as_longlong(double value) {

@@ -105,6 +105,8 @@ fn open_metrics(gate: &Gate) -> String {
         let found = doors.session.device();
         device.get_or_create(&vec![("kind".into(), found.kind().into()), ("name".into(), found.name())]).set(1);
         registry.register("device", "The device that ML functions run on", device);
+        let fallbacks = "Kernel calls that the CPU did because the device failed";
+        counter(&mut registry, "device_fallbacks", fallbacks, found.fallbacks());
         gauge(&mut registry, "log_bytes", "Bytes in the log", status.log_bytes);
         gauge(&mut registry, "memtable_bytes", "Bytes of rows not yet in a part", status.memtable_bytes);
         gauge(&mut registry, "memtable_rows", "Rows not yet in a part", status.memtable_rows);

@@ -9,14 +9,19 @@
 //!    neighbouring twenty-fourths of the span with a connection, over 12, at most 1.
 //! 4. *Histogram*: max(0, 1 − deviation / mean) of the connections in each twenty-fourth of the span.
 //!
-//! **Rules.** Connections come in any order; NaN times are left out, NaN sizes count as 0. Fewer than four connections, or a
-//! span that is not positive, score 0 throughout. Times outside the span count in its first or last part.
+//! **Rules.** Connections come in any order; NaN and infinite times are left out, NaN sizes count as 0. Fewer than four
+//! connections, or a span that is not positive, score 0 throughout. Times outside the span count in its first or last part.
 //!
-//! **Order of reduction.** Sorted numbers, in 64 bits. There is a CPU twin only.
+//! **Order of reduction.** Sorted numbers, in 64 bits. Tolerance between the twins: none, they agree bit by bit.
 //!
 //! **Source.** Active Countermeasures, *RITA* v5, beacon analysis; the quartile skew is Bowley's.
 //!
 //! **Invariant:** a pair's scores depend on its connections and the span alone.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(test)]
+mod tests;
 
 use crate::{Device, Error, Result, Series, lanes};
 
@@ -51,18 +56,38 @@ pub fn score(device: &Device, times: &Series, sizes: &Series, span: (f64, f64)) 
     if times.offsets() != sizes.offsets() {
         return Err(Error::Shape("times and sizes of connections must be cut into pairs alike".to_owned()));
     }
+    #[cfg(feature = "cuda")]
+    if let Some(beacons) = device.offload("beaconing", |gpu| cuda::score(device, gpu, times, sizes, span))? {
+        return Ok(beacons);
+    }
     lanes::map(device, times.len(), || (), |(), pair| of_pair(times.get(pair), sizes.get(pair), span))
+}
+
+/// The times that count.
+fn known(times: &[f64]) -> impl Iterator<Item = f64> {
+    times.iter().copied().filter(|time| time.is_finite())
+}
+
+/// The sizes as they count.
+fn counted(sizes: &[f64]) -> impl Iterator<Item = f64> {
+    sizes.iter().map(|size| if size.is_nan() { 0.0 } else { *size })
+}
+
+/// Whether a span is one.
+fn is_positive(span: (f64, f64)) -> bool {
+    let length = span.1 - span.0;
+    length > 0.0 && length.is_finite()
 }
 
 fn of_pair(times: &[f64], sizes: &[f64], span: (f64, f64)) -> Beacon {
     let length = span.1 - span.0;
-    let mut sorted: Vec<f64> = times.iter().copied().filter(|time| !time.is_nan()).collect();
+    let mut sorted: Vec<f64> = known(times).collect();
     sorted.sort_unstable_by(f64::total_cmp);
-    if sorted.len() < CONNECTIONS_MIN || !(length > 0.0 && length.is_finite()) {
+    if sorted.len() < CONNECTIONS_MIN || !is_positive(span) {
         return Beacon::default();
     }
     let gaps: Vec<f64> = sorted.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    let sizes: Vec<f64> = sizes.iter().map(|size| if size.is_nan() { 0.0 } else { *size }).collect();
+    let sizes: Vec<f64> = counted(sizes).collect();
     let mut parts = [0.0f64; PARTS];
     for time in &sorted {
         let part = ((time - span.0) / length * PARTS as f64).clamp(0.0, PARTS as f64 - 1.0);
@@ -109,44 +134,4 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
     let at = share * (sorted.len() - 1) as f64;
     let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
     if below == above { below } else { below + (above - below) * at.fract() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::twin::noise;
-
-    const DAY: (f64, f64) = (0.0, 86_400.0);
-
-    fn one(times: &[f64], sizes: &[f64]) -> Beacon {
-        let offsets = [0, times.len()];
-        let (times, sizes) = (Series::new(times, &offsets).unwrap(), Series::new(sizes, &offsets).unwrap());
-        score(&Device::cpu(), &times, &sizes, DAY).unwrap()[0]
-    }
-
-    #[test]
-    fn a_jittered_beacon_stands_out_from_browsing() {
-        let beacon: Vec<f64> = (0..288).rev().map(|i| 300.0 * i as f64 + 20.0 * noise(i)).collect();
-        let sizes: Vec<f64> = (0..288).map(|i| 500.0 + 10.0 * noise(i + 9)).collect();
-        let found = one(&beacon, &sizes);
-        assert!(found.score > 0.9 && found.interval > 0.85 && found.histogram > 0.9, "{found:?}");
-        let browsing: Vec<f64> = (0..288).map(|i| 30_000.0 + 9_000.0 * noise(i).powi(3)).collect();
-        let sizes: Vec<f64> = (0..288).map(|i| (8.0 + 4.0 * noise(i + 99)).exp()).collect();
-        let found = one(&browsing, &sizes);
-        assert!(found.score < 0.55, "{found:?}");
-    }
-
-    #[test]
-    fn few_missing_and_hostile_connections_have_finite_scores() {
-        assert_eq!(one(&[1.0, 2.0, 3.0], &[1.0; 3]), Beacon::default());
-        assert_eq!(one(&[f64::NAN; 9], &[1.0; 9]), Beacon::default());
-        for times in [[5.0; 6], [f64::INFINITY; 6], [-1e300, 1e300, 0.0, 1.0, f64::NAN, 2.0]] {
-            let found = one(&times, &[f64::NAN, 0.0, 1.0, 1e308, f64::INFINITY, -1.0]);
-            assert!((0.0..=1.0).contains(&found.score), "{found:?}");
-        }
-        let (offsets, other) = ([0, 2], [0, 1, 2]);
-        let (a, b) = (Series::new(&[1.0, 2.0], &offsets).unwrap(), Series::new(&[1.0, 2.0], &other).unwrap());
-        assert!(matches!(score(&Device::cpu(), &a, &b, DAY), Err(Error::Shape(_))));
-        assert_eq!(one(&[0.0, 28_800.0, 57_600.0, 86_400.0], &[7.0; 4]).interval, 1.0);
-    }
 }

@@ -9,11 +9,17 @@
 //! **Missing values.** NaN goes where the smaller values go; infinities count as the largest finite numbers. A forest is to
 //! be fitted on ordinary rows: attacks among them cost accuracy.
 //!
-//! **Order of reduction.** Paths are added in order of the trees, in 64 bits. There is a CPU twin only.
+//! **Order of reduction.** Paths are added in order of the trees, in 64 bits. Growing has a CPU twin only; tolerance between
+//! the twins of scoring: none, they agree bit by bit.
 //!
 //! **Paper.** Liu, Ting and Zhou, *Isolation Forest*, ICDM 2008.
 //!
 //! **Invariant:** a forest follows from its rows and its seed, not from the number of threads.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(test)]
+mod tests;
 
 use crate::splitmix::SplitMix;
 use crate::{Device, Error, FEATURES_MAX, Result, lanes};
@@ -168,6 +174,10 @@ impl Forest {
             let text = format!("rows have {} features, but the forest has {}", columns.len(), self.features);
             return Err(Error::Shape(text));
         }
+        #[cfg(feature = "cuda")]
+        if let Some(paths) = device.offload("isolation_forest", |gpu| cuda::paths(device, gpu, self, columns, rows))? {
+            return Ok(paths.into_iter().map(|path| self.score_of(path)).collect());
+        }
         let blocks = lanes::map(
             device,
             rows.div_ceil(BLOCK),
@@ -191,39 +201,14 @@ impl Forest {
                         *path += f64::from(tree.paths[node - NODES]);
                     }
                 }
-                let scale = -1.0 / (self.trees.len().max(1) as f64 * self.typical);
-                paths.into_iter().map(|path| (path * scale).exp2()).collect::<Vec<f64>>()
+                paths.into_iter().map(|path| self.score_of(path)).collect::<Vec<f64>>()
             },
         )?;
         Ok(blocks.concat())
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::twin::noise;
-
-    #[test]
-    fn what_lies_apart_scores_higher_and_threads_change_nothing() {
-        let a: Vec<f64> = (0..2_000).map(noise).collect();
-        let b: Vec<f64> = (0..2_000).map(|i| noise(i + 5_000)).collect();
-        let forest = grow(&Device::with_threads(1), &[&a, &b], 100, 1).unwrap();
-        assert_eq!(forest, grow(&Device::with_threads(3), &[&a, &b], 100, 1).unwrap());
-        assert_ne!(forest, grow(&Device::cpu(), &[&a, &b], 100, 2).unwrap());
-        let probes: [&[f64]; 2] = [&[0.0, 8.0, 0.9, f64::NAN, f64::INFINITY], &[0.0, -8.0, 0.9, 0.0, 0.0]];
-        let scores = forest.score(&Device::cpu(), &probes).unwrap();
-        assert!(scores[0] < 0.55 && scores[1] > 0.6 && scores[2] < scores[1], "{scores:?}");
-        assert!(scores[3] > scores[0] && scores[4] > scores[0], "missing and infinite values stand out: {scores:?}");
-    }
-
-    #[test]
-    fn few_and_constant_rows_have_scores_too() {
-        for column in [&[][..], &[1.0], &[2.0; 50]] {
-            let forest = grow(&Device::cpu(), &[column], 10, 0).unwrap();
-            assert!(forest.score(&Device::cpu(), &[&[1.0, 5.0]]).unwrap().iter().all(|score| score.is_finite()));
-        }
-        assert!(matches!(grow(&Device::cpu(), &[&[1.0]], 0, 0), Err(Error::Parameter(_))));
-        assert!(matches!(grow(&Device::cpu(), &[&[1.0], &[]], 1, 0), Err(Error::Shape(_))));
+    /// The score of a row, given the sum of its paths.
+    fn score_of(&self, path: f64) -> f64 {
+        (path * (-1.0 / (self.trees.len().max(1) as f64 * self.typical))).exp2()
     }
 }
