@@ -1,60 +1,70 @@
-//! The CUDA twin of the forward pass: uploads rows and weights, launches `dense_network.cu`, brings the outputs back.
+//! The CUDA twin of the forward pass: rows and weights go to the device, `dense_network.cu` runs the layers, outputs come back.
 //!
-//! **Invariant:** all rows of a call go in one launch where the device's memory holds them, else in as few as it does.
+//! **Invariant:** rows are cut into launches that fit the device's memory; a row's outputs do not depend on the cut.
 
-use cudarc::driver::{LaunchConfig, PushKernelArg};
+use std::ops::Range;
 
 use super::Network;
-use crate::device::{Fault, Gpu};
+use crate::Device;
+use crate::device::argument::Argument;
+use crate::device::fault::Fault;
+use crate::device::gpu::{Gpu, Kernel};
 
-/// The kernel's source, compiled on first use.
-pub(super) const SOURCE: &str = include_str!("dense_network.cu");
-/// Lanes of a warp: a block is so many threads or a multiple.
-const WARP: usize = 32;
-/// Blocks per multiprocessor that a launch is spread over at most.
-const BLOCKS_EACH: usize = 16;
+/// The kernel; its threads stride over the outputs of a layer.
+pub(super) const KERNEL: Kernel =
+    Kernel { source: include_str!("dense_network.cu"), name: "dense_network", threads: 64, blocks_each: 16 };
 
 /// The outputs of all rows, and how many launches it took.
-pub(super) fn forward(gpu: &Gpu, network: &Network, inputs: &[f64], rows: usize) -> Result<(Vec<f64>, u64), Fault> {
+pub(super) fn forward(
+    device: &Device,
+    gpu: &Gpu,
+    network: &Network,
+    inputs: &[f64],
+    rows: usize,
+) -> Result<(Vec<f64>, u64), Fault> {
     let each = (network.inputs() + network.outputs()) * size_of::<f64>();
-    let weights = size_of_val(network.parameters());
-    let rows_max = (gpu.budget_bytes()?.saturating_sub(weights) / each).max(1);
-    let (mut values, mut launches) = (Vec::with_capacity(rows * network.outputs()), 0);
-    for part in inputs.chunks(rows_max * network.inputs()) {
-        values.extend(launch(gpu, network, part)?);
-        launches += 1;
+    let parts = gpu.run(
+        || device.is_stopped(),
+        &vec![each; rows],
+        |lane, rows| {
+            let batch = Batch::new(network, inputs, rows);
+            let blocks = gpu.blocks(&KERNEL, batch.rows, 0)?;
+            #[expect(unsafe_code, reason = "a launch trusts the kernel's source")]
+            // SAFETY: the arguments of `Batch` are the kernel's; inputs, parameters and outputs are as long as the sizes say,
+            // and a network's widths are at most the kernel's WIDTH_MAX.
+            unsafe {
+                gpu.submit(lane, &KERNEL, blocks, &batch.arguments())
+            }
+        },
+        |landing, rows| landing.read::<f64>(3, rows.len() * network.outputs()),
+    )?;
+    let launches = parts.len() as u64;
+    Ok((parts.concat(), launches))
+}
+
+/// The kernel's arguments, for some rows.
+pub(super) struct Batch<'a> {
+    rows: usize,
+    inputs: &'a [f64],
+    network: &'a Network,
+    /// Rows, how many widths, the widths.
+    sizes: Vec<i64>,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(network: &'a Network, inputs: &'a [f64], rows: Range<usize>) -> Self {
+        let count = rows.len();
+        let sizes = [count, network.widths().len()].iter().chain(network.widths()).map(|size| *size as i64).collect();
+        let width = network.inputs();
+        Self { rows: count, inputs: &inputs[rows.start * width..rows.end * width], network, sizes }
     }
-    Ok((values, launches))
-}
 
-/// The sizes as the device takes them: rows, how many widths, the widths.
-pub(super) fn sizes(network: &Network, rows: usize) -> Vec<i64> {
-    [rows, network.widths().len()].iter().chain(network.widths()).map(|size| *size as i64).collect()
-}
-
-/// Threads of a block: the widest layer in whole warps.
-pub(super) fn threads(network: &Network) -> usize {
-    network.widths().iter().max().map_or(WARP, |width| width.next_multiple_of(WARP))
-}
-
-/// One launch, of at least one row.
-#[expect(unsafe_code, reason = "a launch trusts the kernel's source")]
-fn launch(gpu: &Gpu, network: &Network, inputs: &[f64]) -> Result<Vec<f64>, Fault> {
-    let stream = gpu.stream();
-    let function = gpu.function(SOURCE, "dense_network")?;
-    let rows = inputs.len() / network.inputs();
-    let blocks = rows.min(gpu.blocks(BLOCKS_EACH)?);
-    let inputs = stream.clone_htod(inputs)?;
-    let parameters = stream.clone_htod(network.parameters())?;
-    let sizes = stream.clone_htod(&sizes(network, rows))?;
-    let mut outputs = stream.alloc_zeros::<f64>(rows * network.outputs())?;
-    let mut call = stream.launch_builder(&function);
-    call.arg(&inputs).arg(&parameters).arg(&sizes).arg(&mut outputs);
-    let grid = u32::try_from(blocks).map_err(|_| Fault("too many blocks".to_owned()))?;
-    let block = u32::try_from(threads(network)).map_err(|_| Fault("too many threads".to_owned()))?;
-    let shape = LaunchConfig { grid_dim: (grid, 1, 1), block_dim: (block, 1, 1), shared_mem_bytes: 0 };
-    // SAFETY: the four arguments are those of the kernel, in its order and of its types; inputs, parameters and outputs are
-    // as long as the sizes say, and a network's widths are at most the kernel's WIDTH_MAX.
-    unsafe { call.launch(shape) }?;
-    Ok(stream.clone_dtoh(&outputs)?)
+    pub(super) fn arguments(&self) -> [Argument<'_>; 4] {
+        [
+            Argument::F64(self.inputs),
+            Argument::F64(self.network.parameters()),
+            Argument::I64(&self.sizes),
+            Argument::Zeros(self.rows * self.network.outputs()),
+        ]
+    }
 }

@@ -133,11 +133,10 @@ impl Network {
     pub fn forward(&self, device: &Device, inputs: &[f64]) -> Result<Outputs> {
         let rows = self.rows(inputs, self.inputs())?;
         #[cfg(feature = "cuda")]
-        if let Some(gpu) = device.gpu() {
-            match cuda::forward(gpu, self, inputs, rows) {
-                Ok((values, launches)) => return Ok(Outputs { values, launches }),
-                Err(fault) => tracing::warn!(device = device.name(), fault = fault.0, "running on the CPU instead"),
-            }
+        if let Some((values, launches)) =
+            device.offload("dense_network", |gpu| cuda::forward(device, gpu, self, inputs, rows))?
+        {
+            return Ok(Outputs { values, launches });
         }
         let block = |_: &mut (), block: usize| {
             let end = rows.min((block + 1) * cpu::ROWS);

@@ -1,7 +1,7 @@
 //! Tests of both passes, of learning, of both twins of the forward pass and of their agreement.
 
 use super::{Adam, Network, WIDTH_MAX};
-use crate::twin::{Array, noise, run_on_host, twin_test};
+use crate::twin::{noise, run_on_host, twin_test};
 use crate::{Device, Error};
 
 fn inputs(rows: usize, width: usize) -> Vec<f64> {
@@ -72,8 +72,8 @@ fn first_weights_follow_from_the_seed_and_stay_in_their_bounds() {
 fn a_row_does_not_depend_on_its_batch_nor_on_threads() {
     let network = Network::new(&[7, 33, 5], 2).unwrap();
     let rows = inputs(301, 7);
-    let all = network.forward(&Device::with_threads(1), &rows).unwrap().values;
-    assert_eq!(all, network.forward(&Device::with_threads(3), &rows).unwrap().values);
+    let all = network.forward(&Device::cpu_with_threads(1), &rows).unwrap().values;
+    assert_eq!(all, network.forward(&Device::cpu_with_threads(3), &rows).unwrap().values);
     assert_eq!(all, network.forward_traced(&rows).unwrap().outputs());
     let alone = network.forward(&Device::cpu(), &rows[150 * 7..151 * 7]).unwrap().values;
     assert_eq!(alone, all[150 * 5..151 * 5]);
@@ -124,14 +124,8 @@ fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
     for (widths, rows) in [(&[12, 32, 24][..], 7), (&[3, 2], 5), (&[40, 65, 9, 1], 4)] {
         let network = Network::new(widths, 8).unwrap();
         let rows_in = inputs(rows, widths[0]);
-        let sizes = super::cuda::sizes(&network, rows);
-        let arrays = [
-            Array::F64(&rows_in),
-            Array::F64(network.parameters()),
-            Array::I64(&sizes),
-            Array::Zeros(rows * network.outputs()),
-        ];
-        let Some(results) = run_on_host("dense_network", 3, super::cuda::threads(&network), &arrays) else { return };
+        let batch = super::cuda::Batch::new(&network, &rows_in, 0..rows);
+        let Some(results) = run_on_host("dense_network", 3, 32, &batch.arguments()) else { return };
         assert_eq!(results[3], network.forward(&Device::cpu(), &rows_in).unwrap().values, "{widths:?}");
     }
 }
@@ -150,5 +144,5 @@ twin_test! {
 #[cfg(feature = "cuda")]
 #[test]
 fn nvrtc_compiles_the_source() {
-    crate::twin::assert_compiles(super::cuda::SOURCE);
+    crate::twin::assert_compiles(super::cuda::KERNEL.source);
 }
