@@ -75,11 +75,12 @@ fn beyond(plan: &Plan, sizes: &[f64], step: usize) -> f64 {
 
 /// The `level` quantile of the values, between the two nearest ranks.
 pub(crate) fn quantile(values: &mut [f64], level: f64) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
     let place = level * (values.len() - 1) as f64;
     let (below, share) = (place.floor() as usize, place.fract());
-    let above = (below + 1).min(values.len() - 1);
-    values[below] * (1.0 - share) + values[above] * share
+    let (_, low, larger) = values.select_nth_unstable_by(below, f64::total_cmp);
+    let low = *low;
+    let high = larger.iter().copied().min_by(f64::total_cmp).unwrap_or(low);
+    low * (1.0 - share) + high * share
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! **Invariant:** knows no series: a system is filled by its owner and solved here.
 
 use super::plan::ORIGINS_MAX;
+use crate::device::{Loop, vectorised};
 
 /// One lane for the forecast, one for each origin, filled up to whole vectors.
 pub(crate) const LANES: usize = (ORIGINS_MAX + 1).next_multiple_of(4);
@@ -45,6 +46,11 @@ impl Normal {
 
     /// Solves every lane with these penalties per row: Cholesky with the right-hand side as one more row, then back.
     pub(crate) fn solve(&mut self, ridge: f64, ridge_others: f64) {
+        vectorised(Solve { normal: self, ridge, ridge_others });
+    }
+
+    #[inline(always)]
+    fn solve_here(&mut self, ridge: f64, ridge_others: f64) {
         let unknowns = self.unknowns;
         self.factor.clone_from(&self.system);
         for column in 0..unknowns {
@@ -87,6 +93,20 @@ impl Normal {
     }
 }
 
+/// A system about to be solved.
+struct Solve<'a> {
+    normal: &'a mut Normal,
+    ridge: f64,
+    ridge_others: f64,
+}
+
+impl Loop for Solve<'_> {
+    #[inline(always)]
+    fn run(self) {
+        self.normal.solve_here(self.ridge, self.ridge_others);
+    }
+}
+
 /// Where the entry (row, column ≤ row) of a symmetric matrix is kept.
 pub(crate) fn triangle(row: usize, column: usize) -> usize {
     row * (row + 1) / 2 + column
@@ -94,6 +114,7 @@ pub(crate) fn triangle(row: usize, column: usize) -> usize {
 
 /// One row of the Cholesky factor, of all lanes; the diagonal keeps the inverse of its entries. The row after the last
 /// unknown is the right-hand side.
+#[inline(always)]
 fn factor_row(factor: &mut [Lanes], row: usize, unknowns: usize) {
     let (above, rest) = factor.split_at_mut(triangle(row, 0));
     for column in 0..row.min(unknowns) {

@@ -7,6 +7,7 @@
 
 use super::normal::{LANES, Lanes, Normal, triangle};
 use super::plan::RIDGE_INTERCEPT;
+use crate::device::{Loop, vectorised};
 
 /// How many differences of lags are summed in one pass; `z` has as many zeros behind its values.
 pub(crate) const BLOCK: usize = 8;
@@ -64,7 +65,7 @@ impl Ridge {
         self.sums.resize(n + 1, [0.0; BLOCK]);
         let mut squares = [0.0; LANES];
         for block in &self.blocks {
-            running_products(&self.heads, z, block.first, &mut self.sums);
+            vectorised(Products { heads: &self.heads, z, first: block.first, sums: &mut self.sums });
             for Entry { place, offset, long } in &block.entries {
                 let (before, growth) = (self.sums[p - long][*offset], growth(*long));
                 for (entry, end) in self.normal.system[*place].iter_mut().zip(ends) {
@@ -137,16 +138,26 @@ fn entries(lags: &[usize]) -> Vec<(usize, usize, usize)> {
 }
 
 /// Running sums over u of heads(u)·z(u + d) for the [`BLOCK`] differences d from `first` on; row u holds the sums before u.
-fn running_products(heads: &[f64], z: &[f64], first: usize, sums: &mut [[f64; BLOCK]]) {
-    let n = heads.len();
-    let mut running = [0.0; BLOCK];
-    sums[0] = running;
-    let tails = z[first..].array_windows::<BLOCK>();
-    for ((sums, head), tail) in sums[1..].iter_mut().zip(&heads[..n - first]).zip(tails) {
-        for i in 0..BLOCK {
-            running[i] += head * tail[i];
+struct Products<'a> {
+    heads: &'a [f64],
+    z: &'a [f64],
+    first: usize,
+    sums: &'a mut [[f64; BLOCK]],
+}
+
+impl Loop for Products<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { heads, z, first, sums } = self;
+        let mut running = [0.0; BLOCK];
+        sums[0] = running;
+        let tails = z[first..].array_windows::<BLOCK>();
+        for ((sums, head), tail) in sums[1..].iter_mut().zip(&heads[..heads.len() - first]).zip(tails) {
+            for i in 0..BLOCK {
+                running[i] += head * tail[i];
+            }
+            *sums = running;
         }
-        *sums = running;
     }
 }
 
