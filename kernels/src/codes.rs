@@ -56,7 +56,7 @@ impl<'a> Codes<'a> {
     }
 
     /// All codes.
-    #[cfg(any(test, feature = "cuda"))]
+    #[cfg(feature = "cuda")]
     pub(crate) fn all(&self) -> &'a [u8] {
         self.codes
     }

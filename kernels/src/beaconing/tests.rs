@@ -1,7 +1,7 @@
 //! Tests of the scores, of both twins and of their agreement.
 
 use super::{Beacon, score};
-use crate::twin::{noise, run_on_host, twin_test};
+use crate::twin::{noise, twin_test};
 use crate::{Device, Error, Series};
 
 const DAY: (f64, f64) = (0.0, 86_400.0);
@@ -65,6 +65,7 @@ fn input() -> (Vec<f64>, Vec<f64>, Vec<usize>) {
 #[cfg(feature = "cuda")]
 #[test]
 fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
+    use crate::twin::run_on_host;
     let (times, sizes, offsets) = input();
     let (times, sizes) = (Series::new(&times, &offsets).unwrap(), Series::new(&sizes, &offsets).unwrap());
     let batch = super::cuda::Batch::new(&times, &sizes, DAY, 1..times.len());

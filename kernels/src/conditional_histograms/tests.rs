@@ -2,7 +2,7 @@
 
 use super::{Histograms, ROWS_MAX};
 use crate::splitmix::mixed;
-use crate::twin::{run_on_host, twin_test};
+use crate::twin::twin_test;
 use crate::{BINS, Codes, Device, Error};
 
 /// Two entities: the first always shows code 3, the second always 9; the other feature is even.
@@ -83,6 +83,7 @@ fn many(rows: usize, features: usize) -> (Histograms, Vec<u8>, Vec<u32>) {
 #[cfg(feature = "cuda")]
 #[test]
 fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
+    use crate::twin::run_on_host;
     let (histograms, codes, entities) = many(700, 11);
     let (table, codes) = (histograms.surprises(), Codes::new(&codes, 700, 11).unwrap());
     let part = 100..680;

@@ -11,6 +11,7 @@ use super::fault::Fault;
 use super::turns::{Turn, Turns};
 
 /// More than this is cut even where it would fit, so that copies overlap computing and other sessions get their turns.
+#[cfg(feature = "cuda")]
 pub(crate) const CHUNK_BYTES_MAX: usize = 256 << 20;
 
 /// Where the chunk that starts at item `first` ends: at least one item, at most `budget` bytes.

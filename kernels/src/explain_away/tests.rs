@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{Cause, Incident, Metric, rank};
-use crate::twin::{noise, run_on_host, twin_test};
+use crate::twin::{noise, twin_test};
 use crate::{Device, Error, Series};
 
 /// A metric, its mean before and its mean during the incident.
@@ -169,6 +169,7 @@ fn bits(numbers: &[f64]) -> Vec<u64> {
 #[cfg(feature = "cuda")]
 #[test]
 fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
+    use crate::twin::run_on_host;
     with_incidents(|incident| {
         let batch = super::cuda::Batch::new(incident, 4..90);
         let Some(results) = run_on_host("explain_away", 1, 64, &batch.arguments()) else { return };

@@ -2,7 +2,7 @@
 
 use super::{Linear, Reader};
 use crate::Device;
-use crate::twin::{run_on_host, twin_test};
+use crate::twin::twin_test;
 
 const NAMES: [&str; 8] = ["maria", "calle mayor 12", "lopez", "28014", "ana ruiz", "plaza 3", "toledo", "jose48"];
 
@@ -79,6 +79,7 @@ fn worst(a: &[f64], b: &[f64]) -> f64 {
 #[cfg(feature = "cuda")]
 #[test]
 fn the_cuda_sources_run_on_the_host_agree_with_the_cpu_twins() {
+    use crate::twin::run_on_host;
     let (linear, reader, texts) = input();
     let (texts, device) = (borrowed(&texts), Device::cpu());
     let batch = super::cuda::Batch::new(&texts, 5..texts.len());

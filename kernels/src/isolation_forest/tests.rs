@@ -1,7 +1,7 @@
 //! Tests of growing, of both twins of scoring and of their agreement.
 
 use super::{Forest, grow};
-use crate::twin::{noise, run_on_host, twin_test};
+use crate::twin::{noise, twin_test};
 use crate::{Device, Error};
 
 #[test]
@@ -43,6 +43,7 @@ fn input(rows: usize) -> (Forest, Vec<Vec<f64>>) {
 #[cfg(feature = "cuda")]
 #[test]
 fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
+    use crate::twin::run_on_host;
     let (forest, columns) = input(500);
     let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
     let batch = super::cuda::Batch::new(&forest, &columns, 3..490);

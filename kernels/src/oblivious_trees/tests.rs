@@ -1,7 +1,7 @@
 //! Tests of training, of both twins of inference and of their agreement.
 
 use super::{Params, Trees, UNIT, train};
-use crate::twin::{noise, run_on_host, twin_test};
+use crate::twin::{noise, twin_test};
 use crate::{BINS, Bins, Codes, Device, Error};
 
 const FEATURES: usize = 5;
@@ -129,6 +129,7 @@ fn random_codes(rows: usize, features: usize) -> Vec<u8> {
 #[cfg(feature = "cuda")]
 #[test]
 fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
+    use crate::twin::run_on_host;
     let (rows, features) = (700, 40);
     let (trees, codes) = (random_trees(features, 50), random_codes(rows, features));
     let codes = Codes::new(&codes, rows, features).unwrap();

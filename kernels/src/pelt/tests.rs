@@ -2,9 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::search::Prepared;
 use super::{Change, Params, change_points};
-use crate::twin::{noise, run_on_host, series_of_all_kinds, twin_test, wave};
+use crate::twin::{noise, series_of_all_kinds, twin_test, wave};
 use crate::{Device, Error, Series};
 
 fn normal(i: usize) -> f64 {
@@ -100,6 +99,8 @@ fn input(long: usize) -> (Vec<f64>, Vec<usize>) {
 #[cfg(feature = "cuda")]
 #[test]
 fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
+    use super::search::Prepared;
+    use crate::twin::run_on_host;
     let (values, offsets) = input(0);
     let series = Series::new(&values, &offsets).unwrap();
     // Every step of the search costs the shim some thousand switches between threads: short series, but of all kinds.

@@ -3,9 +3,8 @@
 use proptest::prelude::*;
 
 use super::{AUTO_POINTS_MAX, Model, forecast};
-use crate::seasonal_ar::plan::Plan;
-use crate::seasonal_ar::{Forecast, Params, Prepared};
-use crate::twin::{noise, run_on_host, series_of_all_kinds, twin_test, wave};
+use crate::seasonal_ar::{Forecast, Params};
+use crate::twin::{noise, series_of_all_kinds, twin_test, wave};
 use crate::{Device, Series};
 
 const PARAMS: Params = Params { horizon: 48, level: 0.95 };
@@ -113,6 +112,9 @@ fn auto_is_the_full_ensemble_for_small_batches_and_the_lean_model_for_large_ones
 fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
     use super::regressions::{LAGS_MAX, Regressions};
     use super::{cpu, cuda};
+    use crate::seasonal_ar::Prepared;
+    use crate::seasonal_ar::plan::Plan;
+    use crate::twin::run_on_host;
     let (values, offsets) = series_of_all_kinds();
     let series = Series::new(&values, &offsets).unwrap();
     let params = Params { horizon: 30, ..PARAMS };

@@ -2,9 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::parts::Parts;
 use super::{Decomposition, decompose, detect};
-use crate::twin::{noise, run_on_host, series_of_all_kinds, twin_test, wave};
+use crate::twin::{noise, series_of_all_kinds, twin_test, wave};
 use crate::{Device, Series};
 
 fn weekly(t: usize) -> f64 {
@@ -94,6 +93,8 @@ fn top(values: &[f64]) -> f64 {
 #[cfg(feature = "cuda")]
 #[test]
 fn the_cuda_source_run_on_the_host_agrees_with_the_cpu_twin() {
+    use super::parts::Parts;
+    use crate::twin::run_on_host;
     let (values, offsets) = input();
     let series = Series::new(&values, &offsets).unwrap();
     let raws: Vec<&[f64]> = (0..series.len()).map(|i| series.get(i)).filter(|raw| top(raw) > 0.0).collect();
