@@ -74,7 +74,7 @@ impl Known {
     }
 
     /// From where on the watched table is read.
-    pub(super) fn from_us(&self, warm_up: usize) -> i64 {
+    pub(super) fn begins_us(&self, warm_up: usize) -> i64 {
         self.series.values().map(|extent| extent.replay_from_us(warm_up)).min().unwrap_or(i64::MIN)
     }
 }

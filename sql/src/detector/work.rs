@@ -105,7 +105,7 @@ impl Bench {
         let columns = self.columns(db)?;
         let fresh = self.judge.series() == 0;
         let known = if fresh { Known::read(db, &self.detector)? } else { Known::default() };
-        let from_us = if fresh { known.from_us(self.detector.warm_up) } else { self.judge.behind_us() };
+        let from_us = if fresh { known.begins_us(self.detector.warm_up) } else { self.judge.behind_us() };
         source::watched(db, &table, &columns, from_us, |rows| {
             self.push(db, &rows, &columns, &known)?;
             running.judged(&self.judge);

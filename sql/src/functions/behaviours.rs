@@ -89,6 +89,9 @@ struct Constant {
     default: f64,
 }
 
+/// What a behaviour does with the events and its numbers.
+type Run = fn(&Device, &Events, &[f64]) -> Result<Vec<Told>, juno_kernels::Error>;
+
 /// What a behaviour takes and what it tells.
 #[derive(Debug)]
 pub(super) struct Behaviour {
@@ -100,7 +103,7 @@ pub(super) struct Behaviour {
     constants: &'static [Constant],
     /// The columns of text that its rows begin with.
     entities: &'static [&'static str],
-    run: fn(&Device, &Events, &[f64]) -> Result<Vec<Told>, juno_kernels::Error>,
+    run: Run,
 }
 
 impl Behaviour {

@@ -16,7 +16,7 @@ use crate::scrape::{Look, SERIES};
 /// Latencies below this are noise, in ms.
 const LATENCY_LEAST_MS: f64 = 20.0;
 /// How far from the ground each of [`SERIES`] is.
-const DEPTHS: [u8; 6] = [2, 3, 3, 0, 0, 1];
+const DEPTHS: [u8; SERIES.len()] = [2, 3, 3, 0, 0, 1];
 /// Over how many looks growth is measured.
 const GROWTH_LOOKS: usize = 3;
 
@@ -88,8 +88,8 @@ fn ranks(detector: &Detector, looks: &[BTreeMap<String, Look>]) -> BTreeMap<Stri
     let (mut metrics, mut before, mut during) = (Vec::new(), Vec::new(), Vec::new());
     let (mut before_at, mut during_at) = (vec![0], vec![0]);
     for (number, (service, _)) in SERVICES.iter().enumerate() {
-        for series in 0..SERIES.len() {
-            metrics.push(Metric { service: number, name: series, depth: DEPTHS[series] });
+        for (series, depth) in DEPTHS.into_iter().enumerate() {
+            metrics.push(Metric { service: number, name: series, depth });
             before.extend(detector.past(service, series));
             before_at.push(before.len());
             during.extend(looks.iter().filter_map(|looks| looks.get(*service)).map(|look| look.values[series]));
