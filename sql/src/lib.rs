@@ -9,6 +9,7 @@ mod cast;
 mod catalog;
 mod change;
 mod column;
+mod computed;
 mod copy;
 mod cursor;
 mod default;

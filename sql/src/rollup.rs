@@ -13,11 +13,6 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::catalog::streaming::StreamingTable;
-use datafusion::error::Result as DataFusionResult;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::sql::sqlparser::ast::ObjectName;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -27,7 +22,7 @@ use juno_engine::{Db, Rollup, RollupStatus};
 
 use crate::definition::{folded, table_name};
 use crate::statement::own::{self, near};
-use crate::{Error, Result};
+use crate::{Error, Result, computed};
 
 /// The view of rollups.
 pub(crate) const VIEW: &str = "juno_rollups";
@@ -145,62 +140,37 @@ pub(crate) fn view(db: &Db) -> Result<Arc<dyn TableProvider>> {
         count("parts_with_blocks"),
         count("bytes"),
     ]));
-    let rows = RollupRows { db: db.clone(), schema: Arc::clone(&schema) };
-    Ok(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(rows)])?))
+    let db = db.clone();
+    computed::view(schema, move |schema| rows(&db, schema))
 }
 
 /// The rows of the view.
-struct RollupRows {
-    db: Db,
-    schema: SchemaRef,
-}
-
-impl std::fmt::Debug for RollupRows {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RollupRows").finish_non_exhaustive()
+fn rows(db: &Db, schema: &SchemaRef) -> Result<RecordBatch> {
+    let snapshot = db.snapshot();
+    let mut all: Vec<(String, RollupStatus)> = Vec::new();
+    for name in snapshot.catalog().tables.keys() {
+        let Some(table) = snapshot.table(name) else { continue };
+        let status = table.rollup_status()?;
+        all.extend(status.into_iter().map(|status| (name.clone(), status)));
     }
-}
-
-impl RollupRows {
-    fn rows(&self) -> DataFusionResult<RecordBatch> {
-        let snapshot = self.db.snapshot();
-        let mut all: Vec<(String, RollupStatus)> = Vec::new();
-        for name in snapshot.catalog().tables.keys() {
-            let Some(table) = snapshot.table(name) else { continue };
-            let status = table.rollup_status().map_err(Error::from)?;
-            all.extend(status.into_iter().map(|status| (name.clone(), status)));
-        }
-        let texts = |of: &dyn Fn(&(String, RollupStatus)) -> Option<String>| -> ArrayRef {
-            Arc::new(all.iter().map(of).collect::<StringArray>())
-        };
-        let counts = |of: &dyn Fn(&RollupStatus) -> u64| -> ArrayRef {
-            Arc::new(all.iter().map(|(_, status)| i64::try_from(of(status)).ok()).collect::<Int64Array>())
-        };
-        let columns =
-            |status: &RollupStatus| (!status.rollup.columns.is_empty()).then(|| status.rollup.columns.join(", "));
-        let columns = vec![
-            texts(&|(_, status)| Some(status.rollup.name.clone())),
-            texts(&|(table, _)| Some(table.clone())),
-            texts(&|(_, status)| Some(crate::aggregate::length(status.rollup.width_us))),
-            texts(&|(_, status)| columns(status)),
-            counts(&|status| status.parts as u64),
-            counts(&|status| status.parts_done as u64),
-            counts(&|status| status.parts_with_blocks as u64),
-            counts(&|status| status.bytes),
-        ];
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
-    }
-}
-
-impl PartitionStream for RollupRows {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let rows = self.rows();
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), futures::stream::once(async move { rows })))
-    }
+    let texts = |of: &dyn Fn(&(String, RollupStatus)) -> Option<String>| -> ArrayRef {
+        Arc::new(all.iter().map(of).collect::<StringArray>())
+    };
+    let counts = |of: &dyn Fn(&RollupStatus) -> u64| -> ArrayRef {
+        Arc::new(all.iter().map(|(_, status)| i64::try_from(of(status)).ok()).collect::<Int64Array>())
+    };
+    let columns = |status: &RollupStatus| (!status.rollup.columns.is_empty()).then(|| status.rollup.columns.join(", "));
+    let columns = vec![
+        texts(&|(_, status)| Some(status.rollup.name.clone())),
+        texts(&|(table, _)| Some(table.clone())),
+        texts(&|(_, status)| Some(crate::aggregate::length(status.rollup.width_us))),
+        texts(&|(_, status)| columns(status)),
+        counts(&|status| status.parts as u64),
+        counts(&|status| status.parts_done as u64),
+        counts(&|status| status.parts_with_blocks as u64),
+        counts(&|status| status.bytes),
+    ];
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 
 #[cfg(test)]

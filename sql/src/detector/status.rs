@@ -8,11 +8,6 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::catalog::streaming::StreamingTable;
-use datafusion::error::Result as DataFusionResult;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::PartitionStream;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -20,7 +15,7 @@ use tokio::task::AbortHandle;
 use super::Detector;
 use super::judge::Judge;
 use crate::types::timestamptz;
-use crate::{Error, Result};
+use crate::{Error, Result, computed};
 
 /// The view of detectors.
 pub(crate) const VIEW: &str = "detectors";
@@ -180,67 +175,44 @@ pub(crate) fn view(detectors: &Arc<Detectors>) -> Result<Arc<dyn TableProvider>>
         count("points_refused"),
         Field::new("newest_time", timestamptz(), true),
     ]));
-    let rows = Rows { detectors: Arc::clone(detectors), schema: Arc::clone(&schema) };
-    Ok(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(rows)])?))
+    let detectors = Arc::clone(detectors);
+    computed::view(schema, move |schema| rows(&detectors, schema))
 }
 
-struct Rows {
-    detectors: Arc<Detectors>,
-    schema: SchemaRef,
-}
-
-impl std::fmt::Debug for Rows {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DetectorRows").finish_non_exhaustive()
-    }
-}
-
-impl Rows {
-    fn batch(&self) -> DataFusionResult<RecordBatch> {
-        let running = self.detectors.running.read();
-        let all: Vec<(&Detector, Figures)> =
-            running.values().map(|(running, _)| (&running.detector, running.figures.lock().clone())).collect();
-        let texts = |of: &dyn Fn(&(&Detector, Figures)) -> Option<String>| -> ArrayRef {
-            Arc::new(all.iter().map(of).collect::<StringArray>())
-        };
-        let counts = |of: &dyn Fn(&(&Detector, Figures)) -> u64| -> ArrayRef {
-            Arc::new(all.iter().map(|row| i64::try_from(of(row)).ok()).collect::<Int64Array>())
-        };
-        let newest: TimestampMicrosecondArray = all.iter().map(|(_, figures)| figures.newest_us).collect();
-        let columns = vec![
-            texts(&|(detector, _)| Some(detector.name.clone())),
-            texts(&|(detector, _)| Some(detector.table.clone())),
-            texts(&|(detector, _)| Some(detector.column.clone())),
-            counts(&|(detector, _)| detector.warm_up as u64),
-            Arc::new(all.iter().map(|(detector, _)| Some(detector.false_alarms)).collect::<Float64Array>()),
-            texts(&|(_, figures)| {
-                Some(match figures.stage {
-                    Stage::CatchingUp => "catching_up".into(),
-                    Stage::Live => "live".into(),
-                    Stage::Failed(_) => "failed".into(),
-                })
-            }),
-            texts(&|(_, figures)| match &figures.stage {
-                Stage::Failed(reason) => Some(reason.clone()),
-                _ => None,
-            }),
-            counts(&|(_, figures)| figures.series as u64),
-            counts(&|(_, figures)| figures.points),
-            counts(&|(_, figures)| figures.alarms),
-            counts(&|(_, figures)| figures.refused),
-            Arc::new(newest.with_data_type(timestamptz())),
-        ];
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
-    }
-}
-
-impl PartitionStream for Rows {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let rows = self.batch();
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), futures::stream::once(async move { rows })))
-    }
+/// The rows of the view.
+fn rows(detectors: &Detectors, schema: &SchemaRef) -> Result<RecordBatch> {
+    let running = detectors.running.read();
+    let all: Vec<(&Detector, Figures)> =
+        running.values().map(|(running, _)| (&running.detector, running.figures.lock().clone())).collect();
+    let texts = |of: &dyn Fn(&(&Detector, Figures)) -> Option<String>| -> ArrayRef {
+        Arc::new(all.iter().map(of).collect::<StringArray>())
+    };
+    let counts = |of: &dyn Fn(&(&Detector, Figures)) -> u64| -> ArrayRef {
+        Arc::new(all.iter().map(|row| i64::try_from(of(row)).ok()).collect::<Int64Array>())
+    };
+    let newest: TimestampMicrosecondArray = all.iter().map(|(_, figures)| figures.newest_us).collect();
+    let columns = vec![
+        texts(&|(detector, _)| Some(detector.name.clone())),
+        texts(&|(detector, _)| Some(detector.table.clone())),
+        texts(&|(detector, _)| Some(detector.column.clone())),
+        counts(&|(detector, _)| detector.warm_up as u64),
+        Arc::new(all.iter().map(|(detector, _)| Some(detector.false_alarms)).collect::<Float64Array>()),
+        texts(&|(_, figures)| {
+            Some(match figures.stage {
+                Stage::CatchingUp => "catching_up".into(),
+                Stage::Live => "live".into(),
+                Stage::Failed(_) => "failed".into(),
+            })
+        }),
+        texts(&|(_, figures)| match &figures.stage {
+            Stage::Failed(reason) => Some(reason.clone()),
+            _ => None,
+        }),
+        counts(&|(_, figures)| figures.series as u64),
+        counts(&|(_, figures)| figures.points),
+        counts(&|(_, figures)| figures.alarms),
+        counts(&|(_, figures)| figures.refused),
+        Arc::new(newest.with_data_type(timestamptz())),
+    ];
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }

@@ -7,20 +7,15 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::catalog::streaming::StreamingTable;
-use datafusion::error::Result as DataFusionResult;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::PartitionStream;
 use juno_engine::Db;
 use juno_kernels::Device;
 use serde_json::{Map, Value, json};
 
-use crate::Result;
 use crate::operation::Component;
 use crate::role::CONFIG;
 use crate::session::{Operations, rfc3339};
 use crate::types::{TYPE_KEY, timestamptz};
+use crate::{Result, computed};
 
 /// What the views are made of.
 #[derive(Clone)]
@@ -49,10 +44,10 @@ pub(crate) fn views(live: &Live) -> Result<Vec<(&'static str, Arc<dyn TableProvi
         json("components"),
         json("backend"),
     ];
-    let table = |fields: Vec<Field>, compute: Compute| -> Result<Arc<dyn TableProvider>> {
-        let schema: SchemaRef = Arc::new(Schema::new(fields));
-        let rows = Rows { live: live.clone(), schema: Arc::clone(&schema), compute };
-        Ok(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(rows)])?))
+    let table = |fields: Vec<Field>, compute: Compute| {
+        let live = live.clone();
+        let rows = move |schema: &SchemaRef| Ok(RecordBatch::try_new(Arc::clone(schema), compute(&live))?);
+        computed::view(Arc::new(Schema::new(fields)), rows)
     };
     Ok(vec![(CONFIG, table(config, settings)?), ("operations_live", table(now, state)?)])
 }
@@ -115,29 +110,4 @@ fn components(live: &Live, now_us: i64) -> Value {
     all.insert("governance".into(), json!({ "enabled": true, "state": "running" }));
     all.insert("accelerator".into(), json!({ "enabled": live.device.kind() != "cpu", "state": live.device.kind() }));
     Value::Object(all)
-}
-
-/// The rows of one view.
-struct Rows {
-    live: Live,
-    schema: SchemaRef,
-    compute: Compute,
-}
-
-impl std::fmt::Debug for Rows {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rows").field("schema", &self.schema).finish_non_exhaustive()
-    }
-}
-
-impl PartitionStream for Rows {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let rows: DataFusionResult<RecordBatch> =
-            RecordBatch::try_new(Arc::clone(&self.schema), (self.compute)(&self.live)).map_err(Into::into);
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), futures::stream::once(async move { rows })))
-    }
 }
