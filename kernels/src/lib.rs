@@ -6,6 +6,7 @@
 //! **Invariant:** knows neither Arrow nor SQL nor storage, reads no clock and no randomness, and never panics on data:
 //! a kernel is a pure function of its slices and parameters.
 
+pub mod artefact;
 pub mod beaconing;
 pub mod behaviours;
 mod bins;

@@ -1,10 +1,7 @@
-//! The bytes of a threat model, version 1. All numbers are little-endian; `str` is a u32 length and UTF-8, `list` a u32
-//! count and the items.
+//! The body of a threat model's artefact, version 1, in the [`Envelope`] with the magic "JUNOTHRT". All numbers are
+//! little-endian; `str` is a u32 length and UTF-8, `list` a u32 count and the items.
 //!
 //! ```text
-//! magic    8 bytes "JUNOTHRT"
-//! version  u32, 1
-//! length   u64, bytes of the body
 //! body     novelty f64
 //!          columns   list of: name str, kind u8 and
 //!                      0 number    edges list f64, closed edges list f64, ordinary list f64
@@ -18,7 +15,6 @@
 //!                      3 forest     features u32, typical f64, list of (255 × u16 feature, 255 × f32 cut, 256 × f32 path)
 //!                      4 reader     column u32, counts: sparse list of (u32 place, u32)
 //!          calibrations list (one a detector, and the fused one last) of: count u32, scale f64, list of (score f64, above u32)
-//! crc      u32, CRC-32 of all before
 //! ```
 //!
 //! **Invariant:** bytes that are not a whole, undamaged model are an error, never a panic and never a large allocation;
@@ -27,18 +23,15 @@
 use super::ThreatModel;
 use super::column::{Categories, Column, Fitted};
 use super::detector::Detector;
+use crate::artefact::{Envelope, Input, Writer, senseless};
 use crate::conditional_histograms::Histograms;
 use crate::conformal::Calibration;
-use crate::crc::crc32;
 use crate::hashed_ngrams::{Linear, Reader};
 use crate::isolation_forest::{self, Forest, NODES};
 use crate::oblivious_trees::{self, DEPTH, LEAVES, Trees};
-use crate::{Bins, Error, Result};
+use crate::{Bins, Result};
 
-const MAGIC: &[u8; 8] = b"JUNOTHRT";
-const VERSION: u32 = 1;
-/// Magic, version and length.
-const HEAD_BYTES: usize = 20;
+const ENVELOPE: Envelope = Envelope { magic: b"JUNOTHRT", version: 1, what: "threat model" };
 /// Stands for "no column".
 const NONE: u32 = u32::MAX;
 /// The most places of a sparse list: entities × features × bins of the largest model.
@@ -61,39 +54,15 @@ impl ThreatModel {
                 out.u32(*above);
             });
         });
-        let mut out = Writer(MAGIC.to_vec());
-        out.u32(VERSION);
-        out.0.extend((body.0.len() as u64).to_le_bytes());
-        out.0.extend(body.0);
-        let crc = crc32(&out.0);
-        out.u32(crc);
-        out.0
+        ENVELOPE.seal(body)
     }
 
     /// The model of these bytes.
     ///
     /// # Errors
-    /// [`Error::Artefact`] when they are cut, damaged, of another version or no threat model at all.
+    /// [`Error::Artefact`](crate::Error::Artefact) when they are cut, damaged, of another version or no threat model at all.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let damaged = |text: &str| Err(Error::Artefact(text.to_owned()));
-        if bytes.len() < HEAD_BYTES + 4 || &bytes[..8] != MAGIC {
-            return damaged("the artefact is no threat model: it does not begin with JUNOTHRT");
-        }
-        let (rest, crc) = bytes.split_at(bytes.len() - 4);
-        if crc != crc32(rest).to_le_bytes() {
-            return damaged("the artefact's checksum does not fit its bytes: it is cut or damaged");
-        }
-        let mut input = Input(&rest[8..]);
-        let version = input.u32()?;
-        if version != VERSION {
-            return damaged(&format!("the artefact is of version {version}; this juno reads version {VERSION}"));
-        }
-        let length = u64::from_le_bytes(input.take()?);
-        if length != input.0.len() as u64 {
-            return damaged("the artefact's length does not fit its bytes");
-        }
-        let model = read_model(&mut input)?;
-        if input.0.is_empty() { Ok(model) } else { damaged("the artefact has bytes behind its end") }
+        ENVELOPE.open(bytes, read_model)
     }
 }
 
@@ -117,13 +86,13 @@ fn write_column(out: &mut Writer, column: &Column) {
     out.str(&column.name);
     match &column.fitted {
         Fitted::Number { bins, closed, ordinary } => {
-            out.0.push(0);
+            out.u8(0);
             out.list(bins.edges(), |out, edge| out.f64(*edge));
             out.list(closed.edges(), |out, edge| out.f64(*edge));
             out.list(ordinary, |out, value| out.f64(*value));
         }
         Fitted::Category(categories) => {
-            out.0.push(1);
+            out.u8(1);
             let places: Vec<usize> = (0..categories.names.len()).collect();
             out.list(&places, |out, at| {
                 out.str(&categories.names[*at]);
@@ -132,7 +101,7 @@ fn write_column(out: &mut Writer, column: &Column) {
             });
         }
         Fitted::Text { ordinary } => {
-            out.0.push(2);
+            out.u8(2);
             out.list(ordinary, |out, text| out.str(text));
         }
     }
@@ -160,41 +129,41 @@ fn read_column(input: &mut Input) -> Result<Column> {
 fn write_detector(out: &mut Writer, detector: &Detector) {
     match detector {
         Detector::Trees(trees) => {
-            out.0.push(0);
-            out.0.extend(trees.base.to_le_bytes());
+            out.u8(0);
+            out.bytes(&trees.base.to_le_bytes());
             out.u32(trees.features as u32);
             out.list(&trees.trees, |out, tree| {
-                tree.features.iter().for_each(|feature| out.0.extend(feature.to_le_bytes()));
-                out.0.extend(tree.cuts);
-                tree.leaves.iter().for_each(|leaf| out.0.extend(leaf.to_le_bytes()));
+                tree.features.iter().for_each(|feature| out.bytes(&feature.to_le_bytes()));
+                out.bytes(&tree.cuts);
+                tree.leaves.iter().for_each(|leaf| out.bytes(&leaf.to_le_bytes()));
             });
         }
         Detector::Linear { column, model } => {
-            out.0.push(1);
+            out.u8(1);
             out.u32(*column as u32);
-            out.0.extend(model.bias.to_le_bytes());
-            out.sparse(&model.weights.iter().map(|weight| weight.to_bits()).collect::<Vec<u32>>());
+            out.bytes(&model.bias.to_le_bytes());
+            write_sparse(out, &model.weights.iter().map(|weight| weight.to_bits()).collect::<Vec<u32>>());
         }
         Detector::Histograms { entity, model, table } => {
-            out.0.push(2);
+            out.u8(2);
             out.u32(entity.map_or(NONE, |entity| entity as u32));
             out.u32(table.features() as u32);
             out.list(model.rows(), |out, rows| out.u32(*rows));
-            out.sparse(model.counts());
+            write_sparse(out, model.counts());
         }
         Detector::Forest(forest) => {
-            out.0.push(3);
+            out.u8(3);
             out.u32(forest.features as u32);
             out.f64(forest.typical);
             out.list(&forest.trees, |out, tree| {
-                tree.features.iter().for_each(|feature| out.0.extend(feature.to_le_bytes()));
-                tree.cuts.iter().chain(&tree.paths).for_each(|value| out.0.extend(value.to_le_bytes()));
+                tree.features.iter().for_each(|feature| out.bytes(&feature.to_le_bytes()));
+                tree.cuts.iter().chain(&tree.paths).for_each(|value| out.bytes(&value.to_le_bytes()));
             });
         }
         Detector::Reader { column, model } => {
-            out.0.push(4);
+            out.u8(4);
             out.u32(*column as u32);
-            out.sparse(model.counts());
+            write_sparse(out, model.counts());
         }
     }
 }
@@ -211,7 +180,7 @@ fn read_detector(input: &mut Input, columns: &[Column]) -> Result<Detector> {
         1 => {
             let column = text(input.u32()?)?;
             let bias = f32::from_le_bytes(input.take()?);
-            let weights = input.sparse()?.into_iter().map(f32::from_bits).collect();
+            let weights = read_sparse(input)?.into_iter().map(f32::from_bits).collect();
             let model = Linear::from_weights(bias, weights).ok_or_else(senseless)?;
             Ok(Detector::Linear { column, model })
         }
@@ -225,7 +194,7 @@ fn read_detector(input: &mut Input, columns: &[Column]) -> Result<Detector> {
                 Some(Some(Fitted::Category(categories))) => categories.names.len(),
                 Some(_) => return Err(senseless()),
             };
-            let counts = input.sparse()?;
+            let counts = read_sparse(input)?;
             if known != features || rows.len() != wanted {
                 return Err(senseless());
             }
@@ -235,7 +204,7 @@ fn read_detector(input: &mut Input, columns: &[Column]) -> Result<Detector> {
         3 => read_forest(input, columns).map(Detector::Forest),
         4 => {
             let column = text(input.u32()?)?;
-            let model = Reader::from_counts(input.sparse()?).ok_or_else(senseless)?;
+            let model = Reader::from_counts(read_sparse(input)?).ok_or_else(senseless)?;
             Ok(Detector::Reader { column, model })
         }
         _ => Err(senseless()),
@@ -284,90 +253,24 @@ fn read_forest(input: &mut Input, columns: &[Column]) -> Result<Forest> {
     if fits { Ok(Forest { features, typical, trees }) } else { Err(senseless()) }
 }
 
-/// The checksum holds, but the parts contradict each other.
-fn senseless() -> Error {
-    Error::Artefact("the artefact's parts do not fit together: it was not written by juno".to_owned())
+/// How many values there are, then those that are not 0 with their places.
+fn write_sparse(out: &mut Writer, values: &[u32]) {
+    out.u32(values.len() as u32);
+    let places: Vec<usize> = (0..values.len()).filter(|at| values[*at] != 0).collect();
+    out.list(&places, |out, at| {
+        out.u32(*at as u32);
+        out.u32(values[*at]);
+    });
 }
 
-#[derive(Default)]
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn u32(&mut self, value: u32) {
-        self.0.extend(value.to_le_bytes());
+fn read_sparse(input: &mut Input) -> Result<Vec<u32>> {
+    let length = input.u32()? as usize;
+    if length > PLACES_MAX {
+        return Err(senseless());
     }
-
-    fn f64(&mut self, value: f64) {
-        self.0.extend(value.to_le_bytes());
+    let mut values = vec![0; length];
+    for (at, value) in input.list(|input| Ok((input.u32()? as usize, input.u32()?)))? {
+        *values.get_mut(at).ok_or_else(senseless)? = value;
     }
-
-    fn str(&mut self, text: &str) {
-        self.u32(text.len() as u32);
-        self.0.extend(text.as_bytes());
-    }
-
-    fn list<T>(&mut self, items: &[T], mut each: impl FnMut(&mut Self, &T)) {
-        self.u32(items.len() as u32);
-        items.iter().for_each(|item| each(self, item));
-    }
-
-    /// How many values there are, then those that are not 0 with their places.
-    fn sparse(&mut self, values: &[u32]) {
-        self.u32(values.len() as u32);
-        let places: Vec<usize> = (0..values.len()).filter(|at| values[*at] != 0).collect();
-        self.list(&places, |out, at| {
-            out.u32(*at as u32);
-            out.u32(values[*at]);
-        });
-    }
-}
-
-/// What is left to read.
-struct Input<'a>(&'a [u8]);
-
-impl Input<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let Some((first, rest)) = self.0.split_first_chunk::<N>() else { return Err(senseless()) };
-        self.0 = rest;
-        Ok(*first)
-    }
-
-    fn u8(&mut self) -> Result<u8> {
-        Ok(self.take::<1>()?[0])
-    }
-
-    fn u32(&mut self) -> Result<u32> {
-        Ok(u32::from_le_bytes(self.take()?))
-    }
-
-    fn f64(&mut self) -> Result<f64> {
-        Ok(f64::from_le_bytes(self.take()?))
-    }
-
-    fn str(&mut self) -> Result<String> {
-        let length = self.u32()? as usize;
-        if length > self.0.len() {
-            return Err(senseless());
-        }
-        let (text, rest) = self.0.split_at(length);
-        self.0 = rest;
-        String::from_utf8(text.to_vec()).map_err(|_| senseless())
-    }
-
-    fn list<T>(&mut self, mut each: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
-        let count = self.u32()?;
-        (0..count).map(|_| each(self)).collect()
-    }
-
-    fn sparse(&mut self) -> Result<Vec<u32>> {
-        let length = self.u32()? as usize;
-        if length > PLACES_MAX {
-            return Err(senseless());
-        }
-        let mut values = vec![0; length];
-        for (at, value) in self.list(|input| Ok((input.u32()? as usize, input.u32()?)))? {
-            *values.get_mut(at).ok_or_else(senseless)? = value;
-        }
-        Ok(values)
-    }
+    Ok(values)
 }

@@ -44,6 +44,7 @@ impl From<juno_kernels::Error> for Refusal {
     fn from(error: juno_kernels::Error) -> Self {
         match error {
             juno_kernels::Error::Stopped => Self::Stopped,
+            juno_kernels::Error::Artefact(text) => Self::Artefact(text),
             other => Self::Parameter(other.to_string()),
         }
     }
