@@ -1,4 +1,4 @@
-//! An aggregate that collects the points of its groups and makes lists of them in the end.
+//! An aggregate that collects the points of its groups and makes something of them in the end.
 //!
 //! **Invariant:** knows points and when they are taken; what is made of them is for who finishes them.
 
@@ -11,9 +11,12 @@ use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 
 use super::points::Points;
 
-/// Makes lists of points into lists of results, one for each.
+/// Makes lists of points into results, one for each.
 pub(super) trait Finish: Debug + Send + Sync + 'static {
-    fn finish(&mut self, points: ListArray) -> Result<ListArray>;
+    /// Which arguments are time and value.
+    const TIME_AND_VALUE: [usize; 2] = [0, 1];
+
+    fn finish(&mut self, points: ListArray) -> Result<ArrayRef>;
 }
 
 /// The points of one group or of many, and what to make of them.
@@ -36,7 +39,7 @@ impl<F: Finish> Collecting<F> {
         collecting
     }
 
-    fn finish(&mut self, emit_to: EmitTo) -> Result<ListArray> {
+    fn finish(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
         self.work.finish(self.points.take(emit_to))
     }
 }
@@ -50,11 +53,12 @@ impl<F: Finish> GroupsAccumulator for Collecting<F> {
         total: usize,
     ) -> Result<()> {
         self.points.resize(total);
-        self.points.add(&values[0], &values[1], groups, filter)
+        let [time, value] = F::TIME_AND_VALUE;
+        self.points.add(&values[time], &values[value], groups, filter)
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        Ok(Arc::new(self.finish(emit_to)?))
+        self.finish(emit_to)
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
@@ -70,7 +74,8 @@ impl<F: Finish> GroupsAccumulator for Collecting<F> {
         let rows: Vec<usize> = (0..values[0].len()).collect();
         let mut points = Points::default();
         points.resize(rows.len());
-        points.add(&values[0], &values[1], &rows, filter)?;
+        let [time, value] = F::TIME_AND_VALUE;
+        points.add(&values[time], &values[value], &rows, filter)?;
         Ok(vec![Arc::new(points.take(EmitTo::All))])
     }
 
@@ -81,13 +86,14 @@ impl<F: Finish> GroupsAccumulator for Collecting<F> {
 
 impl<F: Finish> Accumulator for Collecting<F> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.points.add(&values[0], &values[1], &vec![0; values[0].len()], None)
+        let [time, value] = F::TIME_AND_VALUE;
+        self.points.add(&values[time], &values[value], &vec![0; values[0].len()], None)
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let list = self.finish(EmitTo::All)?;
+        let one = self.finish(EmitTo::All)?;
         self.points.resize(1);
-        Ok(ScalarValue::List(Arc::new(list)))
+        ScalarValue::try_from_array(&one, 0)
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {

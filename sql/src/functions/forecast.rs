@@ -23,7 +23,7 @@ mod task;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::ListArray;
+use arrow::array::{ArrayRef, ListArray};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -194,13 +194,13 @@ struct Work {
 }
 
 impl Finish for Work {
-    fn finish(&mut self, points: ListArray) -> Result<ListArray> {
+    fn finish(&mut self, points: ListArray) -> Result<ArrayRef> {
         if self.output == Output::Points {
-            return Ok(points);
+            return Ok(Arc::new(points));
         }
         let wanted = Wanted { points: &points, request: &self.request };
         let mut done = series::work(&self.device, &[wanted], |_| Ok(()))?;
-        Ok(done.lists.swap_remove(0))
+        Ok(Arc::new(done.lists.swap_remove(0)))
     }
 }
 

@@ -11,17 +11,16 @@ mod measure;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, ListArray};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
-use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
-};
+use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility};
 
 use self::measure::{delta, increase, irate, rate, resets, time_weighted_avg};
-use super::points::{Point, Points, list, points_of_rows, points_type, read};
+use super::collecting::{Collecting, Finish};
+use super::points::{Point, list, points_of_rows, points_type, read};
 use crate::functions::pg_typeof::name_of;
 use crate::functions::refusal::{invalid, mismatch};
 
@@ -112,7 +111,7 @@ impl AggregateUDFImpl for OverTime {
     }
 
     fn create_groups_accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(Groups { measure: self.measure, points: Points::default() }))
+        Ok(Box::new(Collecting::groups(self.measure)))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -131,55 +130,17 @@ impl Measured {
     }
 }
 
-/// The points of many groups.
-#[derive(Debug)]
-struct Groups {
-    measure: Measured,
-    points: Points,
-}
+impl Finish for Measured {
+    const TIME_AND_VALUE: [usize; 2] = [1, 0];
 
-impl GroupsAccumulator for Groups {
-    fn update_batch(
-        &mut self,
-        values: &[ArrayRef],
-        groups: &[usize],
-        filter: Option<&BooleanArray>,
-        total: usize,
-    ) -> Result<()> {
-        self.points.resize(total);
-        self.points.add(&values[1], &values[0], groups, filter)
-    }
-
-    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let lists = self.points.take(emit_to);
+    fn finish(&mut self, lists: ListArray) -> Result<ArrayRef> {
         let mut points = Vec::new();
         let measured = (0..lists.len()).map(|row| {
             points.clear();
             read(&lists, row, &mut points);
-            self.measure.of(&mut points)
+            self.of(&mut points)
         });
         Ok(Arc::new(measured.collect::<Float64Array>()))
-    }
-
-    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        Ok(vec![Arc::new(self.points.take(emit_to))])
-    }
-
-    fn merge_batch(&mut self, values: &[ArrayRef], groups: &[usize], total: usize) -> Result<()> {
-        self.points.resize(total);
-        self.points.merge(&values[0], groups)
-    }
-
-    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let rows: Vec<usize> = (0..values[0].len()).collect();
-        let mut points = Points::default();
-        points.resize(rows.len());
-        points.add(&values[1], &values[0], &rows, filter)?;
-        Ok(vec![Arc::new(points.take(EmitTo::All))])
-    }
-
-    fn size(&self) -> usize {
-        size_of::<Self>() + self.points.size_bytes()
     }
 }
 

@@ -177,7 +177,7 @@ struct Work {
 }
 
 impl Finish for Work {
-    fn finish(&mut self, points: ListArray) -> Result<ListArray> {
+    fn finish(&mut self, points: ListArray) -> Result<ArrayRef> {
         let batch = Batch::of(&points);
         let rows = self.study.run(&self.device, &batch, &self.constants)?;
         let columns =
@@ -187,7 +187,8 @@ impl Finish for Work {
         let fields = self.study.fields();
         let item = Arc::new(Field::new_list_field(DataType::Struct(fields.clone()), true));
         let rows_of_series = OffsetBuffer::from_lengths(rows.lengths);
-        Ok(ListArray::try_new(item, rows_of_series, Arc::new(StructArray::try_new(fields, columns, None)?), None)?)
+        let rows = Arc::new(StructArray::try_new(fields, columns, None)?);
+        Ok(Arc::new(ListArray::try_new(item, rows_of_series, rows, None)?))
     }
 }
 
