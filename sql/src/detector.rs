@@ -33,6 +33,16 @@ pub(crate) const RESULTS: [&str; 5] = ["value", "score", "p_value", "kind", "is_
 /// False alarms per series and day, unless said otherwise.
 pub(crate) const FALSE_ALARMS: f64 = 0.1;
 const FALSE_ALARMS_MAX: f64 = 1e6;
+const DAY_US: f64 = 86_400e6;
+
+/// How many points a day has, by the median step; one where there is none.
+pub(crate) fn points_per_day(mut steps_us: Vec<i64>) -> f64 {
+    if steps_us.is_empty() {
+        return 1.0;
+    }
+    let half = steps_us.len() / 2;
+    DAY_US / (*steps_us.select_nth_unstable(half).1).max(1) as f64
+}
 
 /// What watches one column.
 #[derive(Debug, Clone, PartialEq)]

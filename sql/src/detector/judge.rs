@@ -13,10 +13,9 @@ use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampMicrosecondType
 use arrow::record_batch::RecordBatch;
 use juno_kernels::record_ratio::{Params, Point, State};
 
-use super::{Detector, RESULTS};
+use super::{DAY_US, Detector, RESULTS, points_per_day};
 use crate::Result;
 
-const DAY_US: f64 = 86_400e6;
 /// Series that one detector keeps states of; a state takes up to 130 kB.
 pub(crate) const SERIES_MAX: usize = 10_000;
 /// The points per day follow from the median of so many steps.
@@ -51,16 +50,6 @@ struct Series {
 }
 
 impl Series {
-    /// How many points a day has, by the median of the last steps; one before there is a step.
-    fn points_per_day(&self) -> f64 {
-        let mut steps: Vec<i64> = self.steps.iter().copied().collect();
-        if steps.is_empty() {
-            return 1.0;
-        }
-        let half = steps.len() / 2;
-        DAY_US / (*steps.select_nth_unstable(half).1).max(1) as f64
-    }
-
     fn push(&mut self, time_us: i64, value: f64, false_alarms: f64) -> (Point, bool) {
         if self.last_us > i64::MIN {
             if self.steps.len() == STEPS {
@@ -71,7 +60,8 @@ impl Series {
         self.last_us = time_us;
         let point = self.state.push(value, Some(time_us.div_euclid(1_000_000)));
         // Most points do not stand out, and need no limit.
-        let alarm = point.p_value < 1.0 && point.p_value <= false_alarms / self.points_per_day();
+        let alarm =
+            point.p_value < 1.0 && point.p_value <= false_alarms / points_per_day(self.steps.iter().copied().collect());
         (point, alarm)
     }
 }

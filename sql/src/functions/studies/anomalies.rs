@@ -16,11 +16,9 @@ use juno_kernels::record_ratio::{Params, Point, score};
 use juno_kernels::{Device, Series};
 
 use super::{Batch, Rows, number_field, time_field};
-use crate::detector::FALSE_ALARMS;
+use crate::detector::{FALSE_ALARMS, points_per_day};
 use crate::functions::launches;
 use crate::functions::refusal::invalid;
-
-const DAY_US: f64 = 86_400e6;
 
 pub(super) fn fields() -> Fields {
     vec![
@@ -78,7 +76,9 @@ pub(super) fn run(device: &Device, batch: &Batch, constants: &[Option<f64>]) -> 
     let known = |number: f64| (!number.is_nan()).then_some(number);
     let mut alarms = Vec::with_capacity(points.len());
     for pair in batch.offsets.windows(2) {
-        let limit = asked.false_alarms / points_per_day(&batch.times_us[pair[0]..pair[1]]);
+        let times = batch.times_us[pair[0]..pair[1]].windows(2);
+        let steps = times.map(|pair| pair[1].saturating_sub(pair[0])).collect();
+        let limit = asked.false_alarms / points_per_day(steps);
         alarms.extend(points[pair[0]..pair[1]].iter().map(|point| known(point.p_value).map(|p| p <= limit)));
     }
     let column =
@@ -94,14 +94,4 @@ pub(super) fn run(device: &Device, batch: &Batch, constants: &[Option<f64>]) -> 
             Arc::new(BooleanArray::from(alarms)),
         ],
     })
-}
-
-/// How many points a day has, by the median distance of times; one where there is a single time.
-fn points_per_day(times_us: &[i64]) -> f64 {
-    let mut steps: Vec<i64> = times_us.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect();
-    if steps.is_empty() {
-        return 1.0;
-    }
-    let half = steps.len() / 2;
-    DAY_US / (*steps.select_nth_unstable(half).1).max(1) as f64
 }
