@@ -159,8 +159,8 @@ impl Committer {
             for planned in planned {
                 for change in planned.changes.drain(..) {
                     match &change {
-                        Change::Rows { id, run, .. } => {
-                            if let Some(table) = state.table_by_id(*id) {
+                        Change::Rows { table, id, run } => {
+                            if let Some(table) = state.table(table).filter(|table| table.id == *id) {
                                 self.store.followers.hand(&table.definition, run);
                             }
                             if !touched.contains(id) {
