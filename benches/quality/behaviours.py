@@ -14,26 +14,15 @@ import json
 import math
 import random
 import re
-import subprocess
 from collections import Counter, defaultdict
+
+from juno import Psql
 
 DAY = 86_400
 START = 1_767_225_600
 
 
-class Juno:
-    """psql on a running server."""
-
-    def __init__(self, url):
-        self.url = url
-
-    def run(self, sql, stdin=None):
-        command = ["psql", self.url, "-v", "ON_ERROR_STOP=1", "-AtqX", "-F", "\t", "-c", sql]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{sql[:200]}\n{done.stderr}")
-        return [line.split("\t") for line in done.stdout.splitlines()]
-
+class Juno(Psql):
     def load(self, columns, events):
         """A table of events; the first of each is its time in seconds."""
         self.run("DROP TABLE IF EXISTS quality_events")
@@ -43,7 +32,7 @@ class Juno:
 
     def told(self, function, columns, select, arguments=""):
         relation = f"(SELECT to_timestamp(seconds) AS time, {columns} FROM quality_events)"
-        return self.run(f"SELECT {select} FROM {function}({relation}{arguments})")
+        return self.rows(f"SELECT {select} FROM {function}({relation}{arguments})")
 
 
 def sshd(data):

@@ -12,29 +12,17 @@ the attacks at 2 % false alarms there.
 
 import argparse
 import hashlib
-import subprocess
 
 import lightgbm
 import numpy as np
 import pandas as pd
+from juno import Psql
 from sklearn.metrics import roc_auc_score
 
 RATES = (0.01, 0.02, 0.05)
 
 
-class Juno:
-    """psql on a running server."""
-
-    def __init__(self, url):
-        self.url = url
-
-    def run(self, sql, stdin=None):
-        command = ["psql", self.url, "-v", "ON_ERROR_STOP=1", "-AtqX", "-F", "\t", "-c", sql]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{sql[:200]}\n{done.stderr}")
-        return done.stdout
-
+class Juno(Psql):
     def load(self, table, frame):
         kind = lambda column: "DOUBLE PRECISION" if frame[column].dtype.kind in "iuf" else "TEXT"
         columns = ", ".join(f'"{column}" {kind(column)}' for column in frame.columns)
