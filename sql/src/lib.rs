@@ -67,7 +67,9 @@ pub use operation::{
 };
 pub use ops::OPERATIONS;
 pub use ops::actuator;
+pub use ops::healing::incident::{IncidentChange, IncidentOpening};
 pub use ops::healing::policy as healing;
+pub use ops::healing::{AUTOPILOT, HEALTH};
 pub use ops::rl::policy as rl;
 pub use ops::scaling::policy as scaling;
 pub use place::place;

@@ -137,6 +137,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     ),
     Endpoint::get("/api/v4/healing/incidents/{id}", "SELECT * FROM healing_incidents_list", Shape::Item),
     Endpoint::post("/api/v4/healing/diagnose", "CALL healing_diagnose", Role::Operator).made("created"),
+    Endpoint::post("/api/v4/healing/remediate", "CALL healing_remediate", Role::Responder),
     Endpoint::get("/api/v4/healing/status", "SELECT * FROM healing_status", Shape::One),
     Endpoint::get(
         "/api/v4/scaling/history",

@@ -5,23 +5,26 @@
 //!
 //! **Invariant:** nothing is done before its audit row is durable; a refusal does nothing and frees its key.
 
+mod acting;
 mod approval;
 mod audit;
 mod idempotency;
 mod job;
 mod rows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, StringArray};
 use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value, json};
 
+pub(crate) use self::acting::{Found, refused};
 use self::idempotency::Claim;
 use self::job::Jobs;
 pub(crate) use self::rows::objects;
 use super::Session;
+use crate::actuator::Actuator;
 use crate::model::Models;
 use crate::operation::{
     Answered, Component, DRY_RUN, Decision, Doing, Effect, KEY_CHARS_MAX, Lasts, Operation, OperationSettings, Refusal,
@@ -52,6 +55,11 @@ pub(crate) struct Operations {
     jobs: Jobs,
     chain: audit::Chain,
     claims: idempotency::Claims,
+    actuators: RwLock<Arc<[Arc<dyn Actuator>]>>,
+    /// Rows of incidents are read and written again by one at a time.
+    pub(crate) incidents: tokio::sync::Mutex<()>,
+    /// Targets that are acted on, by executor and name.
+    turns: Mutex<BTreeSet<(String, String)>>,
 }
 
 impl Operations {
@@ -64,6 +72,9 @@ impl Operations {
             jobs: Jobs::default(),
             chain: audit::Chain::default(),
             claims: idempotency::Claims::default(),
+            actuators: RwLock::new(Vec::new().into()),
+            incidents: tokio::sync::Mutex::default(),
+            turns: Mutex::default(),
         }
     }
 
@@ -116,6 +127,11 @@ impl Session {
         self.shared.planner.public.models()
     }
 
+    /// What all sessions share about operations.
+    pub(crate) fn operations(&self) -> &Arc<Operations> {
+        &self.shared.operations
+    }
+
     /// The settings of operations.
     pub fn operation_settings(&self) -> Arc<OperationSettings> {
         self.shared.operations.settings()
@@ -131,6 +147,7 @@ impl Session {
     /// What a process that was killed had left running is marked so; keys that are too old go.
     pub(super) async fn open_operations(&self) -> Result<()> {
         self.interrupt_jobs().await?;
+        self.interrupt_orders().await?;
         self.open_claims().await?;
         let old = rfc3339(self.shared.db.system().clock().now_us() - EVENTS_KEPT_US);
         let some = "SELECT id FROM juno_events WHERE at < $1 LIMIT 1";
@@ -202,7 +219,7 @@ impl Invocation {
 
     /// Now, as tables and answers have it.
     pub(crate) fn now(&self) -> String {
-        rfc3339(self.now_us())
+        self.own.now()
     }
 
     /// A new id.

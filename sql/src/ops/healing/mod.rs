@@ -4,4 +4,11 @@
 //! **Invariant:** each procedure is a file of its own; judgement knows no clock, no table and no process.
 
 pub(crate) mod diagnose;
+pub(crate) mod incident;
 pub mod policy;
+pub(crate) mod remediate;
+
+/// The name by which the autopilot asks; no user may have it.
+pub const AUTOPILOT: &str = "autopilot";
+/// The telemetry that the autopilot writes of each service that it watches, once a second.
+pub const HEALTH: &str = "fleet_health";

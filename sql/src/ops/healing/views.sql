@@ -11,28 +11,48 @@ SELECT
     resolved_at,
     resolution_time_seconds,
     success,
-    CASE
+    coalesce(remediation_actions ->> 'status', CASE
         WHEN resolved_at IS NOT NULL AND success IS NOT FALSE THEN 'resolved'
         WHEN resolved_at IS NOT NULL THEN 'failed'
         WHEN remediation_actions IS NOT NULL THEN 'remediating'
         WHEN diagnosis IS NOT NULL THEN 'diagnosing'
         ELSE 'open'
-    END AS status,
-    symptoms ->> 'service' AS service
+    END) AS status,
+    symptoms ->> 'service' AS service,
+    remediation_actions -> 'timeline' AS timeline,
+    CAST(symptoms ->> 'detection_s' AS DOUBLE PRECISION) AS detection_s,
+    CAST(remediation_actions ->> 'diagnosis_s' AS DOUBLE PRECISION) AS diagnosis_s,
+    CAST(remediation_actions ->> 'remediation_s' AS DOUBLE PRECISION) AS remediation_s
 FROM healing_incidents;
 
--- GET /api/v4/runbooks: what can be done about an incident; risk decides by the automation level what is done without asking
+-- GET /api/v4/runbooks: what can be done about an incident, as sql/src/ops/healing/policy/runbooks.json has it; risk decides by the
+-- automation level what is done without asking
 CREATE VIEW runbooks AS
-SELECT id, version, risk, does
+SELECT
+    b.id,
+    b.version,
+    b.risk,
+    b.does,
+    tried.successes,
+    tried.failures
 FROM (VALUES
     ('restart', 1, 'low', 'Restarts the target.'),
-    ('scale', 1, 'low', 'Gives the target more or fewer replicas.'),
-    ('rebalance', 1, 'medium', 'Moves load from the target to its peers.'),
-    ('config_correct', 1, 'medium', 'Puts a setting of the target back to a known value.'),
-    ('cordon', 1, 'medium', 'Takes the target out of service without ending it.'),
-    ('rollback', 1, 'high', 'Puts the target back to the version before.'),
-    ('failover', 1, 'high', 'Lets a standby take over from the target.')
-) AS built_in (id, version, risk, does);
+    ('clean_disk', 1, 'low', 'Removes the disposable files of the target.'),
+    ('config_correct', 1, 'low', 'Applies the last configuration again where other hands changed it.'),
+    ('rollback', 1, 'medium', 'Goes back to the configuration before.'),
+    ('failover', 1, 'medium', 'Lets the standby take over from the target.'),
+    ('scale_up', 1, 'low', 'Gives the target one replica more.'),
+    ('rebalance', 1, 'low', 'Lowers the scheduling priority of the target.'),
+    ('cordon_and_failover', 1, 'high', 'Lets the standby take over and starts nothing of the target any more.')
+) AS b (id, version, risk, does)
+LEFT JOIN (
+    SELECT
+        runbook,
+        count(*) FILTER (WHERE state = 'succeeded') AS successes,
+        count(*) FILTER (WHERE state = 'failed') AS failures
+    FROM juno_remediations
+    GROUP BY runbook
+) AS tried ON tried.runbook = b.id;
 
 -- GET /api/v4/healing/status
 CREATE VIEW healing_status AS
@@ -48,6 +68,8 @@ SELECT
         'window', '30d',
         'n', incidents.n,
         'resolved', incidents.resolved,
+        'detection_s', jsonb_build_object('p50', incidents.detection_p50, 'p95', incidents.detection_p95),
+        'diagnosis_s', jsonb_build_object('p50', incidents.diagnosis_p50, 'p95', incidents.diagnosis_p95),
         'remediation_s', jsonb_build_object('p50', incidents.p50, 'p95', incidents.p95),
         'success_rate', incidents.success_rate
     ) AS stats
@@ -64,11 +86,15 @@ CROSS JOIN
      FROM runbooks AS b CROSS JOIN operations_live AS l) AS books
 CROSS JOIN
     (SELECT
-        count(*) FILTER (WHERE status = 'remediating') AS in_progress,
+        count(*) FILTER (WHERE status IN ('remediating', 'verifying')) AS in_progress,
         count(*) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS n,
         count(resolved_at) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS resolved,
         approx_percentile_cont(resolution_time_seconds, 0.5) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS p50,
         approx_percentile_cont(resolution_time_seconds, 0.95) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS p95,
+        approx_percentile_cont(detection_s, 0.5) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS detection_p50,
+        approx_percentile_cont(detection_s, 0.95) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS detection_p95,
+        approx_percentile_cont(diagnosis_s, 0.5) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS diagnosis_p50,
+        approx_percentile_cont(diagnosis_s, 0.95) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS diagnosis_p95,
         avg(CASE WHEN success THEN 1.0 WHEN NOT success THEN 0.0 END)
             FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS success_rate
      FROM healing_incidents_list) AS incidents

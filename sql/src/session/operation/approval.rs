@@ -106,7 +106,7 @@ impl Session {
     async fn deny(&self, job: &str, by: &str) -> Result<()> {
         let refusal = Refusal::new(Refused::PolicyDenied, format!("{by} denied it"));
         let problem = self.shared.operations.problem(&refusal.into());
-        let now = rfc3339(self.shared.db.system().clock().now_us());
+        let now = self.now();
         let cancel = "UPDATE juno_jobs SET state = 'cancelled', error = $2, finished_at = $3 WHERE id = $1 \
                       AND state = 'awaiting_approval'";
         self.changed_rows(cancel, &[job.into(), problem, now.into()]).await?;

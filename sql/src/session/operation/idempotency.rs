@@ -132,7 +132,7 @@ impl Session {
     }
 
     async fn purge_claims(&self) -> Result<()> {
-        let now = rfc3339(self.shared.db.system().clock().now_us());
+        let now = self.now();
         self.changed_rows("DELETE FROM juno_idempotency WHERE expires_at <= $1", &[now.into()]).await.map(drop)
     }
 
@@ -143,7 +143,7 @@ impl Session {
             let mark = "UPDATE juno_idempotency SET state = 'interrupted' WHERE state = 'running'";
             self.changed_rows(mark, &[]).await?;
         }
-        let now = rfc3339(self.shared.db.system().clock().now_us());
+        let now = self.now();
         let old = "SELECT name FROM juno_idempotency WHERE expires_at <= $1 LIMIT 1";
         if self.objects(old, &[now.into()]).await?.is_empty() { Ok(()) } else { self.purge_claims().await }
     }

@@ -177,7 +177,7 @@ impl Session {
             return self.job(id).await;
         }
         let job = self.job(id).await?;
-        let now = super::rfc3339(self.shared.db.system().clock().now_us());
+        let now = self.now();
         let cancel = "UPDATE juno_jobs SET state = 'cancelled', finished_at = $2 WHERE id = $1 \
                       AND state IN ('queued', 'awaiting_approval')";
         if self.changed_rows(cancel, &[id.into(), now.into()]).await? == 0 {
@@ -196,7 +196,7 @@ impl Session {
         for job in self.objects(cut, &[]).await? {
             let text = "the server ended while the job ran: the audit says what it had done";
             let error = json!({ "type": "/problems/interrupted", "detail": text });
-            let now = super::rfc3339(self.shared.db.system().clock().now_us());
+            let now = self.now();
             let mark = "UPDATE juno_jobs SET state = 'failed', error = $2, finished_at = $3 WHERE id = $1";
             self.changed_rows(mark, &[job["id"].clone(), error, now.into()]).await?;
             let (id, kind) = (job["id"].as_str().unwrap_or_default(), job["kind"].as_str().unwrap_or_default());

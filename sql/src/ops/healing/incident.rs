@@ -1,0 +1,179 @@
+//! The row of an incident: how it begins, moves on and ends.
+//!
+//! `remediation_actions` holds `{status, timeline: [{at, stage, …}], actions: […]}` from the first moment on; incidents that were
+//! only reported have none, and then their other columns say how they stand.
+//!
+//! **Invariant:** a status follows the one before as `policy/status.rs` allows, every move is in the timeline and in the stream of
+//! events, and one at a time changes rows.
+
+use serde_json::{Map, Value, json};
+
+use super::policy::severity::Severity;
+use super::policy::status::Status;
+use crate::operation::{Refusal, Refused, time_us};
+use crate::session::{Session, rfc3339};
+use crate::{Error, Result};
+
+/// An incident as it is found.
+#[derive(Clone, Debug)]
+pub struct IncidentOpening {
+    /// What kind of incident.
+    pub incident_type: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The service that shows it most, the alarms, who reported it: an object.
+    pub symptoms: Value,
+}
+
+/// What changes about an incident.
+#[derive(Clone, Debug, Default)]
+pub struct IncidentChange {
+    /// Its status.
+    pub status: Option<Status>,
+    /// Its diagnosis.
+    pub diagnosis: Option<Value>,
+    /// Something that was done about it.
+    pub action: Option<Value>,
+    /// Its severity.
+    pub severity: Option<Severity>,
+    /// Whether what was done healed it.
+    pub success: Option<bool>,
+    /// Why, for the timeline.
+    pub reason: Option<String>,
+}
+
+/// What is known of an incident.
+#[derive(Clone, Debug)]
+pub(crate) struct Incident {
+    pub(crate) id: String,
+    pub(crate) status: Status,
+    pub(crate) service: Option<String>,
+    pub(crate) detected_us: i64,
+    diagnosis: Value,
+    actions: Map<String, Value>,
+}
+
+impl Incident {
+    fn of(row: &Map<String, Value>) -> Result<Self> {
+        let actions = row["remediation_actions"].as_object().cloned().unwrap_or_default();
+        let told = actions.get("status").and_then(|status| serde_json::from_value(status.clone()).ok());
+        let status = told.unwrap_or(match (&row["resolved_at"], &row["success"], &row["diagnosis"]) {
+            (Value::Null, _, Value::Null) => Status::Open,
+            (Value::Null, ..) => Status::Diagnosing,
+            (_, Value::Bool(false), _) => Status::Failed,
+            _ => Status::Resolved,
+        });
+        let detected_us = row["detected_at"].as_str().and_then(time_us);
+        Ok(Self {
+            id: row["id"].as_str().unwrap_or_default().to_owned(),
+            status,
+            service: row["symptoms"]["service"].as_str().map(str::to_owned),
+            detected_us: detected_us.ok_or_else(|| Error::Corrupt("an incident has no time".into()))?,
+            diagnosis: row["diagnosis"].clone(),
+            actions,
+        })
+    }
+
+    /// The first cause that its diagnosis names for a service.
+    pub(crate) fn cause(&self, service: &str) -> Option<String> {
+        let candidates = self.diagnosis["candidates"].as_array()?;
+        let first = candidates.iter().find(|candidate| candidate["component"] == service)?;
+        first["cause"].as_str().map(str::to_owned)
+    }
+
+    fn note(&mut self, member: &str, value: Value) {
+        match self.actions.get_mut(member).and_then(Value::as_array_mut) {
+            Some(list) => list.push(value),
+            None => {
+                self.actions.insert(member.to_owned(), json!([value]));
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Writes down a new incident, detected now; gives its id.
+    ///
+    /// # Errors
+    /// As [`Session::query`].
+    pub async fn open_incident(&self, opening: &IncidentOpening) -> Result<String> {
+        let (id, now) = (self.db().system().uuid_v7().to_string(), self.now());
+        let actions = json!({ "status": "open", "timeline": [{ "at": now, "stage": "open" }], "actions": [] });
+        let insert = "INSERT INTO healing_incidents (id, detected_at, incident_type, severity, symptoms, remediation_actions) \
+                      VALUES ($1, $2, $3, $4, $5, $6)";
+        let values = [
+            id.as_str().into(),
+            now.into(),
+            opening.incident_type.as_str().into(),
+            opening.severity.name().into(),
+            opening.symptoms.clone(),
+            actions,
+        ];
+        self.changed_rows(insert, &values).await?;
+        Ok(id)
+    }
+
+    /// An incident by its id.
+    pub(crate) async fn incident(&self, id: &str) -> Result<Incident> {
+        let found = "SELECT id, detected_at, symptoms, diagnosis, remediation_actions, resolved_at, success \
+                     FROM healing_incidents WHERE id = $1";
+        let row = self.objects(found, &[id.into()]).await?.pop();
+        let row = row
+            .ok_or_else(|| Refusal::new(Refused::NotFound, format!("there is no incident {id}")).at("/incident_id"))?;
+        Incident::of(&row)
+    }
+
+    /// Changes an incident; gives its status then.
+    ///
+    /// # Errors
+    /// [`Refused::NotFound`]; [`Refused::Conflict`] where the status may not follow.
+    pub async fn change_incident(&self, id: &str, change: IncidentChange) -> Result<Status> {
+        let _turn = self.operations().incidents.lock().await;
+        let mut incident = self.incident(id).await?;
+        let now_us = self.db().system().clock().now_us();
+        if let Some(next) = change.status.filter(|next| *next != incident.status) {
+            let moved = incident.status.becoming(next);
+            incident.status = moved.map_err(|text| Refusal::new(Refused::Conflict, text))?;
+            let mut stage = json!({ "at": rfc3339(now_us), "stage": next.name() });
+            if let Some(reason) = &change.reason {
+                stage["reason"] = reason.as_str().into();
+            }
+            incident.note("timeline", stage);
+            incident.actions.insert("status".into(), next.name().into());
+            let since_s = (now_us - incident.detected_us) as f64 / 1e6;
+            let reached = match next {
+                Status::Remediating => Some("diagnosis_s"),
+                Status::Resolved if change.success == Some(true) => Some("remediation_s"),
+                _ => None,
+            };
+            if let Some(reached) = reached {
+                incident.actions.entry(reached).or_insert_with(|| since_s.into());
+            }
+        }
+        if let Some(action) = change.action {
+            incident.note("actions", action);
+        }
+        let is_over = incident.status == Status::Resolved;
+        let update = "UPDATE healing_incidents SET remediation_actions = $2, diagnosis = coalesce($3, diagnosis), \
+                      severity = coalesce($4, severity), resolved_at = coalesce(resolved_at, $5), \
+                      resolution_time_seconds = coalesce(resolution_time_seconds, $6), success = coalesce($7, success) \
+                      WHERE id = $1";
+        let took_s = (now_us - incident.detected_us) / 1_000_000;
+        let values = [
+            id.into(),
+            Value::Object(incident.actions.clone()),
+            change.diagnosis.unwrap_or_default(),
+            change.severity.map(Severity::name).into(),
+            is_over.then(|| rfc3339(now_us)).into(),
+            is_over.then_some(took_s).into(),
+            change.success.into(),
+        ];
+        self.changed_rows(update, &values).await?;
+        if change.status.is_some() {
+            let told =
+                json!({ "status": incident.status.name(), "service": incident.service, "reason": change.reason });
+            self.tell("incident", id, told).await?;
+        }
+        Ok(incident.status)
+    }
+}

@@ -1,0 +1,170 @@
+//! `healing_remediate`: does something about an incident, looks whether that healed it, and takes it back where it did not.
+//!
+//! **Invariant:** nothing is done that a guard refuses; what was done is in `juno_intents`, `juno_remediations` and the incident's
+//! row, however it ended.
+
+mod asked;
+mod carry_out;
+mod past;
+
+use serde_json::Value;
+
+use self::asked::Asked;
+use self::carry_out::Work;
+use super::AUTOPILOT;
+use super::incident::IncidentChange;
+use super::policy::guard::{self, Guard, Verdict};
+use super::policy::status::Status;
+use crate::Result;
+use crate::operation::{Component, Decision, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::role::Role;
+use crate::session::Invocation;
+
+const TARGET: &[Parameter] = &[
+    Parameter::new("executor", Kind::Text, "What acts on it: process or webhook."),
+    Parameter::new("name", Kind::Text, "Its name there.").required(),
+];
+const VERIFY: &[Parameter] = &[
+    Parameter::new(
+        "metric",
+        Kind::Text,
+        "What is looked at: healthy, error_excess, latency_ratio, memory_ratio, disk_share.",
+    ),
+    Parameter::new("sql", Kind::Text, "A SELECT of one number instead."),
+    Parameter::new("is", Kind::Choice(&["at_most", "at_least"]), "How it is compared.").or("\"at_most\""),
+    Parameter::new("value", Kind::Number(f64::MIN, f64::MAX), "With what.").required(),
+    Parameter::new("hold", Kind::Integer(1, 60), "By how many looks in a row, one a second.").or("3"),
+    Parameter::new("within_s", Kind::Integer(1, 600), "How soon after the action.").or("120"),
+];
+const CAUSES: &[&str] = &[
+    "process_down",
+    "hang",
+    "disk_full",
+    "memory_leak",
+    "bad_configuration",
+    "dependency_down",
+    "saturation",
+    "errors",
+    "slow",
+];
+
+/// `POST /healing/remediate`.
+pub(crate) const OPERATION: Operation = Operation {
+    name: "healing_remediate",
+    does: "Does something about an incident, verifies that it healed, and takes it back where it did not.",
+    parameters: &[
+        Parameter::new("incident_id", Kind::Id, "The incident.").required(),
+        Parameter::new(
+            "action",
+            Kind::Text,
+            "restart, scale, rollback, failover, rebalance, config_correct, cordon, clean_disk or runbook:NAME.",
+        )
+        .required(),
+        Parameter::new(
+            "cause",
+            Kind::Choice(CAUSES),
+            "What it is done against; the diagnosis says where it is left out.",
+        ),
+        Parameter::new("target", Kind::Object(TARGET), "On what; the incident's service where it is left out."),
+        Parameter::new(
+            "params",
+            Kind::Map,
+            "How: replicas or add of scale, config of config_correct, nice of rebalance.",
+        ),
+        Parameter::new("approval", Kind::Choice(&["auto", "required"]), "Whether another person must approve anyway.")
+            .or("\"auto\""),
+        Parameter::new(
+            "verify",
+            Kind::Object(VERIFY),
+            "How to see that it healed; the runbook says where it is left out.",
+        ),
+        Parameter::new("rollback_on_failure", Kind::Boolean, "Whether to take it back where it did not heal.")
+            .or("true"),
+        Parameter::new("timeout_s", Kind::Integer(1, 600), "How long each step may take.").or("300"),
+    ],
+    role: Role::Responder,
+    effect: Effect::Acts,
+    component: Some(Component::SelfHealing),
+    lasts: Lasts::Long,
+    matched: false,
+    decide: Some(|invocation| decide(invocation)),
+    run: |invocation| run(invocation),
+};
+
+fn decide(invocation: &Invocation) -> Doing<'_, Decision> {
+    Box::pin(async move {
+        let asked = Asked::of(invocation).await?;
+        let verdict = asked.verdict(invocation).await?;
+        let approval = match verdict.decision {
+            guard::Decision::Deny => return Err(denied(&verdict).into()),
+            guard::Decision::NeedsApproval => verdict.refusal().map(|ruling| ruling.reason.clone()),
+            guard::Decision::Allow | guard::Decision::DryRun => None,
+        };
+        Ok(Decision { plan: asked.plan(&verdict), approval })
+    })
+}
+
+/// The first guard that refuses for another reason than a missing approval, as a refusal.
+fn denied(verdict: &Verdict) -> Refusal {
+    let ruling = verdict.rules.iter().find(|ruling| !ruling.passed && ruling.rule != Guard::Approval);
+    let (kind, text) = ruling.map_or((Refused::PolicyDenied, "a guard refuses"), |ruling| {
+        let kind = match ruling.rule {
+            Guard::Enabled => Refused::ComponentDisabled,
+            Guard::KillSwitch => Refused::KillSwitch,
+            Guard::FreezeWindow => Refused::Frozen,
+            Guard::ProtectedTarget => Refused::ProtectedTarget,
+            Guard::TargetLock => Refused::Concurrent,
+            Guard::CoolDown => Refused::CooldownActive,
+            Guard::ActionBudget => Refused::BudgetExhausted,
+            Guard::CircuitBreaker => Refused::CircuitOpen,
+            Guard::BlastRadius | Guard::Approval => Refused::PolicyDenied,
+        };
+        (kind, ruling.reason.as_str())
+    });
+    Refusal::new(kind, text)
+}
+
+fn run(invocation: &Invocation) -> Doing<'_, Value> {
+    Box::pin(remediate(invocation))
+}
+
+async fn remediate(invocation: &Invocation) -> Result<Value> {
+    let asked = Asked::of(invocation).await?;
+    let own = &invocation.own;
+    let Some(_turn) = own.operations().turn(asked.found.actuator.executor(), &asked.found.target.name) else {
+        let text = format!("another operation acts on {} now", asked.found.target.name);
+        return Err(Refusal::new(Refused::Concurrent, text).into());
+    };
+    let id = invocation.new_id();
+    let cooldown_s = asked.cooldown_s(own).await?;
+    past::begin(invocation, &asked, &id, cooldown_s).await?;
+    let moves = asked.incident.status.is_under_way();
+    if moves {
+        let to = |status| IncidentChange { status: Some(status), ..IncidentChange::default() };
+        if asked.incident.status == Status::Open {
+            own.change_incident(&asked.incident.id, to(Status::Diagnosing)).await?;
+        }
+        let reason = Some(format!("{} of {}", asked.runbook.name, asked.found.target.name));
+        own.change_incident(&asked.incident.id, IncidentChange { reason, ..to(Status::Remediating) }).await?;
+    }
+    let mut work = Work::default();
+    let done = work.carry_out(invocation, &asked, moves).await;
+    let success = matches!(done, Ok(true));
+    if !success && invocation.flag("rollback_on_failure") {
+        work.take_back(invocation, &asked).await;
+    }
+    past::end(own, &id, success).await?;
+    let told = work.told(&id, &asked, success);
+    let by_autopilot = invocation.actor() == AUTOPILOT;
+    let mut change = IncidentChange { action: Some(told.clone()), ..IncidentChange::default() };
+    if success && !by_autopilot {
+        (change.status, change.success) = (Some(Status::Resolved), Some(true));
+    } else if moves {
+        change.status = Some(Status::Diagnosing);
+    }
+    let status = own.change_incident(&asked.incident.id, change).await?;
+    done?;
+    let mut told = told;
+    told["status"] = status.name().into();
+    Ok(told)
+}

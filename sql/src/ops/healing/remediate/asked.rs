@@ -1,0 +1,212 @@
+//! What a request for a remediation means: which incident, which runbook, on which target, and what the guards say.
+//!
+//! **Invariant:** reads only.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::past;
+use crate::actuator::Action;
+use crate::operation::{Automation, Refusal, Refused};
+use crate::ops::governance;
+use crate::ops::healing::AUTOPILOT;
+use crate::ops::healing::incident::Incident;
+use crate::ops::healing::policy::cause::Cause;
+use crate::ops::healing::policy::circuit::Breaker;
+use crate::ops::healing::policy::guard::{Level, Origin, Proposal, Situation, Verdict, verdict};
+use crate::ops::healing::policy::runbook::{Risk, Runbook, Step, built_in};
+use crate::ops::healing::policy::status::Status;
+use crate::ops::healing::policy::verification::{Comparison, Condition, Verification};
+use crate::session::{Found, Invocation, Session};
+use crate::{Error, Result};
+
+/// What is asked for.
+pub(super) struct Asked {
+    pub(super) incident: Incident,
+    pub(super) runbook: Runbook,
+    pub(super) cause: Option<Cause>,
+    pub(super) found: Found,
+    /// A SELECT that verifies in place of the runbook's metrics.
+    pub(super) sql: Option<String>,
+    /// How many targets there are, for the blast radius.
+    fleet: usize,
+}
+
+impl Asked {
+    pub(super) async fn of(invocation: &Invocation) -> Result<Self> {
+        let own = &invocation.own;
+        let incident = own.incident(invocation.word("incident_id")).await?;
+        if incident.status == Status::Resolved {
+            return Err(Refusal::new(Refused::AlreadyResolved, "the incident is resolved").at("/incident_id").into());
+        }
+        let target = invocation.arguments.get("target");
+        let name = target.and_then(|target| target["name"].as_str()).or(incident.service.as_deref());
+        let name = name.ok_or_else(|| {
+            Refusal::new(Refused::MissingField, "the incident names no service: name the target").at("/target")
+        })?;
+        let found = own.target(target.and_then(|target| target["executor"].as_str()), name).await?;
+        let cause = invocation.text("cause").map(str::to_owned).or_else(|| incident.cause(name));
+        let mut runbook = runbook(invocation)?;
+        if !runbook.fits(&found.target, &found.observed) {
+            let text = format!("{} is not possible at {name} as it is now", runbook.name);
+            return Err(Refusal::new(Refused::UnknownTarget, text).at("/action").into());
+        }
+        let sql = verification(invocation, &mut runbook)?;
+        let cause = cause.and_then(|cause| serde_json::from_value(Value::String(cause)).ok());
+        let fleet = own.targets().await?.len();
+        Ok(Self { incident, runbook, cause, found, sql, fleet })
+    }
+
+    /// How long the target is left alone after it: as the runbook says, and no longer than the policy does.
+    pub(super) async fn cooldown_s(&self, own: &Session) -> Result<i64> {
+        let policy = governance::stored(own, "healing").await?.policy;
+        let most = policy.get("cooldown_s").and_then(Value::as_f64).unwrap_or(f64::MAX);
+        Ok(f64::from(self.runbook.cooldown_s).min(most) as i64)
+    }
+
+    /// Asks every guard.
+    pub(super) async fn verdict(&self, invocation: &Invocation) -> Result<Verdict> {
+        let own = &invocation.own;
+        let (past, now_us) = (past::of(own).await?, invocation.now_us());
+        let policy = governance::stored(own, "healing").await?.policy;
+        let number = |key: &str| policy.get(key).and_then(Value::as_f64).unwrap_or_default();
+        let kill_switch = own.kill_switch().await?.is_some_and(|row| row["engaged"] == true);
+        let name = self.found.target.name.as_str();
+        let tries = past.tries(&self.runbook.name);
+        let breaker = Breaker { failures: (number("circuit_failures") as usize).max(1), ..Breaker::default() };
+        let settings = &invocation.settings;
+        let by_autopilot = invocation.actor() == AUTOPILOT;
+        let proposal = Proposal {
+            origin: if by_autopilot { Origin::Autopilot } else { Origin::Person(invocation.actor()) },
+            risk: self.runbook.risk,
+            is_autonomous: self.cause.is_some_and(|cause| past.record(&self.runbook.name, cause).is_autonomous()),
+            targets: 1,
+            dry_run: invocation.dry_run(),
+            wants_approval: invocation.word("approval") == "required",
+            approved_by: invocation.approved_by.as_deref(),
+        };
+        let situation = Situation {
+            now_us,
+            is_enabled: settings.ai_native || !by_autopilot,
+            level: level(settings.healing),
+            kill_switch,
+            // Freeze windows have stopped it before, and a dry run is told of them here by nobody: it does nothing.
+            frozen: None,
+            is_protected: self.found.target.is_protected && by_autopilot,
+            locked_by: past.running(name),
+            cooldown_until_us: past.cooldown_until_us(name, &self.incident.id, now_us),
+            fleet: self.fleet,
+            acted_on: past.acted_on(name),
+            blast_radius: number("blast_radius_pct") / 100.0,
+            actions: past.since(now_us - 3_600_000_000),
+            actions_max: number("actions_per_hour") as usize,
+            circuit: breaker.state(&tries, now_us),
+            is_trying: past.is_trying(&self.runbook.name),
+        };
+        Ok(verdict(&proposal, &situation))
+    }
+
+    /// What would be done.
+    pub(super) fn plan(&self, verdict: &Verdict) -> Value {
+        let steps: Vec<Value> = self.runbook.steps.iter().map(|step| json!(step)).collect();
+        let share = 100.0 / self.fleet.max(1) as f64;
+        json!({
+            "incident_id": self.incident.id,
+            "runbook": self.runbook.name,
+            "cause": self.cause,
+            "risk": self.runbook.risk,
+            "target": { "executor": self.found.actuator.executor(), "kind": self.found.target.kind, "name": self.found.target.name },
+            "steps": steps,
+            "verify": self.runbook.verify,
+            "policy": verdict,
+            "blast_radius": { "targets": 1, "pct_of_fleet": share },
+        })
+    }
+}
+
+fn level(automation: Automation) -> Level {
+    match automation {
+        Automation::Off => Level::Off,
+        Automation::Low => Level::Low,
+        Automation::Medium => Level::Medium,
+        Automation::High => Level::High,
+        Automation::Full => Level::Full,
+    }
+}
+
+/// The runbook that an action names: a built-in one, or the single step of that name.
+fn runbook(invocation: &Invocation) -> Result<Runbook> {
+    let action = invocation.word("action");
+    let params = invocation.arguments.get("params").cloned().unwrap_or_default();
+    let all = built_in();
+    let mut runbook = match action.strip_prefix("runbook:") {
+        Some(name) => all.into_iter().find(|runbook| runbook.name == name).ok_or_else(|| unknown(action))?,
+        None => match all.into_iter().find(|runbook| runbook.name == action) {
+            Some(runbook) => runbook,
+            None => single(action).ok_or_else(|| unknown(action))?,
+        },
+    };
+    if params.is_object() {
+        let [step] = runbook.steps.as_mut_slice() else {
+            let text = format!("{action} has several steps and takes no params");
+            return Err(Refusal::new(Refused::InvalidValue, text).at("/params").into());
+        };
+        step.params = params;
+    }
+    runbook.timeout_s = u32::try_from(invocation.arguments["timeout_s"].as_i64().unwrap_or(300)).unwrap_or(300);
+    Ok(runbook)
+}
+
+fn unknown(action: &str) -> Error {
+    let names: Vec<String> = built_in().into_iter().map(|runbook| runbook.name).collect();
+    let text =
+        format!("there is no action {action}; there is scale, cordon, uncordon and the runbooks {}", names.join(", "));
+    Refusal::new(Refused::InvalidValue, text).at("/action").into()
+}
+
+/// What is no runbook of its own: one step, verified by the health check.
+fn single(action: &str) -> Option<Runbook> {
+    let (action, risk) = match action {
+        "scale" => (Action::Scale, Risk::Low),
+        "cordon" => (Action::Cordon, Risk::Medium),
+        "uncordon" => (Action::Uncordon, Risk::Low),
+        _ => return None,
+    };
+    let healthy = Condition { metric: "healthy".into(), is: Comparison::AtLeast, value: 1.0, if_known: false };
+    Some(Runbook {
+        name: action.name().to_owned(),
+        version: 1,
+        risk,
+        causes: BTreeMap::new(),
+        needs: <_>::default(),
+        steps: vec![Step { action, params: Value::Null }],
+        verify: Verification { all: vec![healthy], hold: 1, within_s: 60 },
+        timeout_s: 60,
+        cooldown_s: 30,
+    })
+}
+
+/// Puts the caller's own verification in place; gives its SELECT where it has one.
+fn verification(invocation: &Invocation, runbook: &mut Runbook) -> Result<Option<String>> {
+    let Some(verify) = invocation.arguments.get("verify") else { return Ok(None) };
+    let (metric, sql) = (verify["metric"].as_str(), verify["sql"].as_str());
+    let metric = match (metric, sql) {
+        (Some(metric), None) => metric,
+        (None, Some(_)) => "sql",
+        _ => {
+            let text = "verify takes a metric or sql, and not both";
+            return Err(Refusal::new(Refused::InvalidValue, text).at("/verify").into());
+        }
+    };
+    let is = if verify["is"] == "at_least" { Comparison::AtLeast } else { Comparison::AtMost };
+    let value = verify["value"].as_f64().unwrap_or_default();
+    let number =
+        |name: &str, or: u32| verify[name].as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or(or);
+    runbook.verify = Verification {
+        all: vec![Condition { metric: metric.to_owned(), is, value, if_known: false }],
+        hold: number("hold", 3),
+        within_s: number("within_s", 120),
+    };
+    Ok(sql.map(str::to_owned))
+}

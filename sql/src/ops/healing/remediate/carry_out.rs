@@ -1,0 +1,152 @@
+//! The steps of a runbook, its verification, and its way back.
+//!
+//! Samples are what [`HEALTH`] has of the target since the action, where the autopilot watches it; else whether its health check
+//! answers, asked once a second. A caller's own SELECT is asked once a second.
+//!
+//! **Invariant:** steps are taken back in reverse order, and only those that were done.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::asked::Asked;
+use crate::actuator::{Effect, Order};
+use crate::operation::time_us;
+use crate::ops::healing::HEALTH;
+use crate::ops::healing::incident::IncidentChange;
+use crate::ops::healing::policy::status::Status;
+use crate::ops::healing::policy::verification::{Outcome, Sample};
+use crate::session::{Invocation, refused, rfc3339};
+use crate::{Error, Result};
+
+/// Between two looks.
+const STEP: Duration = Duration::from_secs(1);
+
+/// What was done so far.
+#[derive(Default)]
+pub(super) struct Work {
+    steps: Vec<Value>,
+    done: Vec<(Order, Effect)>,
+    verification: Value,
+    rolled_back: bool,
+}
+
+impl Work {
+    /// Takes the steps and verifies; whether it healed.
+    pub(super) async fn carry_out(&mut self, invocation: &Invocation, asked: &Asked, moves: bool) -> Result<bool> {
+        let mandate = invocation.mandate(Some(&asked.incident.id));
+        let limit_ms = u64::from(asked.runbook.timeout_s) * 1_000;
+        let count = asked.runbook.steps.len() as f64;
+        for (number, step) in asked.runbook.steps.iter().enumerate() {
+            invocation.progress(0.5 * number as f64 / count).await?;
+            let began = invocation.now();
+            let what = (step.action, step.params.clone(), limit_ms);
+            let given = invocation.own.give_order(mandate, &asked.found, what).await;
+            let (before, after, outcome) = match &given {
+                Ok((_, effect)) => (json!(effect.before), json!(effect.after), "done".to_owned()),
+                Err(error) => (Value::Null, Value::Null, error.to_string()),
+            };
+            self.steps.push(json!({
+                "name": step.action.name(), "started_at": began, "finished_at": invocation.now(), "outcome": outcome,
+                "before": before, "after": after,
+            }));
+            self.done.push(given?);
+        }
+        invocation.progress(0.5).await?;
+        if moves {
+            let verifying = IncidentChange { status: Some(Status::Verifying), ..IncidentChange::default() };
+            invocation.own.change_incident(&asked.incident.id, verifying).await?;
+        }
+        self.verify(invocation, asked).await
+    }
+
+    async fn verify(&mut self, invocation: &Invocation, asked: &Asked) -> Result<bool> {
+        let acted_us = invocation.now_us();
+        let mut samples: Vec<Sample> = Vec::new();
+        loop {
+            tokio::time::sleep(STEP).await;
+            invocation.progress(0.75).await?;
+            look(invocation, asked, acted_us, &mut samples).await?;
+            let passed = match asked.runbook.verify.outcome(&samples, acted_us, invocation.now_us()) {
+                Outcome::Pending => continue,
+                Outcome::Passed { .. } => true,
+                Outcome::Failed { .. } => false,
+            };
+            let observed = samples.last().map(|sample| &sample.values);
+            self.verification = json!({ "passed": passed, "observed": observed, "looks": samples.len() });
+            return Ok(passed);
+        }
+    }
+
+    /// Takes back what was done; what cannot be taken back is told.
+    pub(super) async fn take_back(&mut self, invocation: &Invocation, asked: &Asked) {
+        let mandate = invocation.mandate(Some(&asked.incident.id));
+        for (order, effect) in self.done.iter().rev() {
+            let began = invocation.now();
+            let taken = invocation.own.take_back(mandate, &asked.found, (order, effect)).await;
+            let outcome = match taken {
+                Ok(None) => continue,
+                Ok(Some(_)) => "done".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            self.rolled_back |= outcome == "done";
+            self.steps.push(json!({
+                "name": format!("undo of {}", order.action.name()), "started_at": began,
+                "finished_at": invocation.now(), "outcome": outcome,
+            }));
+        }
+    }
+
+    /// The result.
+    pub(super) fn told(&self, id: &str, asked: &Asked, success: bool) -> Value {
+        json!({
+            "remediation_id": id,
+            "incident_id": asked.incident.id,
+            "runbook": asked.runbook.name,
+            "cause": asked.cause,
+            "target": asked.found.target.name,
+            "steps": self.steps,
+            "verification": self.verification,
+            "rolled_back": self.rolled_back,
+            "success": success,
+        })
+    }
+}
+
+/// Adds what is new about the target.
+async fn look(invocation: &Invocation, asked: &Asked, acted_us: i64, samples: &mut Vec<Sample>) -> Result<()> {
+    let now_us = invocation.now_us();
+    if let Some(sql) = &asked.sql {
+        let row = invocation.session.objects(sql, &[]).await?.pop().unwrap_or_default();
+        let value = row.values().next().and_then(Value::as_f64);
+        let values = value.map(|value| ("sql".to_owned(), value)).into_iter().collect();
+        samples.push(Sample { at_us: now_us, values });
+        return Ok(());
+    }
+    let name = asked.found.target.name.as_str();
+    if invocation.own.db().catalog().table(HEALTH).is_some() {
+        let since = samples.last().map_or(acted_us, |sample| sample.at_us);
+        let new = format!("SELECT * FROM {HEALTH} WHERE service = $1 AND time > $2 ORDER BY time");
+        let rows = invocation.own.objects(&new, &[name.into(), rfc3339(since).into()]).await?;
+        let is_watched = !rows.is_empty() || !samples.is_empty();
+        for row in rows {
+            let at_us = row["time"].as_str().and_then(time_us).ok_or_else(|| no_time(HEALTH))?;
+            let values = row.iter().filter_map(|(name, value)| Some((name.clone(), value.as_f64()?))).collect();
+            samples.push(Sample { at_us, values });
+        }
+        if is_watched || now_us < acted_us + 3 * 1_000_000 {
+            return Ok(());
+        }
+    }
+    let observed = asked.found.actuator.observe(name).await.map_err(refused)?;
+    let is_well = !observed.replicas.is_empty()
+        && observed.replicas.iter().all(|replica| replica.is_healthy.unwrap_or(replica.state == "running"));
+    let values = BTreeMap::from([("healthy".to_owned(), f64::from(u8::from(is_well)))]);
+    samples.push(Sample { at_us: now_us, values });
+    Ok(())
+}
+
+fn no_time(table: &str) -> Error {
+    Error::Corrupt(format!("a row of {table} has no time"))
+}

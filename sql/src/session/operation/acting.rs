@@ -1,0 +1,187 @@
+//! Orders to other systems: the actuators that a database was given, and a row before and after each order.
+//!
+//! **Invariant:** an order's row is there before the order is given; one that the end of the process cut off is marked when the
+//! database is opened, and never given again.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{Invocation, Operations, rfc3339};
+use crate::actuator::{Action, Actuator, ActuatorError, Effect, Observation, Order, Target, reverse};
+use crate::operation::{Refusal, Refused};
+use crate::session::Session;
+use crate::{Error, Result};
+
+/// A target, and what acts on it.
+pub(crate) struct Found {
+    pub(crate) actuator: Arc<dyn Actuator>,
+    pub(crate) target: Target,
+    pub(crate) observed: Observation,
+}
+
+/// On whose behalf an order is given.
+#[derive(Clone, Copy)]
+pub(crate) struct Mandate<'a> {
+    pub(crate) operation: &'a str,
+    pub(crate) actor: &'a str,
+    pub(crate) job: Option<&'a str>,
+    /// The incident, plan or threat that it is about.
+    pub(crate) subject: Option<&'a str>,
+}
+
+impl Invocation {
+    /// The mandate of this request.
+    pub(crate) fn mandate<'a>(&'a self, subject: Option<&'a str>) -> Mandate<'a> {
+        let job = self.job.as_ref().map(|job| job.id.as_str());
+        Mandate { operation: self.operation.name, actor: self.actor(), job, subject }
+    }
+}
+
+/// The turn of an operation at a target; over when it is dropped.
+pub(crate) struct Turn {
+    operations: Arc<Operations>,
+    target: (String, String),
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.operations.turns.lock().remove(&self.target);
+    }
+}
+
+impl Operations {
+    /// The turn to act on a target; None while another operation has it.
+    pub(crate) fn turn(self: &Arc<Self>, executor: &str, target: &str) -> Option<Turn> {
+        let target = (executor.to_owned(), target.to_owned());
+        let is_free = self.turns.lock().insert(target.clone());
+        is_free.then(|| Turn { operations: Arc::clone(self), target })
+    }
+}
+
+impl Session {
+    /// Sets what acts on other systems; without any, nothing does.
+    pub fn set_actuators(&self, actuators: Vec<Arc<dyn Actuator>>) {
+        *self.shared.operations.actuators.write() = actuators.into();
+    }
+
+    /// All targets, each with what acts on it.
+    pub(crate) async fn targets(&self) -> Result<Vec<(Arc<dyn Actuator>, Target)>> {
+        let actuators = Arc::clone(&self.shared.operations.actuators.read());
+        let mut all = Vec::new();
+        for actuator in actuators.iter() {
+            let targets = actuator.targets().await.map_err(refused)?;
+            all.extend(targets.into_iter().map(|target| (Arc::clone(actuator), target)));
+        }
+        Ok(all)
+    }
+
+    /// A target by its name, and by its executor where that is given.
+    ///
+    /// # Errors
+    /// [`Refused::UnknownTarget`] where no actuator knows it, [`Refused::TargetTimeout`] where it cannot be looked at.
+    pub(crate) async fn target(&self, executor: Option<&str>, name: &str) -> Result<Found> {
+        let all = self.targets().await?;
+        let known: Vec<String> = all.iter().map(|(_, target)| target.name.clone()).collect();
+        let is_meant = |actuator: &Arc<dyn Actuator>, target: &Target| {
+            target.name == name && executor.is_none_or(|executor| actuator.executor() == executor)
+        };
+        let Some((actuator, target)) = all.into_iter().find(|(actuator, target)| is_meant(actuator, target)) else {
+            let by = executor.map_or(String::new(), |executor| format!(" of {executor}"));
+            let known = if known.is_empty() { "none: start juno with --fleet".to_owned() } else { known.join(", ") };
+            let text = format!("there is no target \"{name}\"{by}; there is {known}");
+            return Err(Refusal::new(Refused::UnknownTarget, text).at("/target").into());
+        };
+        let observed = actuator.observe(&target.name).await.map_err(refused)?;
+        Ok(Found { actuator, target, observed })
+    }
+
+    /// Gives an order, with a row before and after it; gives the order as it was given, and what it did.
+    pub(crate) async fn give_order(
+        &self,
+        mandate: Mandate<'_>,
+        found: &Found,
+        (action, params, limit_ms): (Action, Value, u64),
+    ) -> Result<(Order, Effect)> {
+        let key = self.db().system().uuid_v7().to_string();
+        let order = Order { target: found.target.name.clone(), action, params, key: key.clone(), limit_ms };
+        self.intend(mandate, found, &order, false).await?;
+        let outcome = found.actuator.act(&order).await;
+        self.ended(&key, &outcome).await?;
+        Ok((order, outcome.map_err(refused)?))
+    }
+
+    /// Takes an order back, with a row before and after; None where nothing of it can be taken back.
+    pub(crate) async fn take_back(
+        &self,
+        mandate: Mandate<'_>,
+        found: &Found,
+        (order, effect): (&Order, &Effect),
+    ) -> Result<Option<Effect>> {
+        let key = self.db().system().uuid_v7().to_string();
+        let Some(back) = reverse(order, effect, &key) else { return Ok(None) };
+        self.intend(mandate, found, &back, true).await?;
+        let outcome = found.actuator.undo(order, effect, &key).await;
+        self.ended(&key, &outcome).await?;
+        outcome.map(Some).map_err(refused)
+    }
+
+    async fn intend(&self, mandate: Mandate<'_>, found: &Found, order: &Order, is_undo: bool) -> Result<()> {
+        let insert = "INSERT INTO juno_intents (id, at, operation, actor, job_id, subject, executor, target, action, params, \
+                      is_undo, state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'intended')";
+        let values = [
+            order.key.as_str().into(),
+            self.now().into(),
+            mandate.operation.into(),
+            mandate.actor.into(),
+            mandate.job.into(),
+            mandate.subject.into(),
+            found.actuator.executor().into(),
+            order.target.as_str().into(),
+            order.action.name().into(),
+            order.params.clone(),
+            is_undo.into(),
+        ];
+        self.changed_rows(insert, &values).await.map(drop)
+    }
+
+    async fn ended(&self, key: &str, outcome: &Result<Effect, ActuatorError>) -> Result<()> {
+        let (state, effect, error) = match outcome {
+            Ok(effect) => ("done", json!(effect), Value::Null),
+            Err(error) => ("failed", Value::Null, error.to_string().into()),
+        };
+        let update = "UPDATE juno_intents SET state = $2, ended_at = $3, effect = $4, error = $5 WHERE id = $1";
+        self.changed_rows(update, &[key.into(), state.into(), self.now().into(), effect, error]).await.map(drop)
+    }
+
+    /// When the database is opened: what was under way is marked.
+    pub(super) async fn interrupt_orders(&self) -> Result<()> {
+        let some = "SELECT id FROM juno_intents WHERE state = 'intended' LIMIT 1";
+        if !self.objects(some, &[]).await?.is_empty() {
+            let mark = "UPDATE juno_intents SET state = 'interrupted', ended_at = $1 WHERE state = 'intended'";
+            self.changed_rows(mark, &[self.now().into()]).await?;
+        }
+        let some = "SELECT id FROM juno_remediations WHERE state = 'running' LIMIT 1";
+        if !self.objects(some, &[]).await?.is_empty() {
+            let mark = "UPDATE juno_remediations SET state = 'interrupted', ended_at = $1 WHERE state = 'running'";
+            self.changed_rows(mark, &[self.now().into()]).await?;
+        }
+        Ok(())
+    }
+
+    /// Now, as tables and answers have it.
+    pub(crate) fn now(&self) -> String {
+        rfc3339(self.db().system().clock().now_us())
+    }
+}
+
+/// What an actuator answered, as a refusal.
+pub(crate) fn refused(error: ActuatorError) -> Error {
+    let kind = match error {
+        ActuatorError::UnknownTarget(_) => Refused::UnknownTarget,
+        ActuatorError::Timeout { .. } | ActuatorError::Unreachable { .. } => Refused::TargetTimeout,
+        ActuatorError::Refused { .. } => Refused::Conflict,
+        ActuatorError::Interrupted { .. } => Refused::Interrupted,
+    };
+    Refusal::new(kind, error.to_string()).into()
+}
