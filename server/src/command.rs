@@ -10,6 +10,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use juno_sql::engine::system::System;
 use juno_sql::{OPERATIONS, Request};
 
+use crate::actuator::process::Fleet;
 use crate::config::{
     ADMIN_PASSWORD, AuditCommand, Cli, Command, ImportArgs, ServeArgs, SqlArgs, UserCommand, report, shown,
     unknown_variables,
@@ -99,7 +100,9 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Error> {
 }
 
 fn run_server(args: ServeArgs, matches: &ArgMatches) -> Result<(), Error> {
+    let fleet = args.fleet.as_deref().map(Fleet::read).transpose().map_err(serve::Error::Fleet)?;
     let config = Config {
+        fleet,
         operations: args.operations.settings(shown(matches)),
         storage: args.data.storage(),
         pg_addr: args.listen.pg_addr,

@@ -79,6 +79,9 @@ pub struct ServeArgs {
     /// How to run.
     #[command(flatten)]
     pub machine: MachineArgs,
+    /// File with the fleet of local processes that juno runs and heals, as JSON
+    #[arg(long, env = "JUNO_FLEET", value_name = "FILE")]
+    pub fleet: Option<PathBuf>,
     /// What operations may do.
     #[command(flatten)]
     pub operations: OperationArgs,
@@ -357,6 +360,7 @@ const SETTINGS: &[(&str, &str, &str)] = &[
     ("query_memory", "--query-memory", "JUNO_QUERY_MEMORY"),
     ("queries_memory", "--queries-memory", "JUNO_QUERIES_MEMORY"),
     ("log", "--log", "JUNO_LOG"),
+    ("fleet", "--fleet", "JUNO_FLEET"),
 ];
 
 /// Every setting with its value and where that came from, from the matches of a subcommand.

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** needs no network, no other program and no file; what it stores goes through the same session as a client's rows.
 
+pub mod fleet;
 mod history;
 mod incident;
 mod noise;
@@ -45,12 +46,15 @@ pub fn run(args: DemoArgs) -> Result<(), Error> {
     let storage = Storage { data, bucket: None };
     let (memory, device) = (args.machine.memory(), args.machine.device);
     let (access, admin_password) = (AccessArgs::default(), None);
+    let program = std::env::current_exe()?.display().to_string();
+    let fleet = Some(fleet::fleet(&[program], None)?);
     let server = Server::start(Config {
         storage,
         pg_addr,
         http_addr,
         device,
         memory,
+        fleet,
         access,
         admin_password,
         operations: OperationSettings::default(),
@@ -131,6 +135,18 @@ fn banner(server: &Server, rows: u64, incidents: &[Incident]) -> String {
         &format!("{psql} -c \"{}\"", anomaly_sql(incidents)),
     );
     step(&mut out, "how the operations are", &format!("curl -s http://{http}/api/v4/operations/status"));
+    step(
+        &mut out,
+        "five services that call each other run beside it: kill one, and see it healed within seconds",
+        "pkill -KILL -f 'demo-service --name store'",
+    );
+    step(
+        &mut out,
+        "the incident, its diagnosis, what was done and its verification",
+        &format!(
+            "{psql} -x -c \"SELECT * FROM healing_incidents_list WHERE service = 'store' ORDER BY detected_at DESC LIMIT 1\""
+        ),
+    );
     step(
         &mut out,
         "incidents of the last week, newest first",

@@ -4,6 +4,7 @@
 //! [`juno_sql::Session`] and turn the answer into bytes.
 
 pub mod actuator;
+pub mod autopilot;
 pub mod bucket;
 mod command;
 pub mod config;

@@ -6,7 +6,7 @@
 //! **Invariant:** nothing here reads a request; the doors do.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +20,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use crate::actuator::process::{Fleet, ProcessActuator};
 use crate::bucket::{self, Bucket, BucketDisk};
 use crate::config::{AccessArgs, MachineArgs};
 use crate::http::Gate;
 use crate::http::identity::{self, Tokens};
 use crate::telemetry::Counters;
-use crate::{http, pgwire};
+use crate::{autopilot, http, pgwire};
 
 /// Threads of the I/O runtime: it only moves bytes.
 const IO_THREADS: usize = 2;
@@ -33,6 +34,8 @@ const IO_THREADS: usize = 2;
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long running requests may take to end after a signal.
 const GRACE: Duration = Duration::from_secs(10);
+/// Where the processes of a fleet have their directories, below that of the data.
+const FLEET_DIR: &str = "fleet";
 /// DataFusion's planner recurses deeply in debug builds.
 const STACK_BYTES: usize = 8 << 20;
 
@@ -99,6 +102,9 @@ pub enum Error {
     /// The bucket for parts cannot be used.
     #[error("--object-store (JUNO_OBJECT_STORE): {0}")]
     Bucket(std::io::Error),
+    /// The fleet cannot be run.
+    #[error("--fleet (JUNO_FLEET): {0}")]
+    Fleet(String),
     /// The system refused threads or signals.
     #[error("the server cannot run: {0}")]
     System(#[from] std::io::Error),
@@ -119,6 +125,8 @@ pub struct Config {
     pub memory: Memory,
     /// What operations may do.
     pub operations: OperationSettings,
+    /// The processes that are run, watched and healed.
+    pub fleet: Option<Fleet>,
     /// Certificate, key and tokens.
     pub access: AccessArgs,
     /// The password of the admin `juno`, who is made where there are no users yet.
@@ -171,6 +179,9 @@ impl Server {
         query.block_on(first_admin(&session, &config))?;
         guarded(&session, (pg_addr, "--pg-addr", "JUNO_PG_ADDR"), false, tls.is_some())?;
         guarded(&session, (http_addr, "--http-addr", "JUNO_HTTP_ADDR"), has_tokens, tls.is_some())?;
+        if let Some(fleet) = &config.fleet {
+            query.block_on(heal(&session, fleet, &config.storage.data))?;
+        }
         let doors = Arc::new(Doors { session, query: query.handle().clone(), counters });
         gate.open(Arc::clone(&doors));
         let serving = pgwire::listen(Arc::clone(&doors), pg, tls, stop);
@@ -236,6 +247,20 @@ impl Server {
         io.shutdown_timeout(Duration::from_secs(1));
         closed.map_err(|cause| Error::Data { path: config.storage.data, cause: cause.into() })
     }
+}
+
+/// Starts a fleet below the data directory, and what heals it.
+async fn heal(session: &Session, fleet: &Fleet, data: &Path) -> Result<(), Error> {
+    let opened = ProcessActuator::open(fleet, data.join(FLEET_DIR)).await;
+    let fleet = Arc::new(opened.map_err(|error| Error::Fleet(error.to_string()))?);
+    session.set_actuators(vec![Arc::<ProcessActuator>::clone(&fleet)]);
+    let session = session.connect();
+    tokio::spawn(async move {
+        if let Err(error) = autopilot::heal(session, fleet, Arc::default()).await {
+            tracing::error!(%error, "the fleet is not watched");
+        }
+    });
+    Ok(())
 }
 
 /// The certificate and key of the settings.

@@ -3,6 +3,7 @@
 //! **Invariant:** every answer is judged as a stranger's client would; what REST can do, SQL is shown to do.
 
 mod guards;
+mod healing;
 mod jobs;
 mod same;
 mod stream;
@@ -21,6 +22,16 @@ fn send(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], bod
 
 fn post(server: &Server, path: &str, body: &Value) -> Answer {
     send(server, "POST", path, &[], body)
+}
+
+/// A server that runs a fleet.
+fn with_fleet(fleet: &Value) -> Server {
+    let mut server = Server::prepare().expect("a directory");
+    let file = server.scratch("fleet.json");
+    std::fs::write(&file, fleet.to_string()).expect("a file");
+    server.set("JUNO_FLEET", &file.display().to_string());
+    server.run().expect("juno starts");
+    server
 }
 
 /// Checks status and kind of a problem, and gives its members.

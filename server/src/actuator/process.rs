@@ -35,6 +35,19 @@ const HEALTH_LIMIT: Duration = Duration::from_secs(1);
 /// The longest time that an order may take, in ms.
 const LIMIT_MS_MAX: u64 = 600_000;
 
+/// A service as it can be watched.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    /// Its name.
+    pub name: String,
+    /// The services that it calls.
+    pub calls: Vec<String>,
+    /// What is asked as a client would.
+    pub probe: Option<String>,
+    /// Where its counters are.
+    pub metrics: Option<String>,
+}
+
 /// A fleet of local processes.
 #[derive(Debug)]
 pub struct ProcessActuator {
@@ -68,6 +81,11 @@ impl ProcessActuator {
             }
         }
         Ok(actuator)
+    }
+
+    /// What can be watched of each service, with the addresses of its first replica.
+    pub fn watched(&self) -> Vec<Watched> {
+        self.units.values().map(Unit::watched).collect()
     }
 
     fn unit(&self, target: &str) -> Result<&Unit, ActuatorError> {

@@ -11,6 +11,7 @@ use datafusion::scalar::ScalarValue;
 use juno_engine::{OnConflict, Write};
 
 use super::{Session, blocking};
+use crate::ops::healing::AUTOPILOT;
 use crate::role::{Options, Role, RoleStatement, USERS, User};
 use crate::verifier::Verifier;
 use crate::{Error, Result, change};
@@ -108,6 +109,10 @@ impl Session {
             RoleStatement::Create { name, options } => {
                 if accounts.contains_key(name) {
                     return Err(Error::DuplicateRole(format!("role \"{name}\" already exists")));
+                }
+                if name == AUTOPILOT {
+                    let text = format!("\"{name}\" is the name that juno itself acts under: choose another");
+                    return Err(Error::InvalidArgument(text));
                 }
                 let mut account = Account { name: name.clone(), login: false, verifier: None, roles: Vec::new() };
                 self.apply(&mut account, options)?;

@@ -8,9 +8,9 @@ use juno_server::v4::{ENDPOINTS, Shape};
 use juno_tests::Server;
 use serde_json::{Value, json};
 
-use super::{etag, good, post, proposal, send};
+use super::{etag, good, post, proposal, send, with_fleet};
 use crate::client::{Postgres, get};
-use crate::server;
+use crate::{name_program, server};
 
 /// Members that differ from one request to the next.
 const OTHER: &[&str] = &[
@@ -106,7 +106,9 @@ impl Both {
 
 #[test]
 fn every_call_of_the_table_gives_by_sql_what_it_gives_by_rest() {
-    let server = server();
+    name_program();
+    let fleet = json!({ "services": [{ "name": "shop", "program": { "argv": ["sleep", "1000"] } }] });
+    let server = with_fleet(&fleet);
     let postgres = Postgres::connect(&server);
     let mut both = Both { server, postgres, seen: BTreeSet::new() };
     telemetry(&both);
@@ -114,9 +116,7 @@ fn every_call_of_the_table_gives_by_sql_what_it_gives_by_rest() {
         "targets": [{ "metric": "load.cpu", "labels": { "service": "shop" }, "capacity": 1000 }],
         "horizon": "1h", "as_of": "2026-01-02T00:00:00Z", "include": ["forecast", "backtest", "capacity_exhaustion"],
     }));
-    both.check("healing_diagnose", 201, &json!({
-        "service": "shop", "window": { "from": "2026-01-01T20:00:00Z", "to": "2026-01-01T21:00:00Z" }, "max_causes": 2,
-    }));
+    healing(&mut both);
     both.check(
         "scaling_plan",
         201,
@@ -152,6 +152,17 @@ fn telemetry(both: &Both) {
     }
     let written = crate::client::http(&both.server, "POST", "/write?precision=s", &[], lines.join("\n").as_bytes());
     assert_eq!(written.status, 204, "{}", written.text());
+}
+
+/// An incident is diagnosed, and what would be done about it is told.
+fn healing(both: &mut Both) {
+    let body = json!({
+        "service": "shop", "window": { "from": "2026-01-01T20:00:00Z", "to": "2026-01-01T21:00:00Z" }, "max_causes": 2,
+    });
+    let (first, second) = both.check_each("healing_diagnose", 201, (&body, &body));
+    let remediate =
+        |incident: &Value| json!({ "incident_id": incident["incident_id"], "action": "restart", "dry_run": true });
+    both.check_each("healing_remediate", 200, (&remediate(&first), &remediate(&second)));
 }
 
 fn labels(both: &mut Both) {

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use juno_server::demo::fleet::CONFIG;
 use juno_sql::actuator::{Action, Actuator, Order};
 use juno_sql::healing::cause::Cause;
-use juno_sql::healing::status::Status;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::fleet::{CONFIG, Demo, SERVICES};
-use crate::healer::{Board, Event};
+use crate::fleet::{Demo, Row};
 
 /// How long a fault may last.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -60,30 +59,23 @@ impl Dice {
 /// One who breaks a fleet.
 pub(crate) struct Breaker {
     pub(crate) demo: Arc<Demo>,
-    pub(crate) board: Arc<Board>,
     pub(crate) dice: Dice,
-    pub(crate) began: Instant,
     pub(crate) http: reqwest::Client,
 }
 
 impl Breaker {
-    fn now_us(&self) -> i64 {
-        i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX)
-    }
-
     /// Waits until the fleet is calm and as many services as are needed may be acted on.
     async fn victims(&mut self, count: usize) -> Result<Vec<String>> {
-        for _ in 0..6_000 {
-            let calm = *self.board.calm_looks.lock().expect("no panic while locked");
-            let now_us = self.now_us();
-            let resting = self.board.resting.lock().expect("no panic while locked").clone();
-            let rests = |service: &str| resting.get(service).is_some_and(|until_us| *until_us > now_us);
-            let mut free: Vec<String> =
-                SERVICES.iter().map(|(service, _)| (*service).to_owned()).filter(|service| !rests(service)).collect();
-            if calm >= CALM_LOOKS && free.len() >= count {
-                return Ok((0..count).map(|_| free.swap_remove(self.dice.below(free.len()))).collect());
+        for _ in 0..2_400 {
+            if self.demo.pulse().calm_looks >= CALM_LOOKS {
+                let resting = self.demo.resting().await?;
+                let mut free: Vec<String> =
+                    self.demo.ports.keys().filter(|service| !resting.contains(service)).cloned().collect();
+                if free.len() >= count {
+                    return Ok((0..count).map(|_| free.swap_remove(self.dice.below(free.len()))).collect());
+                }
             }
-            sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(250)).await;
         }
         anyhow::bail!("the fleet does not come to rest")
     }
@@ -101,24 +93,24 @@ impl Breaker {
         let victims = self.victims(kinds.len()).await?;
         // Somewhere between two looks.
         sleep(Duration::from_millis(self.dice.below(1_000) as u64)).await;
-        let events_before = self.board.events.lock().expect("no panic while locked").len();
-        let began_us = self.now_us();
+        let began_us = self.demo.now_us();
         for (victim, kind) in victims.iter().zip(&kinds) {
             self.break_one(victim, kind).await?;
         }
         let until = Instant::now() + LIMIT;
-        let events = loop {
-            let events = self.board.events.lock().expect("no panic while locked")[events_before..].to_vec();
-            let is_over = events.last().is_some_and(|(_, event)| matches!(event, Event::Over(..)));
-            let is_given_up = |event: &Event| matches!(event, Event::Over(status, _) if *status != Status::Resolved);
-            let is_done = verified(&events) >= kinds.len() || events.iter().any(|(_, event)| is_given_up(event));
+        let (incidents, remediations) = loop {
+            let (incidents, remediations) =
+                (self.demo.incidents(began_us).await?, self.demo.remediations(began_us).await?);
+            let is_over = !incidents.is_empty() && incidents.iter().all(|row| !is_open(row));
+            let is_given_up = incidents.iter().any(|row| !is_open(row) && row["status"] != "resolved");
+            let is_done = verified(&remediations) >= kinds.len() || is_given_up;
             if (is_over && is_done) || Instant::now() > until {
-                break events;
+                break (incidents, remediations);
             }
-            sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(250)).await;
         };
         let is_well = self.is_well().await;
-        let mut outcome = judge(kind, &kinds, &victims, began_us, &events);
+        let mut outcome = judge(kind, &kinds, &victims, began_us, &incidents, &remediations);
         outcome.is_healed &= is_well;
         if !outcome.is_healed || outcome.strayed > 0 {
             println!("NOT HEALED OR STRAYED: {kinds:?} of {victims:?}, services well: {is_well}");
@@ -140,8 +132,6 @@ impl Breaker {
             "bad_config" => {
                 let bad = ["{\"work_ms\": 700, \"workers\": 8}", "{\"workers\": 0}", "{\"work_ms\":"];
                 let config = bad[self.dice.below(bad.len())];
-                let now_us = self.now_us();
-                self.board.changes.lock().expect("no panic while locked").insert(victim.to_owned(), now_us);
                 let params = json!({"config": config});
                 // One of them ends the service at its start: that the order fails is no surprise.
                 let _ = self.order(victim, Action::ConfigCorrect, params).await;
@@ -155,7 +145,7 @@ impl Breaker {
     }
 
     async fn order(&mut self, target: &str, action: Action, params: serde_json::Value) -> Result<()> {
-        let key = format!("breaker-{}-{}", self.now_us(), self.dice.below(1 << 30));
+        let key = format!("breaker-{}-{}", self.demo.now_us(), self.dice.below(1 << 30));
         let order = Order { target: target.into(), action, params, key, limit_ms: 20_000 };
         self.demo.actuator.act(&order).await?;
         Ok(())
@@ -185,9 +175,11 @@ impl Breaker {
                 self.order(victim, Action::Failover, json!({"back": true})).await?;
             } else if was_down || !is_well {
                 let _ = self.order(victim, Action::CleanDisk, json!(null)).await;
-                self.order(victim, Action::ConfigCorrect, json!({"config": CONFIG})).await?;
+                if self.order(victim, Action::Restart, json!(null)).await.is_err() || observed.config_version > Some(1)
+                {
+                    self.order(victim, Action::ConfigCorrect, json!({"config": CONFIG})).await?;
+                }
             }
-            self.board.changes.lock().expect("no panic while locked").remove(victim);
         }
         Ok(())
     }
@@ -209,52 +201,72 @@ fn causes(kind: &str) -> &'static [Cause] {
     }
 }
 
-/// How many orders were verified.
-fn verified(events: &[(i64, Event)]) -> usize {
-    events.iter().filter(|(_, event)| matches!(event, Event::Verified(true))).count()
+/// Whether the autopilot still works on an incident.
+fn is_open(incident: &Row) -> bool {
+    !matches!(incident["status"].as_str(), Some("resolved" | "failed" | "escalated"))
+}
+
+/// How many remediations were verified.
+fn verified(remediations: &[Row]) -> usize {
+    remediations.iter().filter(|row| row["state"] == "succeeded").count()
+}
+
+/// Microseconds of a time of a row.
+fn time_us(row: &Row, name: &str) -> Option<i64> {
+    let at = chrono::DateTime::parse_from_rfc3339(row.get(name)?.as_str()?).ok()?;
+    Some(at.timestamp_micros())
 }
 
 /// What happened, in a line.
-fn story(events: &[(i64, Event)]) -> String {
-    let told = |event: &Event| match event {
-        Event::Opened(alarms) => format!("[{alarms}]"),
-        Event::Chosen { service, cause, runbook, probability } => {
-            format!("{runbook} for {} of {service} ({probability:.2})", cause.name())
-        }
-        Event::Acted { .. } => String::new(),
-        Event::Verified(success) => format!("verified {success}"),
-        Event::Over(status, reason) => format!("{} {reason}", status.name()),
-    };
-    let parts: Vec<String> = events.iter().map(|(_, event)| told(event)).filter(|part| !part.is_empty()).collect();
-    parts.join("; ")
+fn story(incidents: &[Row], remediations: &[Row]) -> String {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let done = remediations.iter().map(|row| {
+        format!(
+            "{} for {} of {}: {}",
+            text(&row["runbook"]),
+            text(&row["cause"]),
+            text(&row["target"]),
+            text(&row["state"])
+        )
+    });
+    let ends = incidents.iter().map(|row| format!("{} {}", text(&row["severity"]), text(&row["status"])));
+    done.chain(ends).collect::<Vec<String>>().join("; ")
 }
 
-fn judge(kind: &str, kinds: &[&str], victims: &[String], began_us: i64, events: &[(i64, Event)]) -> Outcome {
+fn judge(
+    kind: &str,
+    kinds: &[&str],
+    victims: &[String],
+    began_us: i64,
+    incidents: &[Row],
+    remediations: &[Row],
+) -> Outcome {
     let seconds = |at_us: Option<i64>| at_us.map_or(f64::NAN, |at_us| (at_us - began_us) as f64 / 1e6);
-    let first = |wanted: fn(&Event) -> bool| events.iter().find(|(_, event)| wanted(event)).map(|(at_us, _)| *at_us);
-    let opened = first(|event| matches!(event, Event::Opened(_)));
-    let chosen = first(|event| matches!(event, Event::Chosen { .. }));
-    let healed = events.iter().rev().find(|(_, event)| matches!(event, Event::Verified(true))).map(|(at_us, _)| *at_us);
-    let said = events.iter().find_map(|(_, event)| match event {
-        Event::Chosen { service, cause, probability, .. } => Some((service, *cause, *probability)),
-        _ => None,
+    let opened = incidents.first().and_then(|row| time_us(row, "detected_at"));
+    let first = remediations.first();
+    let chosen = first.and_then(|row| time_us(row, "began_at"));
+    let won = remediations.iter().rev().find(|row| row["state"] == "succeeded");
+    let healed = won.and_then(|row| time_us(row, "ended_at"));
+    let is_right = first.is_some_and(|row| {
+        let cause: Option<Cause> = serde_json::from_value(row["cause"].clone()).ok();
+        let fits = |(victim, kind): (&String, &&str)| {
+            row["target"] == victim.as_str() && cause.is_some_and(|cause| causes(kind).contains(&cause))
+        };
+        victims.iter().zip(kinds).any(fits)
     });
-    let is_right = said.is_some_and(|(service, cause, _)| {
-        victims.iter().zip(kinds).any(|(victim, kind)| victim == service && causes(kind).contains(&cause))
-    });
-    let acted = |event: &Event| matches!(event, Event::Acted { .. });
-    let strays = |event: &Event| matches!(event, Event::Acted { service } if !victims.contains(service));
-    let is_over = events.last().is_some_and(|(_, event)| matches!(event, Event::Over(Status::Resolved, _)));
+    let probability =
+        incidents.first().and_then(|row| row["remediation_actions"]["actions"][0]["probability"].as_f64());
+    let strays = |row: &&Row| !victims.iter().any(|victim| row["target"] == victim.as_str());
     Outcome {
         kind: kind.into(),
         detection_s: seconds(opened),
         diagnosis_s: seconds(chosen) - seconds(opened),
         healed_s: seconds(healed),
-        is_healed: is_over && verified(events) >= kinds.len(),
+        is_healed: incidents.iter().all(|row| row["status"] == "resolved") && verified(remediations) >= kinds.len(),
         is_right,
-        probability: said.map_or(0.0, |(_, _, probability)| probability),
-        strayed: events.iter().filter(|(_, event)| strays(event)).count(),
-        orders: events.iter().filter(|(_, event)| acted(event)).count(),
-        story: story(events),
+        probability: probability.unwrap_or_default(),
+        strayed: remediations.iter().filter(strays).count(),
+        orders: remediations.len(),
+        story: story(incidents, remediations),
     }
 }

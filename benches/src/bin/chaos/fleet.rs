@@ -1,76 +1,108 @@
-//! The fleet that is broken: five real processes that call each other, each with a standby.
+//! A fleet that is broken: the demo's five services, with a database of its own and the autopilot that heals them.
 //!
 //! **Invariant:** whatever ends the run ends the processes.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use juno_server::actuator::process::{Fleet, ProcessActuator};
-use juno_sql::healing::graph::Graph;
-use serde_json::{Value, json};
+use anyhow::Result;
+use juno_server::actuator::process::ProcessActuator;
+use juno_server::autopilot::{self, Pulse};
+use juno_server::demo::fleet::fleet;
+use juno_sql::engine::Db;
+use juno_sql::kernels::Device;
+use juno_sql::{Automation, OperationSettings, Session};
+use parking_lot::Mutex;
+use serde_json::{Map, Value};
+use tokio::task::JoinHandle;
 
-/// The services, and whom each calls.
-pub(crate) const SERVICES: [(&str, &[&str]); 5] = [
-    ("gateway", &["orders", "catalog"]),
-    ("orders", &["store", "mail"]),
-    ("catalog", &["store"]),
-    ("store", &[]),
-    ("mail", &[]),
-];
-/// The configuration that works.
-pub(crate) const CONFIG: &str = "{\"work_ms\": 3, \"workers\": 8}";
+/// A fleet is broken every twenty seconds, which needs more actions in an hour than the policy that is shipped allows.
+const POLICY: &str = "UPDATE juno_policies SET policy = '{\"actions_per_hour\": 10000, \"blast_radius_pct\": 20, \
+                      \"cooldown_s\": 300, \"circuit_failures\": 1000}' WHERE policy_type = 'healing'";
+
+/// A row of a table.
+pub(crate) type Row = Map<String, Value>;
 
 /// A fleet that runs.
 pub(crate) struct Demo {
     pub(crate) actuator: Arc<ProcessActuator>,
     pub(crate) ports: BTreeMap<String, u16>,
+    pub(crate) session: Session,
+    pulse: Arc<Mutex<Pulse>>,
+    healing: JoinHandle<()>,
     dir: tempfile::TempDir,
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        self.healing.abort();
+        self.session.set_actuators(Vec::new());
+    }
 }
 
 impl Demo {
     /// The directory of a service.
-    pub(crate) fn dir(&self, service: &str) -> std::path::PathBuf {
-        self.dir.path().join(service)
+    pub(crate) fn dir(&self, service: &str) -> PathBuf {
+        self.dir.path().join("fleet").join(service)
+    }
+
+    /// How the loop goes.
+    pub(crate) fn pulse(&self) -> Pulse {
+        *self.pulse.lock()
+    }
+
+    /// Now, by the clock of the database.
+    pub(crate) fn now_us(&self) -> i64 {
+        self.session.db().system().clock().now_us()
+    }
+
+    /// Rows since a time, oldest first.
+    async fn since(&self, sql: &str, from_us: i64) -> Result<Vec<Row>> {
+        let from = chrono::DateTime::from_timestamp_micros(from_us).unwrap_or_default().to_rfc3339();
+        Ok(self.session.objects(sql, &[from.into()]).await?)
+    }
+
+    /// The incidents that were detected since.
+    pub(crate) async fn incidents(&self, from_us: i64) -> Result<Vec<Row>> {
+        self.since("SELECT * FROM healing_incidents_list WHERE detected_at >= $1 ORDER BY detected_at", from_us).await
+    }
+
+    /// The remediations that began since.
+    pub(crate) async fn remediations(&self, from_us: i64) -> Result<Vec<Row>> {
+        self.since("SELECT * FROM juno_remediations WHERE began_at >= $1 ORDER BY began_at", from_us).await
+    }
+
+    /// The services that rest after a remediation.
+    pub(crate) async fn resting(&self) -> Result<Vec<String>> {
+        let sql = "SELECT DISTINCT target FROM juno_remediations WHERE cooldown_until > $1";
+        let rows = self.since(sql, self.now_us()).await?;
+        Ok(rows.iter().filter_map(|row| row["target"].as_str().map(str::to_owned)).collect())
     }
 }
 
-/// Who calls whom.
-pub(crate) fn graph() -> Graph {
-    Graph::new(SERVICES.iter().flat_map(|(caller, callees)| callees.iter().map(move |callee| (*caller, *callee))))
-}
-
-/// Starts a fleet on ports that are free.
+/// Starts a fleet, and what heals it: everything that the guards let is done without asking.
 pub(crate) async fn start(number: u16) -> Result<Demo> {
     let dir = tempfile::Builder::new().prefix("juno-chaos-").tempdir()?;
-    let mut free = (21_000 + 16 * number..).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    let mut ports = BTreeMap::new();
-    for (name, _) in SERVICES {
-        ports.insert(name.to_owned(), free.next().context("no port is free")?);
-    }
-    let services: Vec<Value> = SERVICES.iter().map(|(name, calls)| service(name, calls, &ports)).collect();
-    let fleet: Fleet = serde_json::from_value(json!({"services": services}))?;
-    let actuator = Arc::new(ProcessActuator::open(&fleet, dir.path()).await?);
-    Ok(Demo { actuator, ports, dir })
-}
-
-fn service(name: &str, calls: &[&str], ports: &BTreeMap<String, u16>) -> Value {
-    let calls: Vec<String> = calls.iter().map(|callee| ports[*callee].to_string()).collect();
-    let program = |standby: bool| {
-        let mut args =
-            vec!["demo-service", "--name", "{name}", "--port", "{port}", "--dir", "{dir}", "--config", "{config}"];
-        let calls = calls.join(",");
-        if !calls.is_empty() {
-            args.extend(["--calls", &calls]);
+    let command = juno_tests::juno(&[]);
+    let program: Vec<String> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|part| part.to_string_lossy().into_owned())
+        .collect();
+    let fleet = fleet(&program, Some(21_000 + 16 * number))?;
+    let ports = fleet.services.iter().filter_map(|service| Some((service.name.clone(), service.port?))).collect();
+    let actuator = Arc::new(ProcessActuator::open(&fleet, dir.path().join("fleet")).await?);
+    let session = Session::open(Db::open(dir.path().join("data"))?, Device::cpu()).await?;
+    let settings = OperationSettings { healing: Automation::Full, ..OperationSettings::default() };
+    session.set_operations(settings, |error| Value::String(error.to_string()));
+    session.set_actuators(vec![Arc::<ProcessActuator>::clone(&actuator)]);
+    session.query(POLICY).await?;
+    let pulse = Arc::new(Mutex::new(Pulse::default()));
+    let (own, watched, beat) = (session.connect(), Arc::clone(&actuator), Arc::clone(&pulse));
+    let healing = tokio::spawn(async move {
+        if let Err(error) = autopilot::heal(own, watched, beat).await {
+            eprintln!("a fleet is not watched: {error}");
         }
-        if standby {
-            args.push("--standby");
-        }
-        let command = juno_tests::juno(&args);
-        let argv = std::iter::once(command.get_program()).chain(command.get_args());
-        json!({"argv": argv.map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>()})
-    };
-    json!({"name": name, "program": program(false), "standby": program(true), "port": ports[name], "config": CONFIG,
-        "health": "http://127.0.0.1:{port}/healthz", "disposable": "cache", "stop_ms": 1000})
+    });
+    Ok(Demo { actuator, ports, session, pulse, healing, dir })
 }

@@ -1,31 +1,28 @@
 //! Faults in fleets of real processes, and how the loop heals them: `cargo run --release -p juno-benches --bin chaos`.
 //!
 //! Each fleet is five services that call each other. One after another they are killed, stopped, hung, slowed, made to fail, to
-//! leak and to fill their disk, lose their database, get a bad configuration, or two of these at once. A look at a fleet takes
-//! place once a second; decisions are those of `juno_sql::healing`. Some fleets are left alone for as long as the run takes: what
+//! leak and to fill their disk, lose their database, get a bad configuration, or two of these at once. Each fleet has a database
+//! whose autopilot heals it, and the figures are read from its tables. Some fleets are left alone for as long as the run takes: what
 //! is done there is a false action. `full_disk` and `dependency_down` were left out while the loop was made.
 //!
 //! **Invariant:** measures and prints; the seed chooses faults and victims, the machine the rest.
 
-mod detector;
 mod episode;
-mod evidence;
 mod fleet;
-mod healer;
 mod report;
-mod scrape;
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
+use juno_server::autopilot::WARM_UP;
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::episode::{Breaker, Dice, KINDS, Outcome};
-use crate::healer::{Board, Event, Healer, Records};
 
 /// Faults and how they are healed.
 #[derive(Parser, Clone)]
@@ -48,9 +45,6 @@ struct Arguments {
     /// What chooses faults and victims.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Print every event.
-    #[arg(long)]
-    verbose: bool,
 }
 
 fn main() -> Result<ExitCode> {
@@ -69,52 +63,41 @@ async fn run(arguments: &Arguments) -> Result<()> {
     for at in (1..faults.len()).rev() {
         faults.swap(at, dice.below(at + 1));
     }
-    let (queue, records) = (Arc::new(Mutex::new(faults)), Records::default());
-    let (mut broken, mut alone, mut boards) = (JoinSet::new(), JoinSet::new(), Vec::new());
+    let queue = Arc::new(Mutex::new(faults));
+    let (mut broken, mut alone) = (JoinSet::new(), Vec::new());
     for number in 0..arguments.fleets + arguments.quiet_fleets {
-        let (board, began) = (Arc::new(Board::default()), Instant::now());
         let demo = Arc::new(fleet::start(number).await?);
-        let healer =
-            Healer::new(Arc::clone(&demo), Arc::clone(&board), Arc::clone(&records), began, arguments.verbose)?;
-        alone.spawn(healer.run());
         if number < arguments.fleets {
             let dice = Dice(arguments.seed ^ u64::from(number + 1) << 32);
             let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build()?;
-            let breaker = Breaker { demo, board, dice, began, http };
-            broken.spawn(break_all(breaker, Arc::clone(&queue)));
+            broken.spawn(break_all(Breaker { demo, dice, http }, Arc::clone(&queue)));
         } else {
-            boards.push((board, began));
+            alone.push((demo, Instant::now()));
         }
     }
     let mut outcomes = Vec::new();
     while let Some(done) = broken.join_next().await {
         outcomes.extend(done??);
     }
-    for (_, began) in &boards {
+    let (mut hours, mut opened, mut acted) = (0.0, 0, 0);
+    for (demo, began) in &alone {
         sleep(Duration::from_secs(arguments.quiet_s).saturating_sub(began.elapsed())).await;
+        hours += began.elapsed().as_secs_f64() / 3_600.0;
+        opened += demo.incidents(0).await?.len();
+        acted += demo.remediations(0).await?.len();
     }
-    let hours = boards.iter().map(|(_, began)| began.elapsed().as_secs_f64() / 3_600.0).sum();
-    let count = |wanted: fn(&Event) -> bool| {
-        let events =
-            |board: &Board| board.events.lock().expect("no panic").iter().filter(|(_, event)| wanted(event)).count();
-        boards.iter().map(|(board, _)| events(board)).sum()
-    };
-    let (opened, acted) =
-        (count(|event| matches!(event, Event::Opened(_))), count(|event| matches!(event, Event::Acted { .. })));
     report::print(&outcomes, (hours, opened, acted));
-    alone.shutdown().await;
     Ok(())
 }
 
 async fn break_all(mut breaker: Breaker, queue: Arc<Mutex<Vec<String>>>) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     // Until the detector has learnt what is usual.
-    let calm = || *breaker.board.calm_looks.lock().expect("no panic while locked");
-    while calm() < detector::WARM_UP as u32 + 20 {
+    while breaker.demo.pulse().looks < WARM_UP as u64 + 20 {
         sleep(Duration::from_millis(500)).await;
     }
     loop {
-        let Some(kind) = queue.lock().expect("no panic while locked").pop() else { return Ok(outcomes) };
+        let Some(kind) = queue.lock().pop() else { return Ok(outcomes) };
         let outcome = breaker.episode(&kind).await?;
         println!(
             "{kind:<16} healed {} right {} after {:.2} s, {:.2} s, {:.2} s: {}",

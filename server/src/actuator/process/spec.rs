@@ -1,6 +1,6 @@
 //! What a fleet of processes is made of.
 //!
-//! In `argv`, `env` and `health` the words `{port}`, `{dir}`, `{config}`, `{name}` and `{index}` stand for the replica's port,
+//! In `argv`, `env`, `health`, `probe` and `metrics` the words `{port}`, `{dir}`, `{config}`, `{name}` and `{index}` stand for the replica's port,
 //! the service's directory, its configuration file, its name and the replica's number.
 //!
 //! **Invariant:** a fleet that passed [`Fleet::check`] has no two services of one name and no two replicas on one port.
@@ -58,6 +58,16 @@ pub struct Service {
     /// The address that answers a 2xx while a replica is well.
     #[serde(default)]
     pub health: Option<String>,
+    /// The address that the autopilot asks as a client would, for latency and errors.
+    #[serde(default)]
+    pub probe: Option<String>,
+    /// The address of its counters in the Prometheus text format: `requests_total`, `errors_total`, `calls_total`,
+    /// `call_errors_total`, `rss_bytes`, `disk_bytes`, `disk_quota_bytes`, each where there is one.
+    #[serde(default)]
+    pub metrics: Option<String>,
+    /// The services of the fleet that it calls.
+    #[serde(default)]
+    pub calls: Vec<String>,
     /// A folder in `{dir}` whose files can be removed.
     #[serde(default)]
     pub disposable: Option<String>,
@@ -85,6 +95,18 @@ fn stop_ms() -> u64 {
 }
 
 impl Fleet {
+    /// The fleet of a JSON file.
+    ///
+    /// # Errors
+    /// A text that names the file and says what is wrong with it.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let wrong = |error: &dyn std::fmt::Display| format!("\"{}\": {error}", path.display());
+        let text = std::fs::read(path).map_err(|error| wrong(&error))?;
+        let fleet: Self = serde_json::from_slice(&text).map_err(|error| wrong(&error))?;
+        fleet.check().map_err(|error| wrong(&error))?;
+        Ok(fleet)
+    }
+
     /// Whether it can be run.
     ///
     /// # Errors
@@ -92,6 +114,10 @@ impl Fleet {
     pub fn check(&self) -> Result<(), String> {
         let (mut names, mut ports) = (BTreeSet::new(), BTreeSet::new());
         for service in &self.services {
+            let is_there = |callee: &&String| self.services.iter().any(|other| other.name == **callee);
+            if let Some(callee) = service.calls.iter().find(|callee| !is_there(callee)) {
+                return Err(format!("service \"{}\": it calls \"{callee}\", which is not there", service.name));
+            }
             service.check().map_err(|what| format!("service \"{}\": {what}", service.name))?;
             if !names.insert(&service.name) {
                 return Err(format!("service \"{}\" is there twice: give each its own name", service.name));

@@ -16,7 +16,7 @@ use super::child::{LOG, Replica};
 use super::procfs::State;
 use super::record::Record;
 use super::spec::Service;
-use super::{ACTIONS, CONFIG};
+use super::{ACTIONS, CONFIG, Watched};
 
 /// How often it is looked whether something happened.
 const LOOK: Duration = Duration::from_millis(25);
@@ -92,6 +92,13 @@ impl Unit {
         ];
         let actions = ACTIONS.into_iter().chain(own.into_iter().flatten()).collect();
         Target { name: name.clone(), kind: "process".into(), is_protected: *is_protected, actions }
+    }
+
+    /// It as it can be watched.
+    pub(super) fn watched(&self) -> Watched {
+        let filled = |text: &Option<String>| Some(self.service.filled(text.as_ref()?, &self.dir, 0));
+        let Service { name, calls, probe, metrics, .. } = &self.service;
+        Watched { name: name.clone(), calls: calls.clone(), probe: filled(probe), metrics: filled(metrics) }
     }
 
     /// What is remembered, as it is now.

@@ -8,6 +8,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::policy::cause::Cause;
 use super::policy::severity::Severity;
 use super::policy::status::Status;
 use crate::operation::{Refusal, Refused, time_us};
@@ -49,6 +50,7 @@ pub(crate) struct Incident {
     pub(crate) status: Status,
     pub(crate) service: Option<String>,
     pub(crate) detected_us: i64,
+    is_over: bool,
     diagnosis: Value,
     actions: Map<String, Value>,
 }
@@ -69,6 +71,7 @@ impl Incident {
             status,
             service: row["symptoms"]["service"].as_str().map(str::to_owned),
             detected_us: detected_us.ok_or_else(|| Error::Corrupt("an incident has no time".into()))?,
+            is_over: !row["resolved_at"].is_null(),
             diagnosis: row["diagnosis"].clone(),
             actions,
         })
@@ -76,9 +79,18 @@ impl Incident {
 
     /// The first cause that its diagnosis names for a service.
     pub(crate) fn cause(&self, service: &str) -> Option<String> {
-        let candidates = self.diagnosis["candidates"].as_array()?;
-        let first = candidates.iter().find(|candidate| candidate["component"] == service)?;
+        let first = self.candidates().find(|candidate| candidate["component"] == service)?;
         first["cause"].as_str().map(str::to_owned)
+    }
+
+    /// How probable its diagnosis called a cause of a service.
+    pub(crate) fn probability(&self, service: &str, cause: Cause) -> Option<f64> {
+        let is_meant = |candidate: &&Value| candidate["component"] == service && candidate["cause"] == cause.name();
+        self.candidates().find(is_meant)?["probability"].as_f64()
+    }
+
+    fn candidates(&self) -> impl Iterator<Item = &Value> {
+        self.diagnosis["candidates"].as_array().into_iter().flatten()
     }
 
     fn note(&mut self, member: &str, value: Value) {
@@ -153,22 +165,19 @@ impl Session {
         if let Some(action) = change.action {
             incident.note("actions", action);
         }
-        let is_over = incident.status == Status::Resolved;
-        let update = "UPDATE healing_incidents SET remediation_actions = $2, diagnosis = coalesce($3, diagnosis), \
-                      severity = coalesce($4, severity), resolved_at = coalesce(resolved_at, $5), \
-                      resolution_time_seconds = coalesce(resolution_time_seconds, $6), success = coalesce($7, success) \
-                      WHERE id = $1";
-        let took_s = (now_us - incident.detected_us) / 1_000_000;
-        let values = [
-            id.into(),
-            Value::Object(incident.actions.clone()),
-            change.diagnosis.unwrap_or_default(),
-            change.severity.map(Severity::name).into(),
-            is_over.then(|| rfc3339(now_us)).into(),
-            is_over.then_some(took_s).into(),
-            change.success.into(),
-        ];
-        self.changed_rows(update, &values).await?;
+        let mut columns = vec![("remediation_actions", Value::Object(incident.actions.clone()))];
+        if incident.status == Status::Resolved && !incident.is_over {
+            columns.push(("resolved_at", rfc3339(now_us).into()));
+            columns.push(("resolution_time_seconds", ((now_us - incident.detected_us) / 1_000_000).into()));
+        }
+        columns.extend(change.diagnosis.map(|diagnosis| ("diagnosis", diagnosis)));
+        columns.extend(change.severity.map(|severity| ("severity", severity.name().into())));
+        columns.extend(change.success.map(|success| ("success", success.into())));
+        let set: Vec<String> = columns.iter().zip(2..).map(|((name, _), at)| format!("{name} = ${at}")).collect();
+        let update = format!("UPDATE healing_incidents SET {} WHERE id = $1", set.join(", "));
+        let values: Vec<Value> =
+            std::iter::once(id.into()).chain(columns.into_iter().map(|(_, value)| value)).collect();
+        self.changed_rows(&update, &values).await?;
         if change.status.is_some() {
             let told =
                 json!({ "status": incident.status.name(), "service": incident.service, "reason": change.reason });

@@ -105,6 +105,7 @@ impl Work {
             "incident_id": asked.incident.id,
             "runbook": asked.runbook.name,
             "cause": asked.cause,
+            "probability": asked.cause.and_then(|cause| asked.incident.probability(&asked.found.target.name, cause)),
             "target": asked.found.target.name,
             "steps": self.steps,
             "verification": self.verification,

@@ -5,13 +5,11 @@
 use std::collections::BTreeMap;
 
 use juno_sql::healing::evidence::{Evidence, Process};
-use juno_sql::healing::verification::Sample;
 use juno_sql::kernels::explain_away::{Incident, Metric, rank};
 use juno_sql::kernels::{Device, Series};
 
-use crate::detector::{Detector, is_good, median};
-use crate::fleet::SERVICES;
-use crate::scrape::{Look, SERIES};
+use super::detector::{Detector, is_good, median};
+use super::scrape::{Look, Looks, SERIES};
 
 /// Latencies below this are noise, in ms.
 const LATENCY_LEAST_MS: f64 = 20.0;
@@ -21,13 +19,15 @@ const DEPTHS: [u8; SERIES.len()] = [2, 3, 3, 0, 0, 1];
 const GROWTH_LOOKS: usize = 3;
 
 /// What is known of every service: the past before the incident, and the looks since.
-pub(crate) fn evidence(
+pub(super) fn evidence(
     detector: &Detector,
-    looks: &[BTreeMap<String, Look>],
+    looks: &[Looks],
+    calls: &[(String, String)],
     changes: &BTreeMap<String, i64>,
     now_us: i64,
 ) -> BTreeMap<String, Evidence> {
-    let ranks = ranks(detector, looks);
+    let services: Vec<&str> = looks.last().map_or_else(Vec::new, |looks| looks.keys().map(String::as_str).collect());
+    let ranks = ranks(detector, looks, &services, calls);
     let of = |service: &str| {
         let mut evidence = moved(detector, looks, service);
         evidence.checks_failed = detector.failed(service);
@@ -39,7 +39,7 @@ pub(crate) fn evidence(
         evidence.rank_share = ranks.get(service).copied();
         (service.to_owned(), evidence)
     };
-    SERVICES.iter().map(|(service, _)| of(service)).collect()
+    services.iter().map(|service| of(service)).collect()
 }
 
 fn process(look: &Look) -> Process {
@@ -58,7 +58,7 @@ fn process(look: &Look) -> Process {
 }
 
 /// What of a service's metrics moved.
-fn moved(detector: &Detector, looks: &[BTreeMap<String, Look>], service: &str) -> Evidence {
+pub(super) fn moved(detector: &Detector, looks: &[Looks], service: &str) -> Evidence {
     let usual = |series: usize| median(detector.past(service, series).into_iter());
     let last = |series: usize, back: usize| {
         let look = looks.len().checked_sub(back + 1).and_then(|at| looks[at].get(service));
@@ -84,10 +84,10 @@ fn moved(detector: &Detector, looks: &[BTreeMap<String, Look>], service: &str) -
 }
 
 /// Each service's share of the probability that the kernel gives to its metrics.
-fn ranks(detector: &Detector, looks: &[BTreeMap<String, Look>]) -> BTreeMap<String, f64> {
+fn ranks(detector: &Detector, looks: &[Looks], services: &[&str], calls: &[(String, String)]) -> BTreeMap<String, f64> {
     let (mut metrics, mut before, mut during) = (Vec::new(), Vec::new(), Vec::new());
     let (mut before_at, mut during_at) = (vec![0], vec![0]);
-    for (number, (service, _)) in SERVICES.iter().enumerate() {
+    for (number, service) in services.iter().enumerate() {
         for (series, depth) in DEPTHS.into_iter().enumerate() {
             metrics.push(Metric { service: number, name: series, depth });
             before.extend(detector.past(service, series));
@@ -96,33 +96,27 @@ fn ranks(detector: &Detector, looks: &[BTreeMap<String, Look>]) -> BTreeMap<Stri
             during_at.push(during.len());
         }
     }
-    let index = |name: &str| SERVICES.iter().position(|(service, _)| *service == name).unwrap_or_default();
-    let calls: Vec<(usize, usize)> = SERVICES
-        .iter()
-        .enumerate()
-        .flat_map(|(caller, (_, callees))| callees.iter().map(move |callee| (caller, index(callee))))
-        .collect();
+    let index = |name: &str| services.iter().position(|service| *service == name);
+    let calls: Vec<(usize, usize)> =
+        calls.iter().filter_map(|(caller, callee)| Some((index(caller)?, index(callee)?))).collect();
     let (Ok(before), Ok(during)) = (Series::new(&before, &before_at), Series::new(&during, &during_at)) else {
         return BTreeMap::new();
     };
     let incident = Incident { metrics: &metrics, before, during, calls: &calls, symptom: None };
     let mut shares = BTreeMap::new();
     for cause in rank(&Device::cpu(), &incident).unwrap_or_default() {
-        *shares.entry(SERVICES[metrics[cause.metric].service].0.to_owned()).or_default() += cause.probability;
+        *shares.entry(services[metrics[cause.metric].service].to_owned()).or_default() += cause.probability;
     }
     shares
 }
 
-/// What verification sees of a service.
-pub(crate) fn sample(evidence: &Evidence, look: &Look, now_us: i64) -> Sample {
+/// What is written of a service, and what verification sees.
+pub(super) fn health(evidence: &Evidence, look: &Look) -> [(&'static str, Option<f64>); 4] {
     let excess = evidence.error_share.map(|share| share - evidence.error_usual.unwrap_or(0.0));
-    let known = [
+    [
         ("healthy", Some(if is_good(look) { 1.0 } else { 0.0 })),
         ("error_excess", excess),
         ("latency_ratio", evidence.latency_ratio),
         ("memory_ratio", evidence.memory_ratio),
-        ("disk_share", evidence.disk_share),
-    ];
-    let values = known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
-    Sample { at_us: now_us, values }
+    ]
 }

@@ -7,13 +7,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use juno_sql::actuator::Replica;
 use juno_sql::healing::alarm::{Alarm, Kind, Least, failed_checks, matters, persisted, rising};
 use juno_sql::kernels::record_ratio::{self, Params, State};
 
-use crate::scrape::{Look, SERIES};
+use super::scrape::{Look, SERIES};
 
 /// How many points teach before the first judgement.
-pub(crate) const WARM_UP: usize = 60;
+pub const WARM_UP: usize = 60;
 /// How many values of the past are kept.
 const PAST: usize = 240;
 /// For how many points an alarm may be confirmed.
@@ -66,7 +67,7 @@ struct Checks {
 }
 
 /// All series of a fleet.
-pub(crate) struct Detector {
+pub(super) struct Detector {
     tracks: BTreeMap<(String, usize), Track>,
     checks: BTreeMap<String, Checks>,
     /// The tracks of the ticks before, newest last.
@@ -75,18 +76,19 @@ pub(crate) struct Detector {
 }
 
 impl Detector {
-    pub(crate) fn new() -> anyhow::Result<Self> {
-        let fresh = Params { warm_up: WARM_UP }.state().map_err(|error| anyhow::anyhow!("{error}"))?;
+    pub(super) fn new() -> Result<Self, juno_sql::Error> {
+        let fresh =
+            Params { warm_up: WARM_UP }.state().map_err(|error| juno_sql::Error::Internal(error.to_string()))?;
         Ok(Self { tracks: BTreeMap::new(), checks: BTreeMap::new(), before: VecDeque::new(), fresh })
     }
 
     /// How many series each service has, its check among them.
-    pub(crate) fn series(&self) -> BTreeMap<String, usize> {
+    pub(super) fn series(&self) -> BTreeMap<String, usize> {
         self.checks.keys().map(|service| (service.clone(), SERIES.len() + 1)).collect()
     }
 
     /// Takes in a look; gives the alarms that stand.
-    pub(crate) fn push(&mut self, looks: &BTreeMap<String, Look>, now_us: i64) -> Vec<Alarm> {
+    pub(super) fn push(&mut self, looks: &BTreeMap<String, Look>, now_us: i64) -> Vec<Alarm> {
         self.before.push_back(self.tracks.clone());
         if self.before.len() > BACK {
             self.before.pop_front();
@@ -111,7 +113,7 @@ impl Detector {
     fn check(&mut self, service: &str, look: &Look, now_us: i64, teaches: bool) -> Option<Alarm> {
         let checks = self.checks.entry(service.to_owned()).or_default();
         let (failed, asked) = (checks.failed, checks.asked);
-        let is_out = |replica: &juno_sql::actuator::Replica| replica.state == "gone" || replica.state == "halted";
+        let is_out = |replica: &Replica| replica.state == "gone" || replica.state == "halted";
         let is_gone = look.observed.replicas.iter().any(is_out);
         if look.observed.is_busy {
             return None;
@@ -129,19 +131,19 @@ impl Detector {
     }
 
     /// How often in a row a service's check failed.
-    pub(crate) fn failed(&self, service: &str) -> u32 {
+    pub(super) fn failed(&self, service: &str) -> u32 {
         self.checks.get(service).map_or(0, |checks| checks.in_a_row)
     }
 
     /// Only counts checks: what an incident shows teaches nothing else.
-    pub(crate) fn push_checks(&mut self, looks: &BTreeMap<String, Look>, now_us: i64) {
+    pub(super) fn push_checks(&mut self, looks: &BTreeMap<String, Look>, now_us: i64) {
         for (service, look) in looks {
             self.check(service, look, now_us, false);
         }
     }
 
     /// Goes back by so many ticks.
-    pub(crate) fn go_back(&mut self, ticks: usize) {
+    pub(super) fn go_back(&mut self, ticks: usize) {
         let kept = self.before.len().saturating_sub(ticks.max(1));
         if let Some(tracks) = self.before.get(kept).cloned() {
             self.tracks = tracks;
@@ -151,7 +153,7 @@ impl Detector {
     }
 
     /// Takes the memory of a service that was started anew for its usual one.
-    pub(crate) fn rebase(&mut self, service: &str, look: &Look) {
+    pub(super) fn rebase(&mut self, service: &str, look: &Look) {
         if let Some(track) = self.tracks.get_mut(&(service.to_owned(), RSS)) {
             let moved = look.values[RSS] - median(track.values.iter().copied());
             if moved.is_finite() {
@@ -161,16 +163,18 @@ impl Detector {
     }
 
     /// A series' values.
-    pub(crate) fn past(&self, service: &str, series: usize) -> Vec<f64> {
+    pub(super) fn past(&self, service: &str, series: usize) -> Vec<f64> {
         self.tracks
             .get(&(service.to_owned(), series))
             .map_or_else(Vec::new, |track| track.values.iter().copied().collect())
     }
 }
 
-/// Whether a service answers its check.
-pub(crate) fn is_good(look: &Look) -> bool {
-    !look.observed.replicas.is_empty() && look.observed.replicas.iter().all(|replica| replica.is_healthy == Some(true))
+/// Whether a service answers its check, or runs where it has none. One that was stopped by an order is as it should be.
+pub(super) fn is_good(look: &Look) -> bool {
+    let is_well = |replica: &Replica| replica.is_healthy.unwrap_or(replica.state == "running");
+    let observed = &look.observed;
+    look.is_known && (observed.wanted == 0 || !observed.replicas.is_empty()) && observed.replicas.iter().all(is_well)
 }
 
 fn alarm(service: &str, metric: &str, at_us: i64, p_value: f64, kind: Kind) -> Alarm {
@@ -225,7 +229,7 @@ fn kind(kind: record_ratio::Kind) -> Kind {
 }
 
 /// The median of the finite ones; NaN where there are none.
-pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = values.filter(|value| value.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)

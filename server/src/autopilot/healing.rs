@@ -1,0 +1,449 @@
+//! Healing: looks at a fleet every second, opens incidents, diagnoses them, asks for remediations, and ends them. What it decides,
+//! `juno_sql::healing` decides; what it sees it writes to the table `fleet_health`.
+//!
+//! **Invariant:** one incident of the fleet at a time, and one remediation.
+
+mod detector;
+mod evidence;
+mod row;
+mod scrape;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use juno_sql::actuator::Actuator;
+use juno_sql::healing::alarm::Alarm;
+use juno_sql::healing::budget::Budget;
+use juno_sql::healing::cause::Cause;
+use juno_sql::healing::course::{Attempt, Next, Patience, Progress, Targets, next};
+use juno_sql::healing::diagnosis::{Candidate, Diagnosis, diagnose};
+use juno_sql::healing::escalation::escalate;
+use juno_sql::healing::evidence::Evidence;
+use juno_sql::healing::graph::Graph;
+use juno_sql::healing::group::{Group, Watch, groups};
+use juno_sql::healing::runbook::{Choice, Runbook, built_in};
+use juno_sql::healing::severity::{Impact, Severity, severity};
+use juno_sql::healing::status::Status;
+use juno_sql::{
+    AUTOPILOT, Error, IncidentChange, IncidentOpening, OPERATIONS, Operation, Refused, Request, Role, Session, User,
+};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use self::detector::Detector;
+pub use self::detector::WARM_UP;
+use self::evidence::{evidence, moved};
+use self::scrape::{Looks, Scraper};
+use crate::actuator::process::ProcessActuator;
+
+/// Alarms may be so far apart to belong together.
+const GAP_US: i64 = 5_000_000;
+/// So many looks are kept while an incident lasts.
+const LOOKS_MAX: usize = 30;
+/// Looks after an incident that are not judged: what it stirred up settles.
+const SETTLE: u32 = 3;
+/// After a refusal that passes by itself it asks again so much later, and after another one.
+const REFUSED_US: i64 = 2_000_000;
+const DENIED_US: i64 = 60_000_000;
+/// Evidence below this is calm.
+const CALM: f64 = 0.2;
+
+type Result<T> = std::result::Result<T, Error>;
+
+/// How the loop goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pulse {
+    /// Looks so far.
+    pub looks: u64,
+    /// Looks since anything was wrong.
+    pub calm_looks: u32,
+}
+
+/// A remediation that was asked for.
+struct AtWork {
+    job: String,
+    candidate: Candidate,
+    runbook: String,
+}
+
+struct Incident {
+    id: String,
+    opened_us: i64,
+    severity: Severity,
+    calm_since_us: Option<i64>,
+    attempts: Vec<Attempt>,
+    at_work: Option<AtWork>,
+    /// Nothing is asked for before: a guard refused.
+    refused_until_us: i64,
+    /// The causes that its row names.
+    told: Vec<(String, Cause)>,
+}
+
+impl Incident {
+    fn new(id: String, opened_us: i64, severity: Severity) -> Self {
+        Self {
+            id,
+            opened_us,
+            severity,
+            calm_since_us: None,
+            attempts: Vec::new(),
+            at_work: None,
+            refused_until_us: 0,
+            told: Vec::new(),
+        }
+    }
+}
+
+/// The loop of one fleet.
+pub(super) struct Healing {
+    session: Session,
+    autopilot: Session,
+    remediate: &'static Operation,
+    actuator: Arc<dyn Actuator>,
+    calls: Vec<(String, String)>,
+    graph: Graph,
+    runbooks: Vec<Runbook>,
+    detector: Detector,
+    scraper: Scraper,
+    looks: VecDeque<Looks>,
+    incident: Option<Incident>,
+    settle: u32,
+    /// Versions of configurations, and when other hands changed them.
+    versions: BTreeMap<String, u64>,
+    changes: BTreeMap<String, i64>,
+    pulse: Arc<Mutex<Pulse>>,
+}
+
+impl Healing {
+    /// Takes up an incident that an earlier process left.
+    pub(super) async fn open(session: Session, fleet: Arc<ProcessActuator>, pulse: Arc<Mutex<Pulse>>) -> Result<Self> {
+        let watched = fleet.watched();
+        let calls: Vec<(String, String)> = watched
+            .iter()
+            .flat_map(|service| service.calls.iter().map(|callee| (service.name.clone(), callee.clone())))
+            .collect();
+        let actuator: Arc<dyn Actuator> = fleet;
+        let no_client = |error: reqwest::Error| Error::Internal(error.to_string());
+        let remediate = OPERATIONS.iter().find(|operation| operation.name == "healing_remediate");
+        Ok(Self {
+            autopilot: session.connect_as(User { name: AUTOPILOT.into(), role: Some(Role::Responder) }),
+            remediate: remediate.ok_or_else(|| Error::Internal("there is no healing_remediate".into()))?,
+            graph: Graph::new(calls.iter().cloned()),
+            calls,
+            runbooks: built_in(),
+            detector: Detector::new()?,
+            scraper: Scraper::new(Arc::clone(&actuator), watched).map_err(no_client)?,
+            actuator,
+            looks: VecDeque::new(),
+            incident: row::left_open(&session).await?,
+            session,
+            settle: 0,
+            versions: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            pulse,
+        })
+    }
+
+    fn now_us(&self) -> i64 {
+        self.session.db().system().clock().now_us()
+    }
+
+    /// One look, and what follows from it.
+    pub(super) async fn tick(&mut self) -> Result<()> {
+        // What is seen is true for the moment at which it was begun to look.
+        let began_us = self.now_us();
+        let looks = self.scraper.look().await;
+        self.looks.push_back(looks);
+        if self.looks.len() > LOOKS_MAX {
+            self.looks.pop_front();
+        }
+        self.note_changes(began_us);
+        self.write(began_us).await?;
+        let done = self.judge().await;
+        let mut pulse = self.pulse.lock();
+        pulse.looks += 1;
+        pulse.calm_looks = if self.incident.is_none() && self.settle == 0 { pulse.calm_looks + 1 } else { 0 };
+        done
+    }
+
+    async fn judge(&mut self) -> Result<()> {
+        let now_us = self.now_us();
+        let looks = self.looks.back().cloned().unwrap_or_default();
+        if let Some(mut incident) = self.incident.take() {
+            self.detector.push_checks(&looks, now_us);
+            let goes_on = self.go_on(&mut incident, now_us).await;
+            // What failed is tried again at the next look.
+            if *goes_on.as_ref().unwrap_or(&true) {
+                self.incident = Some(incident);
+            }
+            return goes_on.map(drop);
+        }
+        if self.settle > 0 {
+            self.settle -= 1;
+            self.detector.push_checks(&looks, now_us);
+            if self.settle == 0 {
+                looks.iter().for_each(|(service, look)| self.detector.rebase(service, look));
+            }
+            return Ok(());
+        }
+        let alarms = self.detector.push(&looks, now_us);
+        self.watch(&alarms, now_us).await
+    }
+
+    /// Notes configurations that other hands changed.
+    fn note_changes(&mut self, now_us: i64) {
+        let own = self.incident.as_ref().and_then(|incident| incident.at_work.as_ref());
+        let own = own.map(|at_work| at_work.candidate.service.as_str());
+        for (service, look) in self.looks.back().into_iter().flatten() {
+            let Some(version) = look.observed.config_version else { continue };
+            let before = self.versions.insert(service.clone(), version);
+            if before.is_some_and(|before| before != version) && own != Some(service.as_str()) {
+                self.changes.insert(service.clone(), now_us);
+            }
+        }
+    }
+
+    /// Writes what was seen.
+    async fn write(&mut self, at_us: i64) -> Result<()> {
+        let looks = self.looks.make_contiguous();
+        let Some(last) = looks.last() else { return Ok(()) };
+        let health = |service: &String| moved(&self.detector, looks, service);
+        let rows = last.iter().map(|(service, look)| (service.as_str(), look, health(service)));
+        let incoming = row::health_rows(at_us, rows)?;
+        self.session.ingest(vec![incoming]).await.map(drop)
+    }
+
+    /// Opens an incident where calm days do not explain the alarms.
+    async fn watch(&mut self, alarms: &[Alarm], now_us: i64) -> Result<()> {
+        let budget = Budget::of(self.session.operation_settings().anomaly_sensitivity);
+        let budget = budget.map_err(Error::InvalidArgument)?;
+        let watch = Watch { series: self.detector.series(), step_us: 1_000_000 };
+        let mut found = groups(alarms, &self.graph, GAP_US);
+        found.retain(|group| group.is_incident(&watch, &budget));
+        let Some(group) = found.first() else { return Ok(()) };
+        let decades = group.decades(&watch, &budget);
+        let (fleet, services) = (watch.series.len(), group.services.len());
+        let severity = severity(&Impact { decades, services, fleet, has_check: group.has_check });
+        let opening = opening(group, alarms, severity, now_us);
+        let id = self.session.open_incident(&opening).await?;
+        tracing::warn!(incident = id, severity = severity.name(), services = ?group.services, "an incident");
+        let ticks = usize::try_from((now_us - group.first_us) / 1_000_000 + 2).unwrap_or(1);
+        self.detector.go_back(ticks);
+        while self.looks.len() > ticks {
+            self.looks.pop_front();
+        }
+        self.incident = Some(Incident::new(id, now_us, severity));
+        self.judge_opened(now_us).await
+    }
+
+    /// The first step of an incident, at the look that opened it.
+    async fn judge_opened(&mut self, now_us: i64) -> Result<()> {
+        let Some(mut incident) = self.incident.take() else { return Ok(()) };
+        let goes_on = self.go_on(&mut incident, now_us).await;
+        if *goes_on.as_ref().unwrap_or(&true) {
+            self.incident = Some(incident);
+        }
+        goes_on.map(drop)
+    }
+
+    /// One step of an incident; whether it goes on.
+    async fn go_on(&mut self, incident: &mut Incident, now_us: i64) -> Result<bool> {
+        let known = evidence(&self.detector, self.looks.make_contiguous(), &self.calls, &self.changes, now_us);
+        if self.is_at_work(incident).await? {
+            return Ok(true);
+        }
+        let diagnosis = diagnose(&known, &self.graph);
+        let is_calm = known.values().all(|evidence: &Evidence| evidence.illness() < CALM);
+        incident.calm_since_us = is_calm.then_some(incident.calm_since_us.unwrap_or(now_us));
+        self.decide(incident, &diagnosis, now_us).await
+    }
+
+    async fn decide(&mut self, incident: &mut Incident, diagnosis: &Diagnosis, now_us: i64) -> Result<bool> {
+        let (targets, records) = (self.targets().await, self.session.runbook_records().await?);
+        let choice = Choice { runbooks: &self.runbooks, records: &records };
+        let progress = Progress {
+            attempts: &incident.attempts,
+            calm_since_us: incident.calm_since_us,
+            detected_us: incident.opened_us,
+            now_us,
+        };
+        let step = next(&progress, diagnosis, &targets, &choice, &Patience::default());
+        let change = match step {
+            Next::Run { .. } if incident.at_work.is_some() || now_us < incident.refused_until_us => return Ok(true),
+            Next::Run { candidate, runbook, .. } => {
+                let runbook = runbook.name.clone();
+                self.tell_diagnosis(incident, diagnosis).await?;
+                return self.ask(incident, candidate, runbook, now_us).await;
+            }
+            Next::Wait => match self.overdue(incident, now_us) {
+                Some(change) => change,
+                None => return Ok(true),
+            },
+            Next::Resolve { success } => {
+                IncidentChange { status: Some(Status::Resolved), success, ..IncidentChange::default() }
+            }
+            Next::Fail { reason } => IncidentChange {
+                status: Some(Status::Failed),
+                success: Some(false),
+                reason: Some(reason),
+                ..IncidentChange::default()
+            },
+            Next::Escalate { reason } => IncidentChange {
+                status: Some(Status::Escalated),
+                severity: Some(incident.severity.raised()),
+                reason: Some(reason),
+                ..IncidentChange::default()
+            },
+        };
+        if change.status != Some(Status::Resolved) {
+            self.tell_diagnosis(incident, diagnosis).await?;
+        }
+        self.end(incident, change).await
+    }
+
+    /// The escalation of an incident that lasts too long.
+    fn overdue(&self, incident: &Incident, now_us: i64) -> Option<IncidentChange> {
+        let timeout_us = self.session.operation_settings().escalation_timeout_s.saturating_mul(1_000_000);
+        let timeout_us = i64::try_from(timeout_us).unwrap_or(i64::MAX);
+        let call = escalate(Status::Diagnosing, incident.severity, incident.opened_us, now_us, timeout_us)?;
+        Some(IncidentChange {
+            status: Some(Status::Escalated),
+            severity: Some(call.severity),
+            reason: Some(call.reason),
+            ..IncidentChange::default()
+        })
+    }
+
+    /// Ends an incident; false, as it does not go on.
+    async fn end(&mut self, incident: &Incident, change: IncidentChange) -> Result<bool> {
+        let (status, reason) = (change.status, change.reason.clone());
+        match self.session.change_incident(&incident.id, change).await {
+            Ok(_) => tracing::info!(incident = incident.id, ?status, reason, "an incident is over"),
+            // People have ended it meanwhile.
+            Err(Error::Refused(refusal)) if refusal.kind == Refused::Conflict => {}
+            Err(error) => return Err(error),
+        }
+        self.settle = SETTLE;
+        Ok(false)
+    }
+
+    /// Keeps the diagnosis with the incident, where it names other causes than before.
+    async fn tell_diagnosis(&self, incident: &mut Incident, diagnosis: &Diagnosis) -> Result<()> {
+        let named: Vec<(String, Cause)> =
+            diagnosis.candidates.iter().map(|candidate| (candidate.service.clone(), candidate.cause)).collect();
+        let is_first = incident.told.is_empty() && incident.attempts.is_empty();
+        if named == incident.told && !is_first {
+            return Ok(());
+        }
+        let told = json!({
+            "diagnosis_id": self.session.db().system().uuid_v7().to_string(),
+            "method": "evidence",
+            "candidates": diagnosis.candidates,
+            "inconclusive": diagnosis.inconclusive,
+        });
+        let status = is_first.then_some(Status::Diagnosing);
+        let change = IncidentChange { status, diagnosis: Some(told), ..IncidentChange::default() };
+        self.session.change_incident(&incident.id, change).await?;
+        incident.told = named;
+        Ok(())
+    }
+
+    async fn targets(&self) -> Targets {
+        let mut targets = Targets::new();
+        for target in self.actuator.targets().await.unwrap_or_default() {
+            let look = self.looks.back().and_then(|looks| looks.get(&target.name));
+            // What is contained on purpose is not healed.
+            if let Some(look) = look.filter(|look| !look.observed.is_isolated) {
+                targets.insert(target.name.clone(), (target, look.observed.clone()));
+            }
+        }
+        targets
+    }
+
+    /// Asks for a runbook; whether the incident goes on.
+    async fn ask(
+        &mut self,
+        incident: &mut Incident,
+        candidate: Candidate,
+        runbook: String,
+        now_us: i64,
+    ) -> Result<bool> {
+        let arguments = json!({
+            "incident_id": incident.id,
+            "action": format!("runbook:{runbook}"),
+            "cause": candidate.cause,
+            "target": { "executor": self.actuator.executor(), "name": candidate.service },
+        });
+        let Value::Object(arguments) = arguments else { return Ok(true) };
+        let key = Some(self.session.db().system().uuid_v7().to_string());
+        let asked = self.autopilot.operate(self.remediate, Request { arguments, key, ..Request::default() }).await;
+        match asked {
+            Ok(answered) => {
+                incident.at_work = answered.job.map(|job| AtWork { job, candidate, runbook });
+                Ok(true)
+            }
+            Err(Error::Refused(refusal)) if refusal.kind == Refused::AlreadyResolved => {
+                self.settle = SETTLE;
+                Ok(false)
+            }
+            Err(Error::Refused(refusal)) => {
+                let least_us = match refusal.kind {
+                    Refused::CooldownActive | Refused::Concurrent => REFUSED_US,
+                    _ => DENIED_US,
+                };
+                let told_us = refusal.retry_after_s.and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or(0);
+                incident.refused_until_us = now_us + (told_us * 1_000_000).max(least_us);
+                tracing::info!(incident = incident.id, runbook, reason = refusal.detail, "a remediation was refused");
+                match self.overdue(incident, now_us) {
+                    Some(change) => self.end(incident, change).await,
+                    None => Ok(true),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a remediation is under way; what came of one that is over is an attempt. One that waits for its approval is not
+    /// under way: people may heal meanwhile.
+    async fn is_at_work(&mut self, incident: &mut Incident) -> Result<bool> {
+        let Some(at_work) = &incident.at_work else { return Ok(false) };
+        let found = "SELECT state, result FROM operations_jobs WHERE id = $1";
+        let job = self.session.objects(found, &[at_work.job.as_str().into()]).await?.pop().unwrap_or_default();
+        match job.get("state").and_then(Value::as_str) {
+            Some("queued" | "running") => return Ok(true),
+            Some("awaiting_approval") => return Ok(false),
+            _ => {}
+        }
+        let success = job.get("result").is_some_and(|result| result["success"] == true);
+        if let Some(AtWork { candidate: Candidate { service, cause, .. }, runbook, .. }) = incident.at_work.take() {
+            if success && cause == Cause::BadConfiguration {
+                self.changes.remove(&service);
+            }
+            incident.attempts.push(Attempt { service, cause, runbook, success });
+        }
+        Ok(false)
+    }
+}
+
+/// What is written down about a new incident.
+fn opening(group: &Group, alarms: &[Alarm], severity: Severity, now_us: i64) -> IncidentOpening {
+    let own = alarms.iter().filter(|alarm| group.services.contains(&alarm.service));
+    let first = own.clone().min_by(|a, b| a.p_value.total_cmp(&b.p_value));
+    let told: Vec<Value> = own
+        .map(|alarm| {
+            json!({ "service": alarm.service, "metric": alarm.metric, "p_value": alarm.p_value, "kind": alarm.kind })
+        })
+        .collect();
+    IncidentOpening {
+        incident_type: if group.has_check { "availability" } else { "performance" }.to_owned(),
+        severity,
+        symptoms: json!({
+            "service": first.map(|alarm| alarm.service.as_str()),
+            "services": group.services,
+            "alarms": told,
+            "repetitions": group.repetitions(),
+            "detection_s": (now_us - group.first_us) as f64 / 1e6,
+            "reported_by": AUTOPILOT,
+        }),
+    }
+}
