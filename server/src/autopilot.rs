@@ -3,45 +3,131 @@
 //! **Invariant:** whatever it does to other systems it asks for by an operation, as the user `autopilot`, under every guard.
 
 mod healing;
+mod watch;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use juno_sql::{Component, Session};
+use juno_sql::healing::alarm::Alarm;
+use juno_sql::healing::group::Group;
+use juno_sql::healing::severity::Severity;
+use juno_sql::{AUTOPILOT, Component, Error, IncidentOpening, OPERATIONS, Operation, Role, Session, User};
 use parking_lot::Mutex;
-use tokio::time::{MissedTickBehavior, interval};
+use serde_json::{Value, json};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use self::healing::Healing;
 pub use self::healing::{Pulse, WARM_UP};
+use self::watch::Watching;
 use crate::actuator::process::ProcessActuator;
 
 /// Between two looks at a fleet.
 const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks at telemetry.
+const SURVEY: Duration = Duration::from_secs(5);
+/// Alarms that an incident tells of.
+const ALARMS_TOLD: usize = 50;
+
+type Result<T> = std::result::Result<T, Error>;
 
 /// Watches a fleet and heals it, for ever; `pulse` says how it goes.
 ///
 /// # Errors
 /// Where the database or the HTTP client cannot be had; later failures are told in `operations_status` and in the log.
-pub async fn heal(
-    session: Session,
-    fleet: Arc<ProcessActuator>,
-    pulse: Arc<Mutex<Pulse>>,
-) -> Result<(), juno_sql::Error> {
+pub async fn heal(session: Session, fleet: Arc<ProcessActuator>, pulse: Arc<Mutex<Pulse>>) -> Result<()> {
     let mut healing = Healing::open(session.connect(), fleet, pulse).await?;
-    let mut ticks = interval(LOOK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = String::new();
+    let mut runs = Runs::new(&session, Component::SelfHealing, LOOK);
     loop {
-        ticks.tick().await;
-        if !session.operation_settings().enabled(Component::SelfHealing) {
-            continue;
+        runs.wait().await;
+        runs.ran(healing.tick().await);
+    }
+}
+
+/// Watches all telemetry that names a service but those of the fleet, for ever.
+///
+/// # Errors
+/// Where the database cannot be had; later failures are told in `operations_status` and in the log.
+pub async fn watch(session: Session, fleet: BTreeSet<String>) -> Result<()> {
+    let mut watching = Watching::open(session.connect(), fleet).await?;
+    let mut runs = Runs::new(&session, Component::SelfHealing, SURVEY);
+    loop {
+        runs.wait().await;
+        runs.ran(watching.tick().await);
+    }
+}
+
+/// The runs of a loop: when the next one is due, and what the last one failed with.
+struct Runs {
+    session: Session,
+    component: Component,
+    ticks: Interval,
+    told: Option<String>,
+}
+
+impl Runs {
+    fn new(session: &Session, component: Component, every: Duration) -> Self {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { session: session.connect(), component, ticks, told: None }
+    }
+
+    /// Waits until the next one is due, and the component is switched on.
+    async fn wait(&mut self) {
+        loop {
+            self.ticks.tick().await;
+            if self.session.operation_settings().enabled(self.component) {
+                return;
+            }
         }
-        let ran = healing.tick().await;
-        session.component_ran(Component::SelfHealing, ran.as_ref().err());
-        let error = ran.err().map(|error| error.to_string()).unwrap_or_default();
-        if !error.is_empty() && error != told {
-            tracing::warn!(%error, "healing cannot do its work");
+    }
+
+    /// Tells how one went; the same failure is logged once.
+    fn ran(&mut self, done: Result<()>) {
+        self.session.component_ran(self.component, done.as_ref().err());
+        let failed = done.err().map(|error| error.to_string());
+        if let Some(error) = failed.as_ref().filter(|_| failed != self.told) {
+            tracing::warn!(component = self.component.name(), error, "a loop cannot do its work");
         }
-        told = error;
+        self.told = failed;
+    }
+}
+
+/// A session of the autopilot.
+fn as_autopilot(session: &Session) -> Session {
+    session.connect_as(User { name: AUTOPILOT.into(), role: Some(Role::Responder) })
+}
+
+/// An operation by its name.
+fn operation(name: &str) -> Result<&'static Operation> {
+    let found = OPERATIONS.iter().find(|operation| operation.name == name);
+    found.copied().ok_or_else(|| Error::Internal(format!("there is no operation {name}")))
+}
+
+/// What is written down about a new incident.
+fn opening(group: &Group, alarms: &[Alarm], severity: Severity, now_us: i64, source: &str) -> IncidentOpening {
+    let own = alarms.iter().filter(|alarm| group.services.contains(&alarm.service));
+    let first = own.clone().min_by(|a, b| a.p_value.total_cmp(&b.p_value));
+    let told: Vec<Value> = own
+        .take(ALARMS_TOLD)
+        .map(|alarm| {
+            json!({
+                "service": alarm.service, "metric": alarm.metric, "labels": alarm.labels, "p_value": alarm.p_value,
+                "kind": alarm.kind,
+            })
+        })
+        .collect();
+    IncidentOpening {
+        incident_type: if group.has_check { "availability" } else { "performance" }.to_owned(),
+        severity,
+        symptoms: json!({
+            "service": first.map(|alarm| alarm.service.as_str()),
+            "services": group.services,
+            "alarms": told,
+            "repetitions": group.repetitions(),
+            "detection_s": (now_us - group.first_us) as f64 / 1e6,
+            "reported_by": AUTOPILOT,
+            "source": source,
+        }),
     }
 }

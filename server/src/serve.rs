@@ -182,6 +182,7 @@ impl Server {
         if let Some(fleet) = &config.fleet {
             query.block_on(heal(&session, fleet, &config.storage.data))?;
         }
+        query.spawn(watch(session.connect(), config.fleet.as_ref()));
         let doors = Arc::new(Doors { session, query: query.handle().clone(), counters });
         gate.open(Arc::clone(&doors));
         let serving = pgwire::listen(Arc::clone(&doors), pg, tls, stop);
@@ -261,6 +262,16 @@ async fn heal(session: &Session, fleet: &Fleet, data: &Path) -> Result<(), Error
         }
     });
     Ok(())
+}
+
+/// Watches telemetry, but that of services that are healed as a fleet.
+fn watch(session: Session, fleet: Option<&Fleet>) -> impl Future<Output = ()> + use<> {
+    let services = fleet.into_iter().flat_map(|fleet| &fleet.services).map(|service| service.name.clone()).collect();
+    async move {
+        if let Err(error) = autopilot::watch(session, services).await {
+            tracing::error!(%error, "telemetry is not watched");
+        }
+    }
 }
 
 /// The certificate and key of the settings.

@@ -13,6 +13,7 @@
 pub(crate) mod judge;
 pub(crate) mod source;
 pub(crate) mod status;
+pub(crate) mod survey;
 pub(crate) mod work;
 
 use datafusion::sql::sqlparser::ast::ObjectName;

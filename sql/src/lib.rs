@@ -55,6 +55,7 @@ mod view;
 mod yielding;
 
 pub use copy::{CopyColumns, CopyFormat, CopyHeader, CopyOptions, CopyPlace, CopyRows};
+pub use detector::survey::{Survey, Surveyed};
 pub use error::{Error, Result};
 pub use functions::kernel_counters;
 pub use ingest::Incoming;

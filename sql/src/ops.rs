@@ -23,6 +23,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use self::operations::live::{self, Live};
 use crate::catalog::PublicSchema;
 use crate::operation::Operation;
+use crate::session::HISTORY;
 use crate::{Error, Result, definition, rollup};
 
 /// View files, in an order in which each finds what it reads.
@@ -31,6 +32,7 @@ const VIEWS: &[&str] = &[
     include_str!("ops/scaling/views.sql"),
     include_str!("ops/threats/views.sql"),
     include_str!("ops/governance/views.sql"),
+    include_str!("ops/operations/history.sql"),
     include_str!("ops/operations/views.sql"),
     include_str!("ops/models/views.sql"),
 ];
@@ -90,6 +92,7 @@ pub(crate) async fn register_views(state: &SessionState, public: &PublicSchema, 
     for (name, view) in live::views(live)? {
         public.add_view(name, view);
     }
+    public.add_view(HISTORY, live.operations.history.view()?);
     for file in VIEWS {
         for statement in
             Parser::parse_sql(&PostgreSqlDialect {}, file).map_err(|error| Error::Internal(error.to_string()))?

@@ -16,7 +16,7 @@ mod utility;
 
 pub use copy::CopyIn;
 pub use operation::Problems;
-pub(crate) use operation::{Found, Invocation, Operations, objects, refused, rfc3339};
+pub(crate) use operation::{Found, HISTORY, Invocation, Operations, objects, refused, rfc3339};
 pub use user::{Account, Accounts};
 
 use std::sync::Arc;

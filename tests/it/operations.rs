@@ -5,6 +5,7 @@
 mod guards;
 mod healing;
 mod jobs;
+mod properties;
 mod same;
 mod stream;
 

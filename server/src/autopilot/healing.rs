@@ -20,13 +20,11 @@ use juno_sql::healing::diagnosis::{Candidate, Diagnosis, diagnose};
 use juno_sql::healing::escalation::escalate;
 use juno_sql::healing::evidence::Evidence;
 use juno_sql::healing::graph::Graph;
-use juno_sql::healing::group::{Group, Watch, groups};
+use juno_sql::healing::group::{Watch, groups};
 use juno_sql::healing::runbook::{Choice, Runbook, built_in};
 use juno_sql::healing::severity::{Impact, Severity, severity};
 use juno_sql::healing::status::Status;
-use juno_sql::{
-    AUTOPILOT, Error, IncidentChange, IncidentOpening, OPERATIONS, Operation, Refused, Request, Role, Session, User,
-};
+use juno_sql::{Error, IncidentChange, Operation, Refused, Request, Session};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -34,6 +32,7 @@ use self::detector::Detector;
 pub use self::detector::WARM_UP;
 use self::evidence::{evidence, moved};
 use self::scrape::{Looks, Scraper};
+use super::{Result, as_autopilot, opening, operation};
 use crate::actuator::process::ProcessActuator;
 
 /// Alarms may be so far apart to belong together.
@@ -47,8 +46,6 @@ const REFUSED_US: i64 = 2_000_000;
 const DENIED_US: i64 = 60_000_000;
 /// Evidence below this is calm.
 const CALM: f64 = 0.2;
-
-type Result<T> = std::result::Result<T, Error>;
 
 /// How the loop goes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -124,10 +121,9 @@ impl Healing {
             .collect();
         let actuator: Arc<dyn Actuator> = fleet;
         let no_client = |error: reqwest::Error| Error::Internal(error.to_string());
-        let remediate = OPERATIONS.iter().find(|operation| operation.name == "healing_remediate");
         Ok(Self {
-            autopilot: session.connect_as(User { name: AUTOPILOT.into(), role: Some(Role::Responder) }),
-            remediate: remediate.ok_or_else(|| Error::Internal("there is no healing_remediate".into()))?,
+            autopilot: as_autopilot(&session),
+            remediate: operation("healing_remediate")?,
             graph: Graph::new(calls.iter().cloned()),
             calls,
             runbooks: built_in(),
@@ -224,7 +220,7 @@ impl Healing {
         let decades = group.decades(&watch, &budget);
         let (fleet, services) = (watch.series.len(), group.services.len());
         let severity = severity(&Impact { decades, services, fleet, has_check: group.has_check });
-        let opening = opening(group, alarms, severity, now_us);
+        let opening = opening(group, alarms, severity, now_us, "fleet");
         let id = self.session.open_incident(&opening).await?;
         tracing::warn!(incident = id, severity = severity.name(), services = ?group.services, "an incident");
         let ticks = usize::try_from((now_us - group.first_us) / 1_000_000 + 2).unwrap_or(1);
@@ -422,28 +418,5 @@ impl Healing {
             incident.attempts.push(Attempt { service, cause, runbook, success });
         }
         Ok(false)
-    }
-}
-
-/// What is written down about a new incident.
-fn opening(group: &Group, alarms: &[Alarm], severity: Severity, now_us: i64) -> IncidentOpening {
-    let own = alarms.iter().filter(|alarm| group.services.contains(&alarm.service));
-    let first = own.clone().min_by(|a, b| a.p_value.total_cmp(&b.p_value));
-    let told: Vec<Value> = own
-        .map(|alarm| {
-            json!({ "service": alarm.service, "metric": alarm.metric, "p_value": alarm.p_value, "kind": alarm.kind })
-        })
-        .collect();
-    IncidentOpening {
-        incident_type: if group.has_check { "availability" } else { "performance" }.to_owned(),
-        severity,
-        symptoms: json!({
-            "service": first.map(|alarm| alarm.service.as_str()),
-            "services": group.services,
-            "alarms": told,
-            "repetitions": group.repetitions(),
-            "detection_s": (now_us - group.first_us) as f64 / 1e6,
-            "reported_by": AUTOPILOT,
-        }),
     }
 }

@@ -17,7 +17,7 @@ use super::{DAY_US, Detector, RESULTS, points_per_day};
 use crate::Result;
 
 /// Series that one detector keeps states of; a state takes up to 130 kB.
-pub(crate) const SERIES_MAX: usize = 10_000;
+const SERIES_MAX: usize = 10_000;
 /// The points per day follow from the median of so many steps.
 const STEPS: usize = 64;
 
@@ -33,6 +33,8 @@ pub(crate) struct Columns {
 pub(crate) struct Judge {
     params: Params,
     false_alarms: f64,
+    /// Series beyond are refused.
+    pub(super) series_max: usize,
     series: HashMap<String, Series>,
     /// Points that were judged, and those of them that are alarms.
     pub(crate) points: u64,
@@ -80,6 +82,7 @@ impl Judge {
         Self {
             params: detector.params(),
             false_alarms: detector.false_alarms,
+            series_max: SERIES_MAX,
             series: HashMap::new(),
             points: 0,
             alarms: 0,
@@ -91,6 +94,11 @@ impl Judge {
     /// How many series it knows.
     pub(crate) fn series(&self) -> usize {
         self.series.len()
+    }
+
+    /// The values that a tag has, once for each series.
+    pub(super) fn values_of<'a>(&'a self, tag: &'a str) -> impl Iterator<Item = &'a str> {
+        self.series.keys().filter_map(move |key| value_of(key, tag))
     }
 
     /// The time after which nothing of a series was judged yet, for the series that is furthest behind; series that are more than a
@@ -141,7 +149,7 @@ impl Judge {
         judged: &mut Judged,
     ) {
         if !self.series.contains_key(key) {
-            if self.series.len() == SERIES_MAX {
+            if self.series.len() >= self.series_max {
                 self.refused += range.len() as u64;
                 return;
             }
@@ -224,6 +232,24 @@ pub(super) fn key(names: &[&String], tags: &[ArrayRef], row: usize) -> String {
     key
 }
 
+/// The value of a tag in a key.
+fn value_of<'a>(key: &'a str, tag: &str) -> Option<&'a str> {
+    let mut rest = key;
+    while !rest.is_empty() {
+        let mut part = || {
+            let (length, after) = rest.split_once(':')?;
+            let (text, after) = after.split_at_checked(length.parse().ok()?)?;
+            rest = after;
+            Some(text)
+        };
+        let (name, value) = (part()?, part()?);
+        if name == tag {
+            return Some(value);
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use arrow::array::TimestampMicrosecondArray;
@@ -277,6 +303,16 @@ mod tests {
         assert_eq!((&scores["a"], &scores["b"]), (&expected, &expected));
         assert_eq!((judge.points, judge.series()), (400, 2));
         assert!(judge.alarms >= 2, "{}", judge.alarms);
+    }
+
+    #[test]
+    fn a_key_gives_back_its_tags() {
+        let tags: Vec<ArrayRef> =
+            vec![Arc::new(StringArray::from(vec!["a:3:b"])), Arc::new(StringArray::from(vec!["é"]))];
+        let names = ["host".to_owned(), "service".to_owned()];
+        let key = key(&names.iter().collect::<Vec<_>>(), &tags, 0);
+        assert_eq!((value_of(&key, "host"), value_of(&key, "service")), (Some("a:3:b"), Some("é")));
+        assert_eq!(value_of(&key, "zone"), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod acting;
 mod approval;
 mod audit;
+mod history;
 mod idempotency;
 mod job;
 mod rows;
@@ -20,6 +21,7 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value, json};
 
 pub(crate) use self::acting::{Found, refused};
+pub(crate) use self::history::VIEW as HISTORY;
 use self::idempotency::Claim;
 use self::job::Jobs;
 pub(crate) use self::rows::objects;
@@ -56,6 +58,7 @@ pub(crate) struct Operations {
     chain: audit::Chain,
     claims: idempotency::Claims,
     actuators: RwLock<Arc<[Arc<dyn Actuator>]>>,
+    pub(crate) history: Arc<history::History>,
     /// Rows of incidents are read and written again by one at a time.
     pub(crate) incidents: tokio::sync::Mutex<()>,
     /// Targets that are acted on, by executor and name.
@@ -73,6 +76,7 @@ impl Operations {
             chain: audit::Chain::default(),
             claims: idempotency::Claims::default(),
             actuators: RwLock::new(Vec::new().into()),
+            history: history::History::new(),
             incidents: tokio::sync::Mutex::default(),
             turns: Mutex::default(),
         }
@@ -146,6 +150,7 @@ impl Session {
 
     /// What a process that was killed had left running is marked so; keys that are too old go.
     pub(super) async fn open_operations(&self) -> Result<()> {
+        self.shared.operations.history.open(&self.shared)?;
         self.interrupt_jobs().await?;
         self.interrupt_orders().await?;
         self.open_claims().await?;

@@ -41,7 +41,7 @@ pub(super) fn health_rows<'a>(
 /// The incident of the autopilot that is not over.
 pub(super) async fn left_open(session: &Session) -> Result<Option<Incident>> {
     let found = "SELECT id, detected_at, severity FROM healing_incidents_list WHERE resolved_at IS NULL \
-                 AND symptoms ->> 'reported_by' = $1 AND status IN ('open', 'diagnosing', 'remediating', 'verifying') \
+                 AND symptoms ->> 'reported_by' = $1 AND symptoms ->> 'source' = 'fleet' AND status IN ('open', 'diagnosing', 'remediating', 'verifying') \
                  ORDER BY detected_at DESC LIMIT 1";
     let Some(row) = session.objects(found, &[AUTOPILOT.into()]).await?.pop() else { return Ok(None) };
     let id = row["id"].as_str().unwrap_or_default().to_owned();

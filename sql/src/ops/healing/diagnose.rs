@@ -10,6 +10,8 @@ use serde_json::{Map, Value, json};
 use crate::operation::{
     Component, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused, duration_us, time_us,
 };
+use crate::ops::healing::incident::IncidentChange;
+use crate::ops::healing::policy::status::Status;
 use crate::ops::operations::predict::quoted;
 use crate::role::Role;
 use crate::session::{Invocation, rfc3339};
@@ -226,11 +228,10 @@ async fn candidate(invocation: &Invocation, asked: &Asked, rows: &str, cause: &M
 async fn keep(invocation: &Invocation, asked: &Asked, diagnosis: &Value) -> Result<(String, bool)> {
     if let Some(incident) = &asked.incident {
         let id = incident["id"].as_str().unwrap_or_default().to_owned();
-        let update = "UPDATE healing_incidents SET diagnosis = $2 WHERE id = $1 AND resolved_at IS NULL";
-        if invocation.own.changed_rows(update, &[id.clone().into(), diagnosis.clone()]).await? == 0 {
-            return Err(Refusal::new(Refused::AlreadyResolved, "the incident was resolved meanwhile").into());
-        }
-        invocation.own.tell("incident", &id, json!({ "status": "diagnosed" })).await?;
+        let is_open = invocation.own.incident(&id).await?.status == Status::Open;
+        let status = is_open.then_some(Status::Diagnosing);
+        let change = IncidentChange { status, diagnosis: Some(diagnosis.clone()), ..IncidentChange::default() };
+        invocation.own.change_incident(&id, change).await?;
         return Ok((id, false));
     }
     let id = invocation.new_id();

@@ -123,14 +123,14 @@ SELECT
     live.uptime_s,
     CASE
         WHEN windows.active > 0 THEN 'maintenance'
-        WHEN incidents.critical > 0 THEN 'critical'
-        WHEN incidents.open > 0 OR threats.open > 0 THEN 'degraded'
+        WHEN history.critical_incidents > 0 THEN 'critical'
+        WHEN history.open_incidents > 0 OR history.open_threats > 0 THEN 'degraded'
         ELSE 'healthy'
     END AS state,
     live.components,
     live.backend,
-    incidents.open AS open_incidents,
-    threats.open AS open_threats,
+    history.open_incidents,
+    history.open_threats,
     approvals.pending AS pending_approvals,
     jobs.running AS running_jobs,
     live.ai_native_operations,
@@ -139,40 +139,19 @@ SELECT
     jsonb_build_object(
         'slo', 0.999,
         'window', '30d',
-        'remaining', 1.0 - coalesce(incidents.critical_s_30d, 0) / 2592.0
+        'remaining', 1.0 - coalesce(history.critical_s_30d, 0) / 2592.0
     ) AS error_budget,
     jsonb_build_object(
         'remediation_s', jsonb_build_object(
-            'target', 300, 'p50', incidents.remediation_p50, 'p95', incidents.remediation_p95, 'n', incidents.resolved_30d),
-        'success_rate', jsonb_build_object('target', 0.95, 'value', incidents.success_rate, 'n', incidents.judged_30d)
+            'target', 300, 'p50', history.remediation_p50, 'p95', history.remediation_p95, 'n', history.resolved_30d),
+        'success_rate', jsonb_build_object('target', 0.95, 'value', history.success_rate, 'n', history.judged_30d)
     ) AS slo_targets,
-    incidents.last AS last_incident_at,
-    threats.last AS last_threat_at,
-    scaling.last AS last_scaling_at,
-    governance.last AS last_adaptation_at
+    history.last_incident_at,
+    history.last_threat_at,
+    history.last_scaling_at,
+    history.last_adaptation_at
 FROM operations_live AS live
-CROSS JOIN
-    (SELECT
-        count(*) FILTER (WHERE resolved_at IS NULL) AS open,
-        count(*) FILTER (WHERE resolved_at IS NULL AND severity = 'critical') AS critical,
-        max(detected_at) AS last,
-        count(*) FILTER (WHERE resolved_at > now() - INTERVAL '30 days') AS resolved_30d,
-        count(*) FILTER (WHERE resolved_at > now() - INTERVAL '30 days' AND success IS NOT NULL) AS judged_30d,
-        avg(CASE WHEN success THEN 1.0 ELSE 0.0 END)
-            FILTER (WHERE resolved_at > now() - INTERVAL '30 days' AND success IS NOT NULL) AS success_rate,
-        sum(resolution_time_seconds)
-            FILTER (WHERE resolved_at > now() - INTERVAL '30 days' AND severity = 'critical') AS critical_s_30d,
-        approx_percentile_cont(resolution_time_seconds, 0.5)
-            FILTER (WHERE resolved_at > now() - INTERVAL '30 days') AS remediation_p50,
-        approx_percentile_cont(resolution_time_seconds, 0.95)
-            FILTER (WHERE resolved_at > now() - INTERVAL '30 days') AS remediation_p95
-     FROM healing_incidents) AS incidents
-CROSS JOIN
-    (SELECT count(*) AS open, max(detected_at) AS last FROM threats_alerts) AS threats
-CROSS JOIN
-    (SELECT max(timestamp) AS last FROM scaling_events) AS scaling
-CROSS JOIN
-    (SELECT max(timestamp) AS last FROM governance_adaptations) AS governance
+CROSS JOIN operations_history AS history
 CROSS JOIN
     (SELECT count(*) AS pending FROM juno_approvals WHERE state = 'pending' AND expires_at > now()) AS approvals
 CROSS JOIN
