@@ -26,6 +26,8 @@ use crate::actuator::process::ProcessActuator;
 const LOOK: Duration = Duration::from_secs(1);
 /// Between two looks at telemetry.
 const SURVEY: Duration = Duration::from_secs(5);
+/// Between two looks at policies.
+const ADAPT: Duration = Duration::from_secs(600);
 /// Alarms that an incident tells of.
 const ALARMS_TOLD: usize = 50;
 
@@ -57,6 +59,29 @@ pub async fn watch(session: Session, fleet: BTreeSet<String>) -> Result<()> {
     }
 }
 
+/// Adapts policies to what comes of them, for ever.
+pub async fn govern(session: Session) {
+    let autopilot = as_autopilot(&session);
+    let mut ticks = ticks(ADAPT);
+    loop {
+        ticks.tick().await;
+        if !session.operation_settings().ai_native {
+            continue;
+        }
+        match session.adapt(&autopilot).await {
+            Ok(all) => all.iter().for_each(|one| {
+                tracing::info!(
+                    policy = one.policy_type,
+                    what = one.what,
+                    reason = one.reason,
+                    "a policy was looked at"
+                );
+            }),
+            Err(error) => tracing::warn!(%error, "policies cannot be adapted"),
+        }
+    }
+}
+
 /// The runs of a loop: when the next one is due, and what the last one failed with.
 struct Runs {
     session: Session,
@@ -67,9 +92,7 @@ struct Runs {
 
 impl Runs {
     fn new(session: &Session, component: Component, every: Duration) -> Self {
-        let mut ticks = interval(every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { session: session.connect(), component, ticks, told: None }
+        Self { session: session.connect(), component, ticks: ticks(every), told: None }
     }
 
     /// Waits until the next one is due, and the component is switched on.
@@ -91,6 +114,12 @@ impl Runs {
         }
         self.told = failed;
     }
+}
+
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// A session of the autopilot.

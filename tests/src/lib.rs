@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** what a client sees is asked of a real process over real sockets; a server is killed when it is dropped.
 
+pub mod chaos;
+
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};

@@ -170,3 +170,34 @@ fn people_remediate_under_the_same_guards() {
     assert_eq!(result["steps"][1]["name"], "undo of cordon");
     assert_eq!(good(&get(&server, &format!("/api/v4/healing/incidents/{vault}")), 200)["status"], "diagnosing");
 }
+
+#[test]
+fn telemetry_that_stands_out_becomes_one_diagnosed_incident() {
+    let server = crate::server();
+    let now_s = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a time").as_secs();
+    let mut lines = Vec::new();
+    for minute in (1..=400_u64).rev() {
+        for (number, service) in ["shop", "cart", "pay"].into_iter().enumerate() {
+            let noise =
+                |salt: u64| ((minute * 7919 + number as u64 * 104_729 + salt) * 2_654_435_761 % 1000) as f64 / 1000.0;
+            let wave = (minute as f64 / 20.0).sin();
+            let is_ill = service == "shop" && minute <= 2;
+            let extra = |much: f64| if is_ill { much } else { 0.0 };
+            lines.push(format!(
+                "web,service={service} latency={},cpu={},errors={} {}",
+                50.0 + 10.0 * wave + 4.0 * noise(1) + extra(300.0),
+                30.0 + 5.0 * wave + 2.0 * noise(2) + extra(50.0),
+                1.0 + noise(3) + extra(40.0),
+                now_s - 60 * minute
+            ));
+        }
+    }
+    let written = crate::client::http(&server, "POST", "/write?precision=s", &[], lines.join("\n").as_bytes());
+    assert_eq!(written.status, 204, "{}", written.text());
+    let found = wait("a diagnosed incident", || {
+        incidents(&server).into_iter().find(|incident| !incident["diagnosis"].is_null())
+    });
+    assert_eq!((&found["service"], &found["status"]), (&json!("shop"), &json!("diagnosing")));
+    assert_eq!(found["diagnosis"]["candidates"][0]["component"], "shop");
+    assert_eq!(incidents(&server).len(), 1, "what is as usual is no incident");
+}

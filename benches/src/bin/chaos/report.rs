@@ -4,7 +4,7 @@
 
 use juno_sql::healing::track_record::wilson_lower;
 
-use crate::episode::{KINDS, Outcome};
+use juno_tests::chaos::{KINDS, Outcome, Quiet};
 
 /// The value below which a share of the numbers lies; NaN where there are none.
 fn quantile(numbers: impl Iterator<Item = f64>, share: f64) -> f64 {
@@ -33,7 +33,7 @@ fn line(name: &str, outcomes: &[&Outcome]) {
 }
 
 /// Prints what became of all faults.
-pub(crate) fn print(outcomes: &[Outcome], quiet: (f64, usize, usize)) {
+pub(crate) fn print(outcomes: &[Outcome], quiet: &Quiet) {
     println!(
         "{:<16} {:>4} {:>6} {:>6} {:>6} {:>7} | detection   | diagnosis   | healed and verified",
         "fault", "n", "healed", "lower", "right", "strayed"
@@ -52,6 +52,5 @@ pub(crate) fn print(outcomes: &[Outcome], quiet: (f64, usize, usize)) {
     let off = |outcome: &Outcome| (outcome.probability - if outcome.is_right { 1.0 } else { 0.0 }).powi(2);
     let brier = single.iter().map(|outcome| off(outcome)).sum::<f64>() / single.len().max(1) as f64;
     println!("first cause of single faults: Brier score {brier:.4} over {}", single.len());
-    let (hours, incidents, orders) = quiet;
-    println!("quiet: {hours:.2} fleet-hours, {incidents} incidents, {orders} orders");
+    println!("quiet: {:.2} fleet-hours, {} incidents, {} orders", quiet.hours, quiet.incidents, quiet.orders);
 }

@@ -22,13 +22,13 @@ const POLICY: &str = "UPDATE juno_policies SET policy = '{\"actions_per_hour\": 
                       \"cooldown_s\": 300, \"circuit_failures\": 1000}' WHERE policy_type = 'healing'";
 
 /// A row of a table.
-pub(crate) type Row = Map<String, Value>;
+pub(super) type Row = Map<String, Value>;
 
 /// A fleet that runs.
-pub(crate) struct Demo {
-    pub(crate) actuator: Arc<ProcessActuator>,
-    pub(crate) ports: BTreeMap<String, u16>,
-    pub(crate) session: Session,
+pub(super) struct Demo {
+    pub(super) actuator: Arc<ProcessActuator>,
+    pub(super) ports: BTreeMap<String, u16>,
+    pub(super) session: Session,
     pulse: Arc<Mutex<Pulse>>,
     healing: JoinHandle<()>,
     dir: tempfile::TempDir,
@@ -43,17 +43,17 @@ impl Drop for Demo {
 
 impl Demo {
     /// The directory of a service.
-    pub(crate) fn dir(&self, service: &str) -> PathBuf {
+    pub(super) fn dir(&self, service: &str) -> PathBuf {
         self.dir.path().join("fleet").join(service)
     }
 
     /// How the loop goes.
-    pub(crate) fn pulse(&self) -> Pulse {
+    pub(super) fn pulse(&self) -> Pulse {
         *self.pulse.lock()
     }
 
     /// Now, by the clock of the database.
-    pub(crate) fn now_us(&self) -> i64 {
+    pub(super) fn now_us(&self) -> i64 {
         self.session.db().system().clock().now_us()
     }
 
@@ -64,17 +64,17 @@ impl Demo {
     }
 
     /// The incidents that were detected since.
-    pub(crate) async fn incidents(&self, from_us: i64) -> Result<Vec<Row>> {
+    pub(super) async fn incidents(&self, from_us: i64) -> Result<Vec<Row>> {
         self.since("SELECT * FROM healing_incidents_list WHERE detected_at >= $1 ORDER BY detected_at", from_us).await
     }
 
     /// The remediations that began since.
-    pub(crate) async fn remediations(&self, from_us: i64) -> Result<Vec<Row>> {
+    pub(super) async fn remediations(&self, from_us: i64) -> Result<Vec<Row>> {
         self.since("SELECT * FROM juno_remediations WHERE began_at >= $1 ORDER BY began_at", from_us).await
     }
 
     /// The services that rest after a remediation.
-    pub(crate) async fn resting(&self) -> Result<Vec<String>> {
+    pub(super) async fn resting(&self) -> Result<Vec<String>> {
         let sql = "SELECT DISTINCT target FROM juno_remediations WHERE cooldown_until > $1";
         let rows = self.since(sql, self.now_us()).await?;
         Ok(rows.iter().filter_map(|row| row["target"].as_str().map(str::to_owned)).collect())
@@ -82,9 +82,9 @@ impl Demo {
 }
 
 /// Starts a fleet, and what heals it: everything that the guards let is done without asking.
-pub(crate) async fn start(number: u16) -> Result<Demo> {
+pub(super) async fn start(number: u16) -> Result<Demo> {
     let dir = tempfile::Builder::new().prefix("juno-chaos-").tempdir()?;
-    let command = juno_tests::juno(&[]);
+    let command = crate::juno(&[]);
     let program: Vec<String> = std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|part| part.to_string_lossy().into_owned())

@@ -12,7 +12,7 @@ use juno_sql::healing::cause::Cause;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::fleet::{Demo, Row};
+use super::fleet::{Demo, Row};
 
 /// How long a fault may last.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -20,34 +20,39 @@ const LIMIT: Duration = Duration::from_secs(90);
 const CALM_LOOKS: u32 = 6;
 
 /// Kinds of faults.
-pub(crate) const KINDS: [&str; 10] =
+pub const KINDS: [&str; 10] =
     ["kill", "stop", "hang", "slow", "errors", "leak", "full_disk", "dependency_down", "bad_config", "two_at_once"];
 
 /// What became of a fault.
 #[derive(Clone, Debug)]
-pub(crate) struct Outcome {
-    pub(crate) kind: String,
-    /// Seconds from the fault to the incident, to the first runbook, and to the end of it.
-    pub(crate) detection_s: f64,
-    pub(crate) diagnosis_s: f64,
-    pub(crate) healed_s: f64,
-    /// Whether the loop says that it is over, and the services agree.
-    pub(crate) is_healed: bool,
-    /// Whether the first cause named is the right one of the right service, and how probable it was called.
-    pub(crate) is_right: bool,
-    pub(crate) probability: f64,
-    /// Orders on services that were not broken.
-    pub(crate) strayed: usize,
-    pub(crate) orders: usize,
+pub struct Outcome {
+    /// The kind of the fault.
+    pub kind: String,
+    /// Seconds from the fault to the incident.
+    pub detection_s: f64,
+    /// Seconds from the incident to the first runbook.
+    pub diagnosis_s: f64,
+    /// Seconds from the fault to the last verification.
+    pub healed_s: f64,
+    /// Whether juno says that it is over, and the services agree.
+    pub is_healed: bool,
+    /// Whether the first cause named is the right one of the right service.
+    pub is_right: bool,
+    /// How probable that cause was called.
+    pub probability: f64,
+    /// Remediations of services that were not broken.
+    pub strayed: usize,
+    /// Remediations.
+    pub orders: usize,
     /// What happened, in a line.
-    pub(crate) story: String,
+    pub story: String,
 }
 
 /// Numbers that follow from a seed.
-pub(crate) struct Dice(pub(crate) u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    pub(crate) fn below(&mut self, end: usize) -> usize {
+    pub(super) fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -57,10 +62,10 @@ impl Dice {
 }
 
 /// One who breaks a fleet.
-pub(crate) struct Breaker {
-    pub(crate) demo: Arc<Demo>,
-    pub(crate) dice: Dice,
-    pub(crate) http: reqwest::Client,
+pub(super) struct Breaker {
+    pub(super) demo: Arc<Demo>,
+    pub(super) dice: Dice,
+    pub(super) http: reqwest::Client,
 }
 
 impl Breaker {
@@ -81,7 +86,7 @@ impl Breaker {
     }
 
     /// Breaks the fleet once.
-    pub(crate) async fn episode(&mut self, kind: &str) -> Result<Outcome> {
+    pub(super) async fn episode(&mut self, kind: &str) -> Result<Outcome> {
         let kinds: Vec<&str> = match kind {
             "two_at_once" => {
                 let first = self.dice.below(KINDS.len() - 1);

@@ -1,0 +1,165 @@
+//! Adaptive governance: measures the last adaptation of each policy, takes back what made things worse, and proposes what the
+//! outcomes since teach. Who calls it has a timer.
+//!
+//! **Invariant:** changes go by `governance_propose` and `governance_rollback`, under their guard rails and with their rows.
+
+use serde_json::{Map, Value, json};
+
+use super::lesson::{Outcomes, Share, effectiveness, learn};
+use super::{propose, rollback, stored};
+use crate::operation::{Request, time_us};
+use crate::session::{Session, rfc3339};
+use crate::{Error, Result};
+
+/// How far back outcomes count where there was no adaptation.
+const WINDOW_US: i64 = 30 * 86_400_000_000;
+/// After a change by anybody a policy is left alone for so long.
+const REST_US: i64 = 86_400_000_000;
+
+/// The outcomes of each policy that learns: good, all and the most in an hour, between two times.
+const OUTCOMES: &[(&str, &str)] = &[
+    (
+        "healing",
+        "SELECT count(*) FILTER (WHERE state = 'succeeded') AS good, count(*) AS all_of, \
+         (SELECT max(n) FROM (SELECT count(*) AS n FROM juno_remediations WHERE began_at > $1 AND began_at <= $2 \
+         GROUP BY date_trunc('hour', began_at)) AS hours) AS hour_max \
+         FROM juno_remediations WHERE began_at > $1 AND began_at <= $2 AND state IN ('succeeded', 'failed')",
+    ),
+    (
+        "threats",
+        "SELECT count(*) FILTER (WHERE false_positive IS NOT TRUE) AS good, count(*) AS all_of, CAST(NULL AS BIGINT) AS hour_max \
+         FROM threat_events WHERE detected_at > $1 AND detected_at <= $2 AND (false_positive OR resolved_at IS NOT NULL)",
+    ),
+    (
+        "scaling",
+        "SELECT count(*) FILTER (WHERE (performance_impact ->> 'within_capacity') = 'true') AS good, count(*) AS all_of, \
+         CAST(NULL AS BIGINT) AS hour_max \
+         FROM scaling_events WHERE timestamp > $1 AND timestamp <= $2 AND (performance_impact ->> 'within_capacity') IS NOT NULL",
+    ),
+];
+
+/// What was done about one policy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adapted {
+    /// The policy.
+    pub policy_type: String,
+    /// `measured`, `rolled_back`, `proposed` or `refused`.
+    pub what: &'static str,
+    /// Why.
+    pub reason: String,
+}
+
+impl Session {
+    /// Looks at every policy that learns; `autopilot` is a session of who changes them.
+    ///
+    /// # Errors
+    /// As [`Session::query`]; a refusal of a guard rail is told in the result.
+    pub async fn adapt(&self, autopilot: &Session) -> Result<Vec<Adapted>> {
+        let mut done = Vec::new();
+        for (policy_type, outcomes) in OUTCOMES {
+            done.extend(self.adapt_one(autopilot, policy_type, outcomes).await?);
+        }
+        Ok(done)
+    }
+
+    async fn adapt_one(&self, autopilot: &Session, policy_type: &str, sql: &str) -> Result<Option<Adapted>> {
+        let now_us = self.db().system().clock().now_us();
+        let last = "SELECT id, timestamp, effectiveness_score FROM governance_adaptations WHERE policy_type = $1 \
+                    AND rollback_at IS NULL ORDER BY timestamp DESC, id DESC LIMIT 1";
+        let last = self.objects(last, &[policy_type.into()]).await?.pop();
+        let changed = "SELECT changed_at FROM juno_policies WHERE policy_type = $1";
+        let changed = self.objects(changed, &[policy_type.into()]).await?.pop();
+        let changed_us = changed.and_then(|row| row["changed_at"].as_str().and_then(time_us)).unwrap_or(now_us);
+        let told = |what, reason: String| Ok(Some(Adapted { policy_type: policy_type.to_owned(), what, reason }));
+        if let Some(row) = last.filter(|row| row["effectiveness_score"].is_null()) {
+            let at_us = row["timestamp"].as_str().and_then(time_us).unwrap_or(now_us);
+            let before = self.outcomes(sql, at_us - WINDOW_US, at_us).await?.share;
+            let after = self.outcomes(sql, at_us, now_us).await?.share;
+            let Some((score, is_worse)) = effectiveness(before, after) else { return Ok(None) };
+            let set = "UPDATE governance_adaptations SET effectiveness_score = $2 WHERE id = $1";
+            self.changed_rows(set, &[row["id"].clone(), json!((score * 100.0).round() / 100.0)]).await?;
+            let reason = format!(
+                "{} of {} outcomes after it were good, {} of {} before",
+                after.good, after.all, before.good, before.all
+            );
+            if !is_worse {
+                return told("measured", reason);
+            }
+            let arguments = json!({ "id": row["id"], "reason": reason });
+            autopilot.operate(&rollback::OPERATION, request(arguments, None)).await?;
+            return told("rolled_back", reason);
+        }
+        if now_us - changed_us < REST_US {
+            return Ok(None);
+        }
+        let stored = stored(self, policy_type).await?;
+        let outcomes = self.outcomes(sql, changed_us.max(now_us - WINDOW_US), now_us).await?;
+        let Some(lesson) = learn(policy_type, &stored.policy, outcomes) else { return Ok(None) };
+        let arguments = json!({ "policy_type": policy_type, "policy": lesson.policy, "reason": lesson.reason });
+        match autopilot.operate(&propose::OPERATION, request(arguments, Some(stored.etag()))).await {
+            Ok(_) => told("proposed", lesson.reason),
+            Err(Error::Refused(refusal)) => told("refused", refusal.detail),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn outcomes(&self, sql: &str, from_us: i64, to_us: i64) -> Result<Outcomes> {
+        let row = self.objects(sql, &[rfc3339(from_us).into(), rfc3339(to_us).into()]).await?.pop();
+        let row: Map<String, Value> = row.unwrap_or_default();
+        let number = |name: &str| row.get(name).and_then(Value::as_u64).unwrap_or_default();
+        let share = Share { good: number("good"), all: number("all_of") };
+        Ok(Outcomes { share, hour_max: number("hour_max") })
+    }
+}
+
+fn request(arguments: Value, if_match: Option<String>) -> Request {
+    let arguments = arguments.as_object().cloned().unwrap_or_default();
+    Request { arguments, if_match, ..Request::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use juno_kernels::Device;
+
+    use super::*;
+    use crate::AUTOPILOT;
+    use crate::role::{Role, User};
+
+    async fn remediations(own: &Session, from: usize, count: usize, ago_s: usize, state: &str) {
+        for n in from..from + count {
+            let row = format!(
+                "INSERT INTO juno_remediations (id, incident_id, runbook, executor, target, actor, began_at, cooldown_until, state) \
+                 VALUES ('00000000-0000-7000-8000-{n:012}', '00000000-0000-7000-8000-000000000000', 'restart', 'process', 'shop', \
+                 'autopilot', now() - INTERVAL '{ago_s} seconds', now(), '{state}')"
+            );
+            own.query(&row).await.expect("a row");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_succeeds_earns_more_and_what_made_it_worse_is_taken_back() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let db = juno_engine::Db::open(directory.path()).expect("a database");
+        let own = Session::open(db, Device::cpu()).await.expect("migrations");
+        let autopilot = own.connect_as(User { name: AUTOPILOT.into(), role: Some(Role::Responder) });
+        let actions = async || {
+            let row = own.objects("SELECT policy FROM juno_policies WHERE policy_type = 'healing'", &[]).await;
+            row.expect("rows")[0]["policy"]["actions_per_hour"].as_f64()
+        };
+        assert_eq!(own.adapt(&autopilot).await.expect("it looks"), [], "nothing is known yet");
+        own.query("UPDATE juno_policies SET changed_at = now() - INTERVAL '2 days'").await.expect("an update");
+        remediations(&own, 1, 90, 7_200, "succeeded").await;
+        let adapted = own.adapt(&autopilot).await.expect("it looks");
+        assert_eq!((adapted[0].policy_type.as_str(), adapted[0].what), ("healing", "proposed"), "{adapted:?}");
+        assert_eq!(actions().await, Some(12.0));
+        assert_eq!(own.adapt(&autopilot).await.expect("it looks"), [], "one change at a time");
+        own.query("UPDATE governance_adaptations SET timestamp = now() - INTERVAL '1 hour'").await.expect("an update");
+        remediations(&own, 101, 30, 60, "failed").await;
+        let adapted = own.adapt(&autopilot).await.expect("it looks");
+        assert_eq!((adapted[0].what, actions().await), ("rolled_back", Some(10.0)), "{adapted:?}");
+        let row = own.objects("SELECT effectiveness_score, rollback_at FROM governance_adaptations", &[]).await;
+        let row = row.expect("rows").pop().expect("the adaptation");
+        assert_eq!(row["effectiveness_score"], 0.0);
+        assert!(!row["rollback_at"].is_null());
+    }
+}

@@ -1,0 +1,18 @@
+//! Failures of the infrastructure: a process killed, one that hangs, a full disk.
+//!
+//! The short form: each once, in a fleet of real processes. `cargo run --release -p juno-benches --bin chaos` is the long one.
+//!
+//! **Invariant:** what juno calls healed is checked by asking the services.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+fn main() -> Result<ExitCode> {
+    if let Some(code) = juno_tests::as_juno() {
+        return Ok(code);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(juno_tests::chaos::suite(&["kill", "stop", "full_disk"]))?;
+    Ok(ExitCode::SUCCESS)
+}
