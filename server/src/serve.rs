@@ -183,6 +183,7 @@ impl Server {
             query.block_on(heal(&session, fleet, &config.storage.data))?;
         }
         query.spawn(watch(session.connect(), config.fleet.as_ref()));
+        query.spawn(autopilot::sweep(session.connect()));
         let doors = Arc::new(Doors { session, query: query.handle().clone(), counters });
         gate.open(Arc::clone(&doors));
         let serving = pgwire::listen(Arc::clone(&doors), pg, tls, stop);

@@ -73,6 +73,8 @@ pub use ops::healing::policy as healing;
 pub use ops::healing::{AUTOPILOT, HEALTH};
 pub use ops::rl::policy as rl;
 pub use ops::scaling::policy as scaling;
+pub use ops::scaling::verify::verify_scaling;
+pub use ops::threats::expire::{Swept, expire_responses};
 pub use place::place;
 pub use role::{Role, User};
 pub use session::{Account, Accounts, CopyIn, Moment, Problems, Session};
