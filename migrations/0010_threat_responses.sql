@@ -31,3 +31,15 @@ CREATE TABLE juno_blocks (
   created_by VARCHAR(63) NOT NULL,
   expires_at TIMESTAMPTZ NOT NULL
 );
+
+-- What feeds know of attackers: each load of a feed takes the place of the one before. kind: ip, domain, sha256, user.
+CREATE TABLE juno_indicators (
+  kind VARCHAR(10) NOT NULL,
+  value TEXT NOT NULL,
+  feed VARCHAR(253) NOT NULL,
+  confidence DOUBLE PRECISION NOT NULL,
+  description TEXT,
+  valid_until TIMESTAMPTZ,
+  loaded_at TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (kind, value, feed)
+);

@@ -75,6 +75,7 @@ pub use ops::rl::policy as rl;
 pub use ops::scaling::policy as scaling;
 pub use ops::scaling::verify::verify_scaling;
 pub use ops::threats::expire::{Swept, expire_responses};
+pub use ops::threats::feed::{keep_feeds, load_feed};
 pub use place::place;
 pub use role::{Role, User};
 pub use session::{Account, Accounts, CopyIn, Moment, Problems, Session};

@@ -70,6 +70,7 @@ const SYSTEM_TABLES: &[&str] = &[
     "juno_detectors",
     "juno_events",
     "juno_idempotency",
+    "juno_indicators",
     "juno_intents",
     "juno_jobs",
     "juno_kill_switch",

@@ -4,6 +4,7 @@
 
 pub(crate) mod analyze;
 pub(crate) mod expire;
+pub(crate) mod feed;
 pub(crate) mod label;
 pub(crate) mod policy;
 pub(crate) mod respond;
