@@ -3,6 +3,7 @@
 //! **Invariant:** whatever it does to other systems it asks for by an operation, as the user `autopilot`, under every guard.
 
 mod healing;
+mod sweep;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -19,6 +20,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use self::healing::Healing;
 pub use self::healing::{Pulse, WARM_UP};
+pub use self::sweep::sweep;
 use self::watch::Watching;
 use crate::actuator::process::ProcessActuator;
 

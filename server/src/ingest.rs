@@ -1,4 +1,4 @@
-//! The ingest doors over HTTP: InfluxDB line protocol, and uploads of Parquet, Arrow, NDJSON and CSV.
+//! The ingest doors over HTTP: InfluxDB line protocol, uploads of Parquet, Arrow, NDJSON and CSV, and security logs.
 //!
 //! **Invariant:** bytes become batches here; creating tables, widening them and making rows durable is the session's work.
 
@@ -7,6 +7,7 @@ pub(crate) mod line_protocol;
 pub(crate) mod precision;
 pub(crate) mod read;
 pub(crate) mod refusal;
+mod security;
 pub(crate) mod shape;
 mod spool;
 mod upload;

@@ -13,6 +13,7 @@ mod csv;
 pub mod demo;
 pub mod demo_service;
 pub mod error;
+mod feeds;
 pub mod http;
 pub mod import;
 mod ingest;

@@ -155,6 +155,10 @@ impl Listening {
             Opening::Left => {}
             Opening::Cancel(request) => self.backends.cancel(&request),
             Opening::Start(startup) => {
+                if let Some(why) = self.doors.session.refused_at_door(Some(peer), None) {
+                    self.doors.counters.error(Door::Pgwire, "28000");
+                    return refuse(socket, Report::fatal("28000", why)).await;
+                }
                 let Some(_place) = Place::take(&self.clients) else {
                     self.doors.counters.error(Door::Pgwire, "53300");
                     return refuse(socket, Report::fatal("53300", "sorry, too many clients already")).await;
@@ -163,7 +167,7 @@ impl Listening {
                 match self.greet(&mut socket, startup, peer).await {
                     Ok((session, backend, reported)) => {
                         let doors = Arc::clone(&self.doors);
-                        Connection::new(doors, socket, session, backend, reported).serve(shutdown).await;
+                        Connection::new(doors, socket, session, (backend, peer), reported).serve(shutdown).await;
                     }
                     Err(Stop::Fatal(report)) => refuse(socket, report).await,
                     Err(Stop::Gone) => {}
@@ -176,6 +180,10 @@ impl Listening {
     async fn greet(&self, socket: &mut Socket, startup: Startup, peer: IpAddr) -> Result<Greeted, Stop> {
         let user = timeout(STARTUP_TIMEOUT, self.identify(socket, &startup, peer)).await;
         let user = user.map_err(|_| Stop::Gone)??;
+        if let Some(why) = self.doors.session.refused_at_door(None, Some(&user.name)) {
+            return Err(Stop::Fatal(Report::fatal("28000", why)));
+        }
+        self.doors.session.seen_at_door(&user, Some(peer));
         let doors = Arc::clone(&self.doors);
         let session = self.doors.query.spawn(async move { doors.session.connect_as(user) }).await;
         let session = session.map_err(|error| {

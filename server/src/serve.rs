@@ -26,7 +26,7 @@ use crate::config::{AccessArgs, MachineArgs};
 use crate::http::Gate;
 use crate::http::identity::{self, Tokens};
 use crate::telemetry::Counters;
-use crate::{autopilot, http, pgwire};
+use crate::{autopilot, feeds, http, pgwire};
 
 /// Threads of the I/O runtime: it only moves bytes.
 const IO_THREADS: usize = 2;
@@ -177,6 +177,7 @@ impl Server {
         let session = query.block_on(open(&config.storage, &config.device, config.memory))?;
         session.set_operations(config.operations.clone(), http::problem::document);
         query.block_on(first_admin(&session, &config))?;
+        query.block_on(feeds::load(&session, &config.operations));
         guarded(&session, (pg_addr, "--pg-addr", "JUNO_PG_ADDR"), false, tls.is_some())?;
         guarded(&session, (http_addr, "--http-addr", "JUNO_HTTP_ADDR"), has_tokens, tls.is_some())?;
         if let Some(fleet) = &config.fleet {
@@ -184,6 +185,7 @@ impl Server {
         }
         query.spawn(watch(session.connect(), config.fleet.as_ref()));
         query.spawn(autopilot::govern(session.connect()));
+        query.spawn(autopilot::sweep(session.connect()));
         let doors = Arc::new(Doors { session, query: query.handle().clone(), counters });
         gate.open(Arc::clone(&doors));
         let serving = pgwire::listen(Arc::clone(&doors), pg, tls, stop);

@@ -223,7 +223,9 @@ mod tests {
         let mut names = BTreeSet::new();
         for operation in OPERATIONS {
             assert!(names.insert(operation.name), "{} stands twice", operation.name);
-            assert!(operation.does.ends_with('.') && operation.role >= Role::Operator, "{}", operation.name);
+            assert!(operation.does.ends_with('.'), "{}", operation.name);
+            let reads = operation.effect == Effect::Computes && operation.decide.is_none();
+            assert!(operation.role >= Role::Operator || reads, "{} changes something", operation.name);
             assert!(operation.effect != Effect::Acts || operation.decide.is_some(), "{} must decide", operation.name);
             let arguments = operation.arguments();
             assert_eq!(arguments.iter().collect::<BTreeSet<_>>().len(), arguments.len(), "{}", operation.name);

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** nothing here knows which protocol a statement came by; what blocks runs on blocking threads.
 
+mod block;
 mod changing;
 mod copy;
 mod defining;
@@ -16,7 +17,7 @@ mod utility;
 
 pub use copy::CopyIn;
 pub use operation::Problems;
-pub(crate) use operation::{Found, HISTORY, Invocation, Operations, objects, refused, rfc3339};
+pub(crate) use operation::{Found, HISTORY, Invocation, Mandate, Operations, objects, refused, rfc3339};
 pub use user::{Account, Accounts};
 
 use std::sync::Arc;
@@ -75,6 +76,7 @@ struct Shared {
     detectors: Arc<Detectors>,
     /// The users, as their table has them.
     accounts: RwLock<Arc<Accounts>>,
+    blocks: block::Blocks,
     locks: Arc<Locks>,
     operations: Arc<Operations>,
     /// Sessions so far: each has a number, by which it holds locks.
@@ -137,12 +139,14 @@ impl Session {
             compatibility: PostgresCompatibilityParser::new(),
             detectors: Arc::default(),
             accounts: RwLock::default(),
+            blocks: block::Blocks::default(),
             locks: Arc::default(),
             sessions: AtomicU64::new(0),
         };
         let session = Session::over(Arc::new(shared));
         Box::pin(migrate::migrate(&session)).await?;
         session.load_accounts().await?;
+        Box::pin(session.load_blocks()).await?;
         let Shared { db, device, operations, planner, detectors, .. } = session.shared.as_ref();
         let live = Live { db: db.clone(), device: device.clone(), operations: Arc::clone(operations) };
         ops::register_views(&planner.state, &planner.public, &live).await?;

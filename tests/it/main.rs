@@ -20,6 +20,7 @@ mod machine_learning;
 mod operations;
 mod reference;
 mod rest;
+mod security;
 mod slt;
 mod tidy;
 mod users;

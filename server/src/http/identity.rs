@@ -3,6 +3,8 @@
 //! Tokens stand in the file of `JUNO_AUTH_TOKENS_FILE`, one a line: name, role, and the token's SHA-256 in hex. Where neither users
 //! nor tokens are set up, everybody on this machine is trusted and nobody else is let in. Probes are answered without.
 //!
+//! Who is blocked in response to a threat is refused on every request.
+//!
 //! **Invariant:** no password and no token is kept or logged; a password that was right is remembered as a hash, for a while.
 
 use std::collections::HashMap;
@@ -110,8 +112,18 @@ pub(super) async fn identify(State(gate): State<Arc<Gate>>, request: Request, ne
     }
     let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|info| info.0.0);
     let Ok(doors) = gate.doors() else { return next.run(request).await };
+    let address = peer.map(|peer| peer.ip());
+    if let Some(why) = doors.session.refused_at_door(address, None) {
+        return Problem::new("blocked", why).into_response();
+    }
     match identity(&gate, &doors.session, request.headers(), peer).await {
-        Ok(user) => run_as(user, next.run(request)).await,
+        Ok(user) => match doors.session.refused_at_door(None, Some(&user.name)) {
+            Some(why) => Problem::new("blocked", why).into_response(),
+            None => {
+                doors.session.seen_at_door(&user, address);
+                run_as(user, next.run(request)).await
+            }
+        },
         Err(problem) => {
             let mut response = problem.into_response();
             let wanted = HeaderValue::from_static("Basic realm=\"juno\", charset=\"UTF-8\", Bearer realm=\"juno\"");

@@ -210,6 +210,7 @@ pub(crate) const KINDS: &[(&str, u16, &str, &str)] = &[
     ("file-unusable", 422, "A file of the server cannot be read or written", "The detail names it; see the rules for paths of COPY."),
     ("unauthorized", 401, "Who asks is not known", "Send Authorization: Basic with a user's name and password, or Bearer with a token."),
     ("forbidden", 403, "The user may not do this", "The detail names the role that is missing. An admin grants it: GRANT operator TO name."),
+    ("blocked", 403, "Refused at the door", "In response to a threat, this address or user is refused for a while. A responder may take that back: POST /api/v4/threats/responses/{id}:undo."),
     ("duplicate-role", 409, "A user of this name exists", "Choose another name, or change the user by ALTER USER."),
     ("in-use", 409, "This must stay as it is", "The detail says what depends on it."),
     ("lock-timeout", 409, "The table is being changed", "Another statement changes it. Try again."),

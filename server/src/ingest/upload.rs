@@ -1,4 +1,4 @@
-//! `POST /api/v4/ingest`: one upload of Parquet, Arrow, NDJSON or CSV, stored whole or not at all.
+//! `POST /api/v4/ingest`: one upload of Parquet, Arrow, NDJSON or CSV, or of a security log, stored whole or not at all.
 //!
 //! All rows are read and shaped before the first is stored, so that a bad one leaves neither a table nor a column behind. Those of a
 //! short upload stay in memory for that; a long one is read a second time on its way into parts.
@@ -20,11 +20,12 @@ use super::known::Known;
 use super::precision::Precision;
 use super::read::{Batches, Format};
 use super::refusal::Refusal;
+use super::security::{self, Log};
 use super::shape::{self, Wanted};
 use super::spool::Spool;
-use super::{Pairs, blocking, odd_precision, store};
+use super::{Pairs, WRITE_BYTES_MAX, blocking, odd_precision, store};
 use crate::http::problem::Problem;
-use crate::http::{Gate, identity};
+use crate::http::{Gate, body, identity};
 use crate::serve::Doors;
 
 /// The longest upload, before and after gunzip.
@@ -34,7 +35,7 @@ const IMPORT_ROWS_MIN: usize = 200_000;
 /// Bytes of rows that are held; those of a longer upload are read again.
 const HELD_BYTES_MAX: usize = 64 << 20;
 
-/// `POST /api/v4/ingest?table=&time=&tags=&precision=`.
+/// `POST /api/v4/ingest?table=&time=&tags=&precision=`, or `?format=sshd` of a security log.
 pub(crate) async fn upload(
     State(gate): State<Arc<Gate>>,
     Query(pairs): Query<Pairs>,
@@ -42,7 +43,10 @@ pub(crate) async fn upload(
     request: Body,
 ) -> Result<Response, Problem> {
     let doors = gate.doors()?;
-    let wanted = wanted(&pairs)?;
+    let wanted = match log(&pairs)? {
+        Some((log, wanted)) => return security_log(&gate, &doors, (log, wanted), &headers, request).await,
+        None => wanted(&pairs)?,
+    };
     let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let format = Format::of_media(media).ok_or_else(|| {
         Problem::new("unsupported-media-type", format!("Content-Type \"{media}\" is not one of {}", Format::MEDIA))
@@ -80,7 +84,7 @@ fn wanted(pairs: &Pairs) -> Result<Wanted, Problem> {
             "time" => wanted.time = Some(value.clone()),
             "tags" => wanted.tags = Some(shape::names(value)),
             "precision" => wanted.precision = Some(Precision::read(value).ok_or_else(|| odd_precision(value))?),
-            other => return Err(Problem::unknown_parameter(other, &["table", "time", "tags", "precision"])),
+            other => return Err(Problem::unknown_parameter(other, &["table", "time", "tags", "precision", "format"])),
         }
     }
     if wanted.table.is_empty() || wanted.table.len() > shape::NAME_BYTES_MAX {
@@ -89,6 +93,52 @@ fn wanted(pairs: &Pairs) -> Result<Wanted, Problem> {
         );
     }
     Ok(wanted)
+}
+
+/// The kind of security log that `format` names, and the table for its events.
+fn log(pairs: &Pairs) -> Result<Option<(Log, Wanted)>, Problem> {
+    let Some((_, name)) = pairs.iter().find(|(name, _)| name == "format") else { return Ok(None) };
+    let log = Log::named(name).ok_or_else(|| {
+        let known = Log::NAMES.map(|(name, _)| name).join(", ");
+        let text = format!("format=\"{name}\" is not one of {known}; other formats are named by the Content-Type");
+        Problem::new("invalid-parameter-value", text).at("?format")
+    })?;
+    let tags = security::TAGS.map(str::to_owned).into();
+    let mut wanted = Wanted { table: security::TABLE.into(), tags: Some(tags), ..Wanted::default() };
+    for (name, value) in pairs {
+        match name.as_str() {
+            "format" => {}
+            "table" if !value.is_empty() && value.len() <= shape::NAME_BYTES_MAX => wanted.table.clone_from(value),
+            "table" => return Err(Problem::new("invalid-parameter-value", "table must be a name").at("?table")),
+            other => return Err(Problem::unknown_parameter(other, &["format", "table"])),
+        }
+    }
+    Ok(Some((log, wanted)))
+}
+
+/// A security log, stored as events.
+async fn security_log(
+    gate: &Gate,
+    doors: &Arc<Doors>,
+    (log, wanted): (Log, Wanted),
+    headers: &HeaderMap,
+    request: Body,
+) -> Result<Response, Problem> {
+    identity::writer()?;
+    let _turn = gate.upload_turn().await?;
+    let bytes = body::read(request, headers, WRITE_BYTES_MAX).await?;
+    let (catalog, now_us, table) = (doors.session.db().catalog(), gate.now_us(), wanted.table.clone());
+    let read = move || {
+        let text = std::str::from_utf8(&bytes).map_err(|error| Refusal::Unreadable(format!("no UTF-8: {error}")))?;
+        let events = security::read(log, text, now_us)?;
+        let known = catalog.table(&wanted.table).map(|table| Known::of(table));
+        let incoming = shape::shape(&events.batch()?, 0, &wanted, known.as_ref())?;
+        Ok((incoming, events.len(), events.skipped))
+    };
+    let (incoming, rows, skipped) = blocking(doors, read).await?;
+    store(doors, vec![incoming]).await?;
+    doors.counters.ingested(log.name(), rows as u64, 0);
+    Ok(Json(json!({ "table": table, "rows": rows, "skipped": skipped })).into_response())
 }
 
 /// What was sent, and what it is for.

@@ -4,6 +4,7 @@
 //! runs it, and this task only waits and writes.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,7 @@ pub(super) struct Connection {
     pub(super) socket: Socket,
     pub(super) session: Arc<Session>,
     pub(super) backend: Backend,
+    peer: IpAddr,
     pub(super) named: Named,
     reported: Vec<(&'static str, String)>,
     skipping: bool,
@@ -81,10 +83,10 @@ impl Connection {
         doors: Arc<Doors>,
         socket: Socket,
         session: Arc<Session>,
-        backend: Backend,
+        (backend, peer): (Backend, IpAddr),
         reported: Vec<(&'static str, String)>,
     ) -> Connection {
-        Connection { doors, socket, session, backend, named: Named::default(), reported, skipping: false }
+        Connection { doors, socket, session, backend, peer, named: Named::default(), reported, skipping: false }
     }
 
     /// Serves the client until it leaves, breaks the protocol, or the server shuts down.
@@ -128,6 +130,9 @@ impl Connection {
     }
 
     async fn take(&mut self, message: PgWireFrontendMessage, utf8: bool) -> Result<(), Stop> {
+        if let Some(why) = self.session.refused_at_door(Some(self.peer), Some(&self.session.user().name)) {
+            return Err(Stop::Fatal(Report::fatal("28000", why)));
+        }
         let simple = matches!(message, PgWireFrontendMessage::Query(_));
         if self.skipping && !matches!(message, PgWireFrontendMessage::Sync(_)) {
             return Ok(());

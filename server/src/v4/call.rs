@@ -1,4 +1,5 @@
-//! POST, PATCH and DELETE: the body as the arguments of an operation, headers as what surrounds it.
+//! POST, PATCH and DELETE: the body as the arguments of an operation, headers as what surrounds it. GET of what is computed: the
+//! query parameters as its arguments.
 //!
 //! **Invariant:** an operation that changes something goes on when its client goes away; one that only computes ends.
 
@@ -8,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use juno_sql::{Answered, Effect, Operation, Request, WAIT_S_MAX};
 use serde_json::{Map, Value};
 
-use super::Pairs;
 use super::route::Asked;
+use super::{Pairs, argument};
 use crate::http::accept::{Format, negotiate};
 use crate::http::problem::Problem;
 use crate::http::{body, identity, request};
@@ -32,8 +33,7 @@ pub(super) async fn call(
         return Err(Problem::unknown_parameter(name, &[]));
     }
     negotiate(asked.headers, &[Format::Json])?;
-    let missing = || Problem::new("internal-error", format!("\"{}\" names no operation", asked.row.sql));
-    let operation = asked.row.operation().ok_or_else(missing)?;
+    let operation = operation(asked)?;
     let mut arguments = arguments(asked.headers, body).await?;
     if let Some(id) = &asked.id
         && arguments.insert("id".into(), id.as_str().into()).is_some()
@@ -64,6 +64,25 @@ pub(super) async fn call(
         );
     }
     Ok(response)
+}
+
+/// The handler of what is computed: faults point to query parameters.
+pub(super) async fn computed(asked: &Asked<'_>, pairs: &Pairs) -> Result<Response, Problem> {
+    negotiate(asked.headers, &[Format::Json])?;
+    let operation = operation(asked)?;
+    let request = Request {
+        arguments: argument::read(&operation.body(), pairs)?,
+        request_id: text(asked.headers, &request::REQUEST_ID)?,
+        trace_id: request::trace_id(asked.headers),
+        ..Request::default()
+    };
+    let answered = run(asked, operation, request).await.map_err(argument::named)?;
+    Ok(axum::Json(answered.value).into_response())
+}
+
+fn operation(asked: &Asked<'_>) -> Result<&'static Operation, Problem> {
+    let missing = || Problem::new("internal-error", format!("\"{}\" names no operation", asked.row.sql));
+    asked.row.operation().ok_or_else(missing)
 }
 
 /// Runs it on the query runtime.

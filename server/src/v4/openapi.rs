@@ -64,7 +64,7 @@ async fn document(gate: &Gate) -> Result<Value, Problem> {
 
 /// The columns of what a row selects; none where it selects from what the request names.
 async fn columns(gate: &Gate, row: &Endpoint) -> Result<Option<SchemaRef>, Problem> {
-    if matches!(row.shape, Shape::Call { .. } | Shape::Series) {
+    if matches!(row.shape, Shape::Call { .. } | Shape::Computed | Shape::Series) {
         return Ok(None);
     }
     let doors = gate.doors()?;
@@ -90,6 +90,7 @@ fn described(row: &Endpoint, columns: Option<&SchemaRef>) -> Value {
     let mut parameters = match row.shape {
         Shape::List { filters, .. } => schema::list_parameters(filters),
         Shape::Series => schema::series_parameters(),
+        Shape::Computed => operation.map(|operation| schema::arguments(&operation.body())).unwrap_or_default(),
         Shape::Events => vec![schema::query("type", json!({ "type": "string" }), "Which events; may be repeated.")],
         _ => vec![],
     };
@@ -104,7 +105,7 @@ fn described(row: &Endpoint, columns: Option<&SchemaRef>) -> Value {
         "x-juno-role": row.role.to_string(),
         "x-juno-sql": row.sql,
     });
-    if let Some(operation) = operation {
+    if let (Some(operation), Shape::Call { .. }) = (operation, row.shape) {
         parameters.extend(schema::headers(operation));
         if row.method != "DELETE" {
             let body = schema::body(operation, row.path.contains("{id}"));
@@ -149,7 +150,9 @@ fn responses(row: &Endpoint, operation: Option<&Operation>, columns: Option<&Sch
                 all.insert("202".into(), json_of(object, "A job that waits or runs; Location says where."));
             }
         }
-        Shape::One | Shape::Item | Shape::Series => drop(all.insert("200".into(), json_of(object, "The answer."))),
+        Shape::One | Shape::Item | Shape::Series | Shape::Computed => {
+            drop(all.insert("200".into(), json_of(object, "The answer.")))
+        }
     }
     let problem = json!({ "schema": { "$ref": "#/components/schemas/Problem" } });
     let refused = json!({ "description": "A problem.", "content": { "application/problem+json": problem } });
@@ -177,6 +180,12 @@ mod tests {
         for row in ENDPOINTS {
             let Some(operation) = row.operation() else { continue };
             let described = described(row, None);
+            if let Shape::Computed = row.shape {
+                let names: Vec<_> =
+                    described["parameters"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+                assert_eq!(names, operation.body().iter().map(|parameter| parameter.name).collect::<Vec<_>>());
+                continue;
+            }
             let schema = &described["requestBody"]["content"]["application/json"]["schema"];
             for parameter in operation.body() {
                 let in_path = parameter.name == "id" && row.path.contains("{id}");

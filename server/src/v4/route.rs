@@ -103,6 +103,7 @@ async fn dispatch(
         }
         Shape::Series => metrics::series(&gate, pairs, &headers, gate.now_us()).await,
         Shape::Events => events::stream(&asked, &pairs).await,
+        Shape::Computed => call::computed(&asked, &pairs).await,
         Shape::Call { status, made } => call::call(&asked, &pairs, body, (status, made)).await,
     }
 }

@@ -28,6 +28,8 @@ pub enum Shape {
     Series,
     /// Events as they come.
     Events,
+    /// What an operation that only reads answers; its arguments are the query parameters.
+    Computed,
     /// What an operation answers, with the status of success.
     Call {
         /// 200, or 202 where it only begins something.
@@ -59,6 +61,10 @@ impl Endpoint {
 
     const fn call(method: &'static str, path: &'static str, sql: &'static str, role: Role) -> Endpoint {
         Endpoint { method, path, sql, role, shape: Shape::Call { status: 200, made: None } }
+    }
+
+    const fn computed(path: &'static str, sql: &'static str) -> Endpoint {
+        Endpoint::get(path, sql, Shape::Computed)
     }
 
     const fn post(path: &'static str, sql: &'static str, role: Role) -> Endpoint {
@@ -139,6 +145,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint::post("/api/v4/healing/diagnose", "CALL healing_diagnose", Role::Operator).made("created"),
     Endpoint::post("/api/v4/healing/remediate", "CALL healing_remediate", Role::Responder),
     Endpoint::get("/api/v4/healing/status", "SELECT * FROM healing_status", Shape::One),
+    Endpoint::computed("/api/v4/scaling/forecast", "CALL scaling_forecast"),
     Endpoint::get(
         "/api/v4/scaling/history",
         "SELECT * FROM scaling_history",
@@ -154,6 +161,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
         },
     ),
     Endpoint::post("/api/v4/scaling/plan", "CALL scaling_plan", Role::Operator).made("plan_id"),
+    Endpoint::post("/api/v4/scaling/execute", "CALL scaling_execute", Role::Operator),
     Endpoint::get(
         "/api/v4/scaling/plans",
         "SELECT * FROM scaling_plans",
@@ -191,6 +199,23 @@ pub const ENDPOINTS: &[Endpoint] = &[
         },
     ),
     Endpoint::post("/api/v4/threats/analyze", "CALL threats_analyze", Role::Operator),
+    Endpoint::post("/api/v4/threats/respond", "CALL threats_respond", Role::Responder),
+    Endpoint::get(
+        "/api/v4/threats/responses",
+        "SELECT * FROM threats_responses",
+        Shape::List {
+            time: "at",
+            last_day: false,
+            filters: &[
+                STATE,
+                Filter::new("action", "action = {}", Kind::Text),
+                Filter::new("target", "target = {}", Kind::Text),
+                Filter::new("threat_event_id", "CAST(threat_event_id AS TEXT) = {}", Kind::Text),
+            ],
+        },
+    ),
+    Endpoint::get("/api/v4/threats/responses/{id}", "SELECT * FROM threats_responses", Shape::Item),
+    Endpoint::post("/api/v4/threats/responses/{id}:undo", "CALL threats_undo", Role::Responder),
     Endpoint::get("/api/v4/threats/{id}", "SELECT * FROM threats_history", Shape::Item),
     Endpoint::call("PATCH", "/api/v4/threats/{id}", "CALL threats_label", Role::Operator),
     Endpoint::get(
@@ -272,6 +297,11 @@ mod tests {
                     assert_ne!(row.method, "GET");
                     let takes_id = operation.parameters.iter().any(|parameter| parameter.name == "id");
                     assert!(!row.path.contains("{id}") || takes_id, "{row:?}");
+                }
+                Shape::Computed => {
+                    let operation = row.operation().unwrap_or_else(|| panic!("{row:?} names no operation"));
+                    assert_eq!((row.role, row.method), (operation.role, "GET"), "{row:?}");
+                    assert_eq!(operation.effect, juno_sql::Effect::Computes, "{row:?} must change nothing");
                 }
                 _ => assert!(row.sql.starts_with("SELECT ") && row.method == "GET", "{row:?}"),
             }

@@ -8,6 +8,9 @@
 //!
 //! **Invariant:** decides nothing: whether an order may be given is judged before, by `healing/policy/guard.rs`.
 
+#[cfg(test)]
+pub(crate) mod fake;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

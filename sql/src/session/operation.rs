@@ -20,7 +20,7 @@ use arrow::array::{ArrayRef, StringArray};
 use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value, json};
 
-pub(crate) use self::acting::{Found, refused};
+pub(crate) use self::acting::{Found, Mandate, refused};
 pub(crate) use self::history::VIEW as HISTORY;
 use self::idempotency::Claim;
 use self::job::Jobs;

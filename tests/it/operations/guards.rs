@@ -56,6 +56,51 @@ const BAD: &[(&str, &str, &str, u16, &str, &str)] = &[
         "invalid-value",
         "/ends_at",
     ),
+    ("POST", "scaling/execute", r#"{"to": 3}"#, 400, "idempotency-key-required", ""),
+    ("POST", "scaling/execute", r#"{"to": 3, "reason": "x", "dry_run": true}"#, 400, "missing-field", "/target"),
+    ("POST", "scaling/execute", r#"{"to": -1, "dry_run": true}"#, 422, "invalid-value", "/to"),
+    (
+        "POST",
+        "scaling/execute",
+        r#"{"target": {"name": "a"}, "to": 3, "reason": "x", "dry_run": true}"#,
+        422,
+        "unknown-target",
+        "/target",
+    ),
+    (
+        "POST",
+        "scaling/execute",
+        r#"{"plan_id": "00000000-0000-7000-8000-000000000001", "dry_run": true}"#,
+        404,
+        "not-found",
+        "/plan_id",
+    ),
+    ("POST", "threats/respond", r#"{"action": "isolate", "dry_run": true}"#, 400, "missing-field", "/threat_event_id"),
+    (
+        "POST",
+        "threats/respond",
+        r#"{"threat_event_id": "00000000-0000-7000-8000-000000000001", "action": "nuke", "dry_run": true}"#,
+        422,
+        "invalid-value",
+        "/action",
+    ),
+    (
+        "POST",
+        "threats/respond",
+        r#"{"threat_event_id": "00000000-0000-7000-8000-000000000001", "action": "notify", "dry_run": true}"#,
+        404,
+        "not-found",
+        "/threat_event_id",
+    ),
+    (
+        "POST",
+        "threats/responses/00000000-0000-7000-8000-000000000001:undo",
+        r#"{"reason": "x", "dry_run": true}"#,
+        404,
+        "not-found",
+        "/id",
+    ),
+    ("GET", "scaling/forecast?service=a", "", 422, "no-telemetry", "?demand"),
     (
         "POST",
         "governance/rollback",
@@ -164,6 +209,36 @@ fn roles_are_asked_for_and_nobody_approves_what_they_asked_for() {
     let own = good(&own, 202);
     let path = format!("approvals/{}:approve", own["approval_id"].as_str().expect("an id"));
     problem(&send(&server, "POST", &path, &[("Authorization", &bob)], &json!({})), 403, "own-request");
+}
+
+#[test]
+fn who_is_refused_in_response_to_a_threat_is_refused_at_the_door_until_that_is_taken_back() {
+    let server = with_tokens();
+    let by = |name: &str| format!("Bearer {name}'s token");
+    let read = |who: &str| http(&server, "GET", "/api/v4/operations/status", &[("Authorization", &by(who))], b"");
+    assert_eq!(read("eve").status, 200);
+    let id = "00000000-0000-7000-8000-000000000003";
+    Postgres::connect(&server).rows(&format!(
+        "INSERT INTO threat_events (id, detected_at, threat_type, severity, indicators, confidence_score) VALUES \
+         ('{id}', now(), 'token_theft', 'high', '{{\"entity\": \"eve\"}}', 0.95)"
+    ));
+    let bob = by("bob");
+    let acted = |path: &str, key: &str, body: &Value| {
+        let headers = [("Authorization", bob.as_str()), ("Idempotency-Key", key), ("Prefer", "wait=30")];
+        send(&server, "POST", path, &headers, body)
+    };
+    let own = json!({ "threat_event_id": id, "action": "revoke_token", "target": { "name": "bob" } });
+    problem(&acted("threats/respond", "a", &own), 403, "protected-target");
+    let here = json!({ "threat_event_id": id, "action": "block_ip", "target": { "name": "127.0.0.1" } });
+    problem(&acted("threats/respond", "b", &here), 403, "protected-target");
+    let job = good(&acted("threats/respond", "c", &json!({ "threat_event_id": id, "action": "revoke_token" })), 200);
+    assert_eq!(job["result"]["state"], "active", "{job}");
+    let refused = problem(&read("eve"), 403, "blocked");
+    assert!(refused["detail"].as_str().is_some_and(|text| text.contains("\"eve\" is refused until")), "{refused}");
+    assert_eq!((read("ada").status, read("bob").status), (200, 200));
+    let undo = format!("threats/responses/{}:undo", job["result"]["response_id"].as_str().expect("an id"));
+    good(&acted(&undo, "d", &json!({ "reason": "it was a drill" })), 200);
+    assert_eq!(read("eve").status, 200);
 }
 
 /// Asks until the state is this one.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use juno_server::v4::{ENDPOINTS, Shape};
+use juno_server::v4::ENDPOINTS;
 use juno_tests::Server;
 use serde_json::{Value, json};
 
@@ -30,6 +30,8 @@ const OTHER: &[&str] = &[
     "trace_id",
     "status",
     "if_match",
+    "containment_s",
+    "evidence_sha256",
 ];
 
 fn is_time(text: &str) -> bool {
@@ -107,7 +109,8 @@ impl Both {
 #[test]
 fn every_call_of_the_table_gives_by_sql_what_it_gives_by_rest() {
     name_program();
-    let fleet = json!({ "services": [{ "name": "shop", "program": { "argv": ["sleep", "1000"] } }] });
+    let fleet =
+        json!({ "services": [{ "name": "shop", "replicas_max": 4, "program": { "argv": ["sleep", "1000"] } }] });
     let server = with_fleet(&fleet);
     let postgres = Postgres::connect(&server);
     let mut both = Both { server, postgres, seen: BTreeSet::new() };
@@ -125,17 +128,19 @@ fn every_call_of_the_table_gives_by_sql_what_it_gives_by_rest() {
             "demand": [{ "resource": "cpu", "metric": "load.cpu", "capacity": 5 }],
         }),
     );
+    forecasts(&mut both);
     both.check("threats_analyze", 200, &json!({ "indicators": [{ "type": "ip", "value": "192.0.2.7" }] }));
     both.check("audit_verify", 200, &json!({}));
     both.check("kill_switch", 200, &json!({ "engaged": true, "reason": "it's a drill" }));
     both.check("kill_switch", 200, &json!({ "engaged": false, "reason": "over" }));
     labels(&mut both);
+    executions(&mut both);
+    responses(&mut both);
     windows(&mut both);
     governance(&mut both);
     approvals(&mut both);
-    let called = ENDPOINTS.iter().filter(|row| matches!(row.shape, Shape::Call { .. }));
-    let missing: Vec<&str> =
-        called.map(|row| row.sql.trim_start_matches("CALL ")).filter(|name| !both.seen.contains(name)).collect();
+    let called = ENDPOINTS.iter().filter_map(|row| row.sql.strip_prefix("CALL "));
+    let missing: Vec<&str> = called.filter(|name| !both.seen.contains(name)).collect();
     assert!(missing.is_empty(), "no case for {missing:?}");
 }
 
@@ -152,6 +157,44 @@ fn telemetry(both: &Both) {
     }
     let written = crate::client::http(&both.server, "POST", "/write?precision=s", &[], lines.join("\n").as_bytes());
     assert_eq!(written.status, 204, "{}", written.text());
+}
+
+/// A GET that computes: its query parameters are the arguments of the CALL.
+fn forecasts(both: &mut Both) {
+    let demand = r#"[{"resource":"cpu","metric":"load.cpu","agg":"sum","capacity":5}]"#;
+    let path = |demand: &str, more: &str| {
+        let demand = demand.replace('"', "%22").replace('{', "%7B").replace('}', "%7D");
+        format!("/api/v4/scaling/forecast?service=shop&horizon=2h&as_of=2026-01-02T00:00:00Z&demand={demand}{more}")
+    };
+    let by_rest = good(&get(&both.server, &path(demand, "&quantiles=.5,.95")), 200);
+    let asked = json!({
+        "service": "shop", "horizon": "2h", "as_of": "2026-01-02T00:00:00Z", "quantiles": [0.5, 0.95],
+        "demand": [{ "resource": "cpu", "metric": "load.cpu", "agg": "sum", "capacity": 5 }],
+    });
+    assert_eq!(masked(&by_rest), masked(&call(&both.postgres, "scaling_forecast", &asked, "")));
+    let points = by_rest["points"].as_array().expect("points");
+    assert_eq!((points.len(), &points[0]["t"]), (24, &json!("2026-01-02T00:00:00.000000Z")));
+    for point in points {
+        let number = |name: &str| point[name].as_f64().expect(name);
+        let units = point["required_units_by_resource"]["cpu"].as_f64().expect("units");
+        assert!(number("q50") <= number("q95") && units == (number("q95") / 5.0).ceil(), "{point}");
+    }
+    for (query, status, slug) in [
+        ("service=shop&resource=memory", 422, "no-telemetry"),
+        ("service=shop&horizon=soon", 400, "invalid-parameter-value"),
+        ("service=shop&colour=red", 400, "unknown-parameter"),
+        ("horizon=1h", 400, "invalid-parameter-value"),
+    ] {
+        super::problem(&get(&both.server, &format!("/api/v4/scaling/forecast?{query}")), status, slug);
+    }
+    let unknown = get(&both.server, &path(demand, "").replace("service=shop", "service=nobody"));
+    assert_eq!(super::problem(&unknown, 404, "not-found")["errors"][0]["pointer"], "?service");
+    let early = get(
+        &both.server,
+        &path(demand, "").replace("as_of=2026-01-02", "as_of=2026-01-01").replace("T00:00", "T00:30"),
+    );
+    super::problem(&early, 422, "insufficient-history");
+    both.seen.insert("scaling_forecast");
 }
 
 /// An incident is diagnosed, and what would be done about it is told.
@@ -176,6 +219,59 @@ fn labels(both: &mut Both) {
     both.check_each("threats_label", 200, (&body(1), &body(2)));
     let alerts = get(&both.server, "/api/v4/threats/alerts").json();
     assert_eq!(alerts["items"], json!([]));
+}
+
+/// The body of a request that acts, answered when its job is done.
+fn acted(both: &Both, path: &str, key: &str, body: &Value) -> Value {
+    let headers = [("Idempotency-Key", key), ("Prefer", "wait=30")];
+    let job = good(&send(&both.server, "POST", path, &headers, body), 200);
+    assert_eq!(job["state"], "succeeded", "{job}");
+    job
+}
+
+/// A unit more by each of the doors: the answers have the same members.
+fn executions(both: &mut Both) {
+    let body = |to: u32| json!({ "target": { "name": "shop" }, "resource": "cpu", "to": to, "reason": "a sale" });
+    let by_rest = acted(both, "scaling/execute", "scale", &body(2));
+    let by_sql = call(&both.postgres, "scaling_execute", &body(3), "idempotency_key => 'scale too', wait_s => 30");
+    let names = |job: &Value| job["result"].as_object().expect("a result").keys().cloned().collect::<Vec<_>>();
+    assert_eq!((names(&by_rest), &by_sql["state"]), (names(&by_sql), &json!("succeeded")), "{by_sql}");
+    let units = |job: &Value| (job["result"]["from"].clone(), job["result"]["to"].clone());
+    assert_eq!((units(&by_rest), units(&by_sql)), ((json!(1), json!(2)), (json!(2), json!(3))));
+    let history = get(&both.server, "/api/v4/scaling/history?executed_by=human&resource_type=cpu").json();
+    assert_eq!(history["items"].as_array().map(Vec::len), Some(2), "{history}");
+    both.seen.insert("scaling_execute");
+}
+
+/// Addresses that juno's own doors refuse, by both doors.
+fn responses(both: &mut Both) {
+    let id = "00000000-0000-7000-8000-000000000003";
+    both.postgres.rows(&format!(
+        "INSERT INTO threat_events (id, detected_at, threat_type, severity, indicators, confidence_score) VALUES \
+         ('{id}', now(), 'brute_force', 'high', '{{}}', 0.95)"
+    ));
+    let body = |address: &str| json!({ "threat_event_id": id, "action": "block_ip", "target": { "name": address } });
+    let same = |job: &Value| {
+        masked(&serde_json::from_str(&job.to_string().replace("203.0.113.8", "203.0.113.7")).expect("JSON"))
+    };
+    let by_rest = acted(both, "threats/respond", "block", &body("203.0.113.7"));
+    let keyed = "idempotency_key => 'block too', wait_s => 30";
+    let by_sql = call(&both.postgres, "threats_respond", &body("203.0.113.8"), keyed);
+    assert_eq!(same(&by_rest), same(&by_sql));
+    let listed = get(&both.server, "/api/v4/threats/responses?state=active&action=block_ip").json();
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(2), "{listed}");
+    let threat = get(&both.server, &format!("/api/v4/threats/{id}")).json();
+    assert_eq!(threat["status"], "contained");
+    let evidence = by_rest["result"]["evidence_ref"].as_str().expect("a link");
+    assert_eq!(get(&both.server, evidence).json()["evidence"]["threat"]["id"], id);
+    let response = |job: &Value| job["result"]["response_id"].as_str().expect("an id").to_owned();
+    let undo = format!("threats/responses/{}:undo", response(&by_rest));
+    let undone = acted(both, &undo, "undo", &json!({ "reason": "a test" }));
+    let body = json!({ "id": response(&by_sql), "reason": "a test" });
+    let other = call(&both.postgres, "threats_undo", &body, "idempotency_key => 'undo too', wait_s => 30");
+    assert_eq!(same(&undone), same(&other));
+    assert_eq!(get(&both.server, &format!("/api/v4/threats/{id}")).json()["status"], "acknowledged");
+    both.seen.extend(["threats_respond", "threats_undo"]);
 }
 
 fn windows(both: &mut Both) {

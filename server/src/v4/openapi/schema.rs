@@ -71,6 +71,37 @@ pub(super) fn query(name: &str, schema: Value, text: &str) -> Value {
     json!({ "name": name, "in": "query", "required": false, "schema": schema, "description": text })
 }
 
+/// The query parameters that are an operation's arguments: lists by comma, objects as JSON.
+pub(super) fn arguments(parameters: &[Parameter]) -> Vec<Value> {
+    let one = |parameter: &Parameter| {
+        let mut schema = kind(&parameter.kind);
+        if let Some(default) = parameter.default {
+            schema["default"] = serde_json::from_str(default).unwrap_or_default();
+        }
+        let mut described = query(parameter.name, schema, parameter.does);
+        described["required"] = parameter.required.into();
+        match parameter.kind {
+            Kind::List(Kind::Object(_) | Kind::Map | Kind::List(..) | Kind::Any, _)
+            | Kind::Object(_)
+            | Kind::Map
+            | Kind::Any => {
+                let schema = described["schema"].take();
+                described["content"] = json!({ "application/json": { "schema": schema } });
+                if let Some(members) = described.as_object_mut() {
+                    members.remove("schema");
+                }
+            }
+            Kind::List(..) => {
+                described["style"] = "form".into();
+                described["explode"] = false.into();
+            }
+            _ => {}
+        }
+        described
+    };
+    parameters.iter().map(one).collect()
+}
+
 /// The parameters of a list.
 pub(super) fn list_parameters(filters: &[Filter]) -> Vec<Value> {
     let text = json!({ "type": "string" });

@@ -263,7 +263,7 @@ async fn forecast(
 }
 
 /// `q05` of 0.05, `q975` of 0.975.
-fn named(quantile: f64) -> String {
+pub(crate) fn named(quantile: f64) -> String {
     let text = format!("{quantile:.3}");
     let digits = text.trim_start_matches("0.");
     format!("q{}", digits.strip_suffix('0').unwrap_or(digits))

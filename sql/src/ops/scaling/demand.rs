@@ -3,20 +3,25 @@
 //! **Invariant:** reads what the caller may read and writes nothing; with `as_of` the same rows give the same answer.
 
 use juno_engine::TableSchema;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::policy::capacity::{Load, POINTS_MAX, Quantiles, Resource};
 use crate::operation::{Kind, Parameter, Refusal, Refused, duration_us};
 use crate::ops::operations::predict::quoted;
-use crate::session::{Invocation, rfc3339};
+use crate::session::{Invocation, Session, rfc3339};
 use crate::{Error, Result};
 
 /// The fewest points that a forecast is made from.
 const POINTS_MIN: i64 = 20;
 /// The level whose upper bound is the 95 % quantile, and that of the 99 % quantile.
 const LEVELS: [f64; 2] = [0.9, 0.98];
+/// How many past forecasts are looked back on.
+const ORIGINS: usize = 5;
 /// What a unit carries of its own processor, memory, disk or network, where demand is a share of it.
 const SHARE: f64 = 1.0;
+
+/// The names of [`RESOURCES`].
+pub(super) const NAMES: &[&str] = &["requests", "cpu", "memory", "network", "storage"];
 
 const RESOURCES: [(&str, Resource); 5] = [
     ("requests", Resource::Requests),
@@ -27,8 +32,7 @@ const RESOURCES: [(&str, Resource); 5] = [
 ];
 
 const ONE: &[Parameter] = &[
-    Parameter::new("resource", Kind::Choice(&["requests", "cpu", "memory", "network", "storage"]), "What it is of.")
-        .required(),
+    Parameter::new("resource", Kind::Choice(NAMES), "What it is of.").required(),
     Parameter::new("metric", Kind::Text, "The metric, as table.column of telemetry with a tag service.").required(),
     Parameter::new("agg", Kind::Choice(&["sum", "avg", "max"]), "How the rows of a step become one value.")
         .or("\"sum\""),
@@ -53,8 +57,25 @@ pub(super) const STEP: Parameter = Parameter::new("step", Kind::Duration, "The d
 pub(super) const AS_OF: Parameter =
     Parameter::new("as_of", Kind::Time, "The time from which is planned: later rows are not looked at.");
 
+/// Whose demand it is, and who looks.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) session: &'a Session,
+    pub(super) service: &'a str,
+    /// As [`DEMAND`] takes it.
+    pub(super) demand: &'a [Value],
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn of(invocation: &'a Invocation) -> Self {
+        Self { session: &invocation.session, service: invocation.word("service"), demand: invocation.list("demand") }
+    }
+}
+
 /// What is looked at.
 pub(super) struct Ask {
+    /// From when on; from the beginning where it is left out.
+    pub(super) since_us: Option<i64>,
     pub(super) until_us: i64,
     pub(super) step_us: i64,
     pub(super) steps: usize,
@@ -70,7 +91,8 @@ impl Ask {
             let text = format!("a horizon of {steps} steps is not within 1 to {POINTS_MAX}: choose another step");
             return Err(Refusal::new(Refused::InvalidValue, text).at("/horizon").into());
         }
-        Ok(Self { until_us: invocation.time_us("as_of").unwrap_or_else(|| invocation.now_us()), step_us, steps })
+        let until_us = invocation.time_us("as_of").unwrap_or_else(|| invocation.now_us());
+        Ok(Self { since_us: None, until_us, step_us, steps })
     }
 }
 
@@ -80,7 +102,20 @@ pub(super) struct Source {
     pub(super) capacity: f64,
     /// Name in answers: table.column.
     pub(super) metric: String,
+    agg: String,
     sql: String,
+}
+
+impl Source {
+    /// The name of its resource.
+    pub(super) fn name(&self) -> &'static str {
+        RESOURCES.iter().find(|(_, resource)| *resource == self.resource).map_or("", |(name, _)| name)
+    }
+
+    /// As [`DEMAND`] would name it.
+    pub(super) fn stated(&self) -> Value {
+        json!({ "resource": self.name(), "metric": self.metric, "agg": self.agg, "capacity": self.capacity })
+    }
 }
 
 /// What is known of the demand of one resource.
@@ -96,13 +131,11 @@ pub(super) struct Outlook {
 }
 
 /// The sources of a service: those that are named, or those that telemetry has under the names of resources.
-pub(super) fn sources(invocation: &Invocation, ask: &Ask) -> Result<Vec<Source>> {
-    let named = invocation.list("demand");
+pub(super) fn sources(subject: Subject<'_>, ask: &Ask) -> Result<Vec<Source>> {
+    let named = subject.demand;
     let found = match named.is_empty() {
-        false => {
-            named.iter().enumerate().map(|(at, one)| stated(invocation, ask, at, one)).collect::<Result<Vec<_>>>()?
-        }
-        true => by_names(invocation, ask),
+        false => named.iter().enumerate().map(|(at, one)| stated(subject, ask, at, one)).collect::<Result<Vec<_>>>()?,
+        true => by_names(subject, ask),
     };
     if found.is_empty() {
         let text = "no telemetry table with a tag service has a column requests, cpu, memory, network or storage: name the \
@@ -112,7 +145,7 @@ pub(super) fn sources(invocation: &Invocation, ask: &Ask) -> Result<Vec<Source>>
     Ok(found)
 }
 
-fn stated(invocation: &Invocation, ask: &Ask, at: usize, one: &Value) -> Result<Source> {
+fn stated(subject: Subject<'_>, ask: &Ask, at: usize, one: &Value) -> Result<Source> {
     let metric = one["metric"].as_str().unwrap_or_default();
     let missing = || -> Error {
         let text =
@@ -120,22 +153,22 @@ fn stated(invocation: &Invocation, ask: &Ask, at: usize, one: &Value) -> Result<
         Refusal::new(Refused::NotFound, text).at(&format!("/demand/{at}/metric")).into()
     };
     let (table, column) = metric.rsplit_once('.').ok_or_else(missing)?;
-    let catalog = invocation.session.db().catalog();
+    let catalog = subject.session.db().catalog();
     let table = catalog.table(table).ok_or_else(missing)?;
     let resource = RESOURCES.iter().find(|(name, _)| one["resource"] == *name).map(|(_, resource)| *resource);
     let resource = resource.ok_or_else(missing)?;
     let agg = one["agg"].as_str().unwrap_or("sum");
     let capacity = one["capacity"].as_f64().unwrap_or(SHARE);
-    source(invocation, ask, table, (resource, column, agg, capacity)).ok_or_else(missing)
+    source(subject, ask, table, (resource, column, agg, capacity)).ok_or_else(missing)
 }
 
-fn by_names(invocation: &Invocation, ask: &Ask) -> Vec<Source> {
-    let catalog = invocation.session.db().catalog();
+fn by_names(subject: Subject<'_>, ask: &Ask) -> Vec<Source> {
+    let catalog = subject.session.db().catalog();
     let mut found: Vec<Source> = Vec::new();
     for (name, resource) in RESOURCES {
         let one = catalog.tables.values().find_map(|table| {
             let agg = if resource == Resource::Requests { "sum" } else { "avg" };
-            source(invocation, ask, table, (resource, name, agg, SHARE))
+            source(subject, ask, table, (resource, name, agg, SHARE))
         });
         found.extend(one);
     }
@@ -144,7 +177,7 @@ fn by_names(invocation: &Invocation, ask: &Ask) -> Vec<Source> {
 
 /// The source in a table, where it is telemetry with a tag service and such a column of numbers.
 fn source(
-    invocation: &Invocation,
+    subject: Subject<'_>,
     ask: &Ask,
     table: &TableSchema,
     (resource, column, agg, capacity): (Resource, &str, &str, f64),
@@ -152,24 +185,25 @@ fn source(
     let time = quoted(&table.columns[table.time()?].name);
     let has_service = table.tags().iter().any(|tag| table.columns[*tag].name == "service");
     let index = table.column(column).filter(|index| table.columns[*index].data_type.is_numeric() && has_service)?;
-    let service = invocation.word("service").replace('\'', "''");
+    let service = subject.service.replace('\'', "''");
+    let since = ask.since_us.map_or_else(String::new, |us| format!("{time} >= TIMESTAMPTZ '{}' AND ", rfc3339(us)));
     let sql = format!(
         "SELECT time_bucket(INTERVAL '{} milliseconds', {time}) AS time, CAST({agg}({}) AS DOUBLE PRECISION) AS value FROM {} \
-         WHERE service = '{service}' AND {time} < TIMESTAMPTZ '{}' GROUP BY 1",
+         WHERE service = '{service}' AND {since}{time} < TIMESTAMPTZ '{}' GROUP BY 1",
         ask.step_us / 1_000,
         quoted(&table.columns[index].name),
         quoted(&table.name),
         rfc3339(ask.until_us)
     );
-    Some(Source { resource, capacity, metric: format!("{}.{column}", table.name), sql })
+    Some(Source { resource, capacity, metric: format!("{}.{column}", table.name), agg: agg.to_owned(), sql })
 }
 
-/// The forecast of a source; refuses one with too little history.
-pub(super) async fn outlook(invocation: &Invocation, ask: &Ask, source: &Source) -> Result<Outlook> {
+/// The last value of a source; refuses one with too little history.
+pub(super) async fn known(subject: Subject<'_>, source: &Source) -> Result<f64> {
     let known = format!("SELECT count(value) AS n, last(value, time) AS now FROM ({}) AS points", source.sql);
-    let known = invocation.session.objects(&known, &[]).await?.pop().unwrap_or_default();
+    let known = subject.session.objects(&known, &[]).await?.pop().unwrap_or_default();
     let n = known.get("n").and_then(Value::as_i64).unwrap_or_default();
-    let (service, metric) = (invocation.word("service"), &source.metric);
+    let (service, metric) = (subject.service, &source.metric);
     if n == 0 {
         let text = format!("{metric} has no points of service \"{service}\"");
         return Err(Refusal::new(Refused::NotFound, text).at("/service").into());
@@ -178,13 +212,19 @@ pub(super) async fn outlook(invocation: &Invocation, ask: &Ask, source: &Source)
         let text = format!("{metric} has {n} points of service \"{service}\" and needs {} more", POINTS_MIN - n);
         return Err(Refusal::new(Refused::InsufficientHistory, text).at("/service").into());
     }
+    Ok(known.get("now").and_then(Value::as_f64).unwrap_or_default())
+}
+
+/// The forecast of a source; refuses one with too little history.
+pub(super) async fn outlook(subject: Subject<'_>, ask: &Ask, source: &Source) -> Result<Outlook> {
+    let now = known(subject, source).await?;
     let mut points = Vec::with_capacity(ask.steps);
     for (at, level) in LEVELS.into_iter().enumerate() {
         let sql = format!(
             "SELECT time, forecast, upper FROM forecast(({}), 'value', horizon => {}, level => {level}) ORDER BY time",
             source.sql, ask.steps
         );
-        for (step, row) in invocation.session.objects(&sql, &[]).await?.iter().enumerate() {
+        for (step, row) in subject.session.objects(&sql, &[]).await?.iter().enumerate() {
             let number = |name: &str| row.get(name).and_then(Value::as_f64).unwrap_or_default().max(0.0);
             let (middle, upper) = (number("forecast"), number("upper"));
             match at {
@@ -193,25 +233,75 @@ pub(super) async fn outlook(invocation: &Invocation, ask: &Ask, source: &Source)
             }
         }
     }
-    let (confidence, wape, coverage) = trust(invocation, ask, source).await?;
+    let past = accuracy(subject, source, ask.steps, ORIGINS).await?;
     let load = Load { resource: source.resource, capacity: source.capacity, points };
-    let now = known.get("now").and_then(Value::as_f64).unwrap_or_default();
-    Ok(Outlook { load, now, confidence, wape, coverage })
+    Ok(Outlook { load, now, confidence: past.confidence, wape: past.wape, coverage: past.coverage })
 }
 
-/// The coverage of past forecasts held against what it should be, less what they are worse than the seasonal naive; 0 where
-/// there is too little past to tell.
-async fn trust(invocation: &Invocation, ask: &Ask, source: &Source) -> Result<(f64, Option<f64>, Option<f64>)> {
+/// One quantile of the demand at every step, with the step's time.
+pub(super) async fn quantile(
+    subject: Subject<'_>,
+    ask: &Ask,
+    source: &Source,
+    share: f64,
+) -> Result<Vec<(String, f64)>> {
+    let (column, level) = match share {
+        0.5 => ("forecast", LEVELS[0]),
+        low if low < 0.5 => ("lower", 1.0 - 2.0 * low),
+        high => ("upper", 2.0 * high - 1.0),
+    };
     let sql = format!(
-        "SELECT coverage, wape, mase, naive_mase FROM forecast_accuracy(({}), 'value', horizon => {}, level => {})",
-        source.sql, ask.steps, LEVELS[0]
+        "SELECT time, {column} AS value FROM forecast(({}), 'value', horizon => {}, level => {level:.6}) ORDER BY time",
+        source.sql, ask.steps
     );
-    let row = invocation.session.objects(&sql, &[]).await?.pop().unwrap_or_default();
+    let rows = subject.session.objects(&sql, &[]).await?;
+    let point = |row: &Map<String, Value>| {
+        let time = row.get("time").and_then(Value::as_str).unwrap_or_default().to_owned();
+        (time, row.get("value").and_then(Value::as_f64).unwrap_or_default().max(0.0))
+    };
+    Ok(rows.iter().map(point).collect())
+}
+
+/// How past forecasts of a source did.
+pub(super) struct Accuracy {
+    /// Their error as a share of the demand, and the share of values in their 90 % interval; none with too little past to tell.
+    pub(super) wape: Option<f64>,
+    pub(super) coverage: Option<f64>,
+    /// The coverage held against what it should be, less what they were worse than the seasonal naive; 0 with too little past.
+    pub(super) confidence: f64,
+}
+
+/// Looks back on forecasts of so many steps from so many origins, each a horizon before the next.
+pub(super) async fn accuracy(subject: Subject<'_>, source: &Source, steps: usize, origins: usize) -> Result<Accuracy> {
+    let sql = format!(
+        "SELECT coverage, wape, mase, naive_mase FROM forecast_accuracy(({}), 'value', horizon => {steps}, level => {}, \
+         origins => {origins})",
+        source.sql, LEVELS[0]
+    );
+    let row = subject.session.objects(&sql, &[]).await?.pop().unwrap_or_default();
     let number = |name: &str| row.get(name).and_then(Value::as_f64);
     let covered = number("coverage").map(|coverage| (coverage / LEVELS[0]).min(1.0));
     let skill = match (number("mase"), number("naive_mase")) {
         (Some(own), Some(naive)) if own > 0.0 => (naive / own).min(1.0),
         _ => 1.0,
     };
-    Ok((covered.unwrap_or_default() * skill, number("wape"), number("coverage")))
+    let confidence = covered.unwrap_or_default() * skill;
+    Ok(Accuracy { wape: number("wape"), coverage: number("coverage"), confidence })
+}
+
+/// The seasons of a source, the main one first: seconds and strength.
+pub(super) async fn seasons(subject: Subject<'_>, ask: &Ask, source: &Source) -> Result<Vec<(f64, f64)>> {
+    let sql = format!("SELECT season, strength FROM detect_seasonality(({}), 'value')", source.sql);
+    let rows = subject.session.objects(&sql, &[]).await?;
+    let number = |row: &Map<String, Value>, name: &str| row.get(name).and_then(Value::as_f64);
+    let one =
+        |row: &Map<String, Value>| Some((number(row, "season")? * ask.step_us as f64 / 1e6, number(row, "strength")?));
+    Ok(rows.iter().filter_map(one).collect())
+}
+
+/// What was seen of a source, step by step; none where nothing was.
+pub(super) async fn seen(subject: Subject<'_>, source: &Source) -> Result<Vec<f64>> {
+    let sql = format!("SELECT value FROM ({}) AS points WHERE value IS NOT NULL ORDER BY time", source.sql);
+    let rows = subject.session.objects(&sql, &[]).await?;
+    Ok(rows.iter().filter_map(|row| row.get("value").and_then(Value::as_f64)).collect())
 }

@@ -3,8 +3,11 @@
 //! **Invariant:** each procedure is a file of its own; judgement knows no clock, no table and no process.
 
 pub(crate) mod demand;
+pub(crate) mod execute;
+pub(crate) mod forecast;
 pub(crate) mod plan;
 pub mod policy;
+pub(crate) mod verify;
 
 use serde::Serialize;
 use serde_json::Value;

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::demand::{AS_OF, Ask, DEMAND, HORIZON, Outlook, SERVICE, STEP, outlook, sources};
+use super::demand::{AS_OF, Ask, DEMAND, HORIZON, Outlook, SERVICE, STEP, Subject, outlook, sources};
 use super::policy::Bounds;
 use super::policy::capacity::{Plan, Region, Request, Size, Strategy, plan};
 use super::timed;
@@ -70,11 +70,11 @@ pub(crate) const OPERATION: Operation = Operation {
 };
 
 async fn run(invocation: &Invocation) -> Result<Value> {
-    let ask = Ask::of(invocation)?;
-    let sources = sources(invocation, &ask)?;
+    let (ask, subject) = (Ask::of(invocation)?, Subject::of(invocation));
+    let sources = sources(subject, &ask)?;
     let mut outlooks = Vec::with_capacity(sources.len());
     for source in &sources {
-        outlooks.push(outlook(invocation, &ask, source).await?);
+        outlooks.push(outlook(subject, &ask, source).await?);
     }
     let request = request(invocation, &ask, &outlooks)?;
     let made = plan(&request).map_err(|error| Error::from(Refusal::new(Refused::InvalidValue, error.to_string())))?;

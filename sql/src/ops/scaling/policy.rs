@@ -3,7 +3,7 @@
 //! [`Planner`] goes on step by step: [`Planner::observe`] takes what a step brought and answers with a [`Decision`]. It forecasts
 //! the largest demand until units that are ordered now are ready (`lead`), and picks the margin on top that would have kept the
 //! error budget so far at the least cost (`budget`). A whole history is the same, one observation after the other
-//! ([`Planner::replay`]). What a plan for the hours to come holds is in [`capacity`], what a step of it may do in [`verdict`].
+//! ([`Planner::replay`]). What a plan for the hours to come holds is in [`capacity`], what a step of it may do in [`verdict`], what comes of it in [`execution`].
 //!
 //! **Invariant:** no clock, no randomness, no tables, no I/O: equal observations give equal decisions. Memory does not grow with
 //! the number of observations; the state can be written and read back between any two of them.
@@ -12,6 +12,7 @@ mod budget;
 pub mod capacity;
 mod confidence;
 mod demand;
+pub mod execution;
 mod fleet;
 mod guard;
 mod lead;

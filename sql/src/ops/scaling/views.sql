@@ -11,7 +11,10 @@ SELECT
     cost_impact,
     performance_impact,
     scaling_action ->> 'service' AS service,
-    scaling_action ->> 'executed_by' AS executed_by
+    scaling_action ->> 'executed_by' AS executed_by,
+    CAST(performance_impact ->> 'forecast_error_pct' AS DOUBLE PRECISION) AS forecast_error_pct,
+    CAST(performance_impact ->> 'sla_during' AS DOUBLE PRECISION) AS sla_during,
+    CAST(performance_impact ->> 'saving_vs_reactive_pct' AS DOUBLE PRECISION) AS saving_vs_reactive_pct
 FROM scaling_events;
 
 -- GET /api/v4/scaling/plans
@@ -30,5 +33,6 @@ SELECT
     warnings,
     expires_at,
     CASE WHEN expires_at <= now() THEN 'expired' WHEN advisory THEN 'advisory' ELSE 'ready' END AS state,
-    request
+    request,
+    CAST(id AS TEXT) AS etag
 FROM juno_scaling_plans;

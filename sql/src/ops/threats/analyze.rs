@@ -1,4 +1,4 @@
-//! `threats_analyze`: whether events are suspicious, by a threat model; and whether indicators were seen in threats before.
+//! `threats_analyze`: whether events are suspicious, by a threat model; and whether indicators are in feeds, or were in threats before.
 //!
 //! An event alarms when its p-value is within the share of false alarms that THREAT_DETECTION_SENSITIVITY allows. The whole is
 //! malicious where one event would alarm even if that share were meant for all events together.
@@ -11,6 +11,7 @@ use arrow::array::{ArrayRef, Float64Array, StringArray};
 use juno_kernels::threat_model::{Kind as Feature, ThreatModel};
 use serde_json::{Map, Value, json};
 
+use super::feed::normal;
 use crate::model::rows::{fitted, refused, with_values};
 use crate::operation::{Component, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
 use crate::ops::operations::predict::quoted;
@@ -37,7 +38,7 @@ const WINDOW: &[Parameter] = &[
 /// `POST /threats/analyze`.
 pub(crate) const OPERATION: Operation = Operation {
     name: "threats_analyze",
-    does: "Judges events by a threat model, or looks for indicators in the threats seen so far.",
+    does: "Judges events by a threat model, or looks for indicators in feeds and in the threats seen so far.",
     parameters: &[
         Parameter::new(
             "events",
@@ -246,13 +247,34 @@ async fn persist(invocation: &Invocation, answer: &Value) -> Result<String> {
     Ok(id)
 }
 
-/// Indicators in the threats seen so far that nobody called false.
+/// What the feeds say of an indicator, where they are read.
+async fn in_feeds(invocation: &Invocation, indicator: &Value) -> Result<Vec<Map<String, Value>>> {
+    if !invocation.settings.threat_feeds {
+        return Ok(Vec::new());
+    }
+    let known = "SELECT 'known_indicator' AS threat_type, feed, confidence AS confidence_score, description, valid_until, loaded_at \
+                 FROM juno_indicators WHERE kind = $1 AND value = $2 AND (valid_until IS NULL OR valid_until > $3) ORDER BY feed";
+    let (kind, value) =
+        (indicator["type"].as_str().unwrap_or_default(), indicator["value"].as_str().unwrap_or_default());
+    let values = [kind.into(), normal(kind, value).into(), invocation.now().into()];
+    let mut rows = invocation.own.objects(known, &values).await?;
+    for row in &mut rows {
+        row.insert("indicators".into(), indicator.clone());
+    }
+    Ok(rows)
+}
+
+/// Indicators in the feeds, and in the threats seen so far that nobody called false.
 async fn look_up(invocation: &Invocation) -> Result<Value> {
     let mut threats = Vec::new();
     let mut most: f64 = 0.0;
     let seen = "SELECT id, threat_type, severity, confidence_score, detected_at FROM threat_events \
                 WHERE strpos(CAST(indicators AS TEXT), $1) > 0 AND false_positive IS NOT TRUE ORDER BY detected_at DESC LIMIT 20";
     for indicator in invocation.list("indicators") {
+        for row in in_feeds(invocation, indicator).await? {
+            most = most.max(row["confidence_score"].as_f64().unwrap_or_default());
+            threats.push(Value::Object(row));
+        }
         let quoted = indicator["value"].to_string();
         for row in invocation.own.objects(seen, &[quoted.into()]).await? {
             most = most.max(row["confidence_score"].as_f64().unwrap_or_default());
@@ -271,7 +293,7 @@ async fn look_up(invocation: &Invocation) -> Result<Value> {
         "confidence": most,
         "threats": threats,
         "indicators": invocation.list("indicators").len(),
-        "model": "threats seen before",
+        "model": "feeds and threats seen before",
         "threat_event_ids": [],
     }))
 }

@@ -1,6 +1,10 @@
-//! Threats: what events are suspicious, and what people say of it.
+//! Threats: what events are suspicious, what is done about it, and what people say of it.
 //!
 //! **Invariant:** each procedure is a file of its own.
 
 pub(crate) mod analyze;
+pub(crate) mod expire;
+pub(crate) mod feed;
 pub(crate) mod label;
+pub(crate) mod policy;
+pub(crate) mod respond;

@@ -13,8 +13,8 @@ SELECT
     CASE
         WHEN false_positive THEN 'false_positive'
         WHEN resolved_at IS NOT NULL THEN 'resolved'
-        WHEN response_actions IS NOT NULL THEN 'contained'
-        ELSE 'new'
+        WHEN response_actions IS NULL THEN 'new'
+        ELSE coalesce(response_actions ->> 'state', 'contained')
     END AS status,
     indicators ->> 'entity' AS entity
 FROM threat_events;
@@ -24,3 +24,24 @@ CREATE VIEW threats_alerts AS
 SELECT *
 FROM threats_history
 WHERE resolved_at IS NULL AND false_positive IS NOT TRUE;
+
+-- GET /api/v4/threats/responses
+CREATE VIEW threats_responses AS
+SELECT
+    id,
+    threat_event_id,
+    at,
+    action,
+    executor,
+    target,
+    state,
+    actor,
+    approved_by,
+    contained_at,
+    expires_at,
+    undone_at,
+    undo_attempts,
+    error,
+    evidence,
+    evidence_sha256
+FROM juno_threat_responses;

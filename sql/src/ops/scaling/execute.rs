@@ -1,0 +1,132 @@
+//! `scaling_execute`: changes the units of a target, by a step of a plan or as a person asks.
+//!
+//! **Invariant:** what may be done, [`super::policy::verdict`] and [`super::policy::execution`] say; the event's row is there before
+//! the order is given, and says what came of it afterwards.
+
+mod asked;
+mod event;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use self::asked::Asked;
+use self::event::Event;
+use super::demand::NAMES;
+use crate::actuator::{Action, Observation};
+use crate::operation::{Component, Decision, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::role::Role;
+use crate::session::{Found, Invocation, refused};
+use crate::{Error, Result};
+
+/// Between two looks whether units are ready.
+const LOOK: Duration = Duration::from_millis(200);
+
+const TARGET: &[Parameter] = &[
+    Parameter::new("executor", Kind::Text, "Its actuator; any that knows the name where it is left out."),
+    Parameter::new("name", Kind::Text, "Its name.").required(),
+];
+
+/// `POST /scaling/execute`.
+pub(crate) const OPERATION: Operation = Operation {
+    name: "scaling_execute",
+    does: "Changes the units of a target, by a step of a plan or as asked for, and waits until they are ready.",
+    parameters: &[
+        Parameter::new("plan_id", Kind::Id, "The plan, whose ETag must be given as If-Match."),
+        Parameter::new("step", Kind::Any, "The number of the plan's step, from 0, or \"now\": the last that is due."),
+        Parameter::new("target", Kind::Object(TARGET), "What is changed; the plan's service where it is left out."),
+        Parameter::new("resource", Kind::Choice(NAMES), "Without a plan: the resource that it is for."),
+        Parameter::new("to", Kind::Integer(0, 1_000_000), "Without a plan: the units that there shall be."),
+        Parameter::new("reason", Kind::Text, "Why; required without a plan."),
+        Parameter::new("force", Kind::Boolean, "Whether an approver is asked where the forecast is not sure enough.")
+            .or("false"),
+        Parameter::new("timeout_s", Kind::Integer(1, 600), "How long the change may take until its units are ready.")
+            .or("120"),
+    ],
+    role: Role::Operator,
+    effect: Effect::Acts,
+    component: Some(Component::Scaling),
+    lasts: Lasts::Long,
+    matched: true,
+    decide: Some(decide),
+    run,
+};
+
+fn decide(invocation: &Invocation) -> Doing<'_, Decision> {
+    Box::pin(async move {
+        let asked = Asked::of(invocation).await?;
+        let ruled = asked.ruled(invocation).await?;
+        Ok(Decision { plan: asked.plan(&ruled), approval: ruled.approval })
+    })
+}
+
+fn run(invocation: &Invocation) -> Doing<'_, Value> {
+    Box::pin(execute(invocation))
+}
+
+async fn execute(invocation: &Invocation) -> Result<Value> {
+    let own = &invocation.own;
+    let found = Asked::of(invocation).await?.found;
+    let Some(_turn) = own.operations().turn(found.actuator.executor(), &found.target.name) else {
+        let text = format!("another operation acts on {} now", found.target.name);
+        return Err(Refusal::new(Refused::Concurrent, text).into());
+    };
+    // Nobody else acts on it from here on: what is there now is judged once more.
+    let asked = Asked::of(invocation).await?;
+    let ruled = asked.ruled(invocation).await?;
+    invocation.progress(0.1).await?;
+    let mut event = Event::new(invocation, &asked, &ruled.policy).await?;
+    event.begin(own).await?;
+    let timeout_s = invocation.arguments["timeout_s"].as_u64().unwrap_or(120);
+    let order = (Action::Scale, json!({ "replicas": asked.to }), timeout_s * 1_000);
+    let given = own.give_order(invocation.mandate(Some(&event.id)), &asked.found, order).await;
+    if let Err(error) = given {
+        event.end(own, "failed").await?;
+        return Err(error);
+    }
+    event.applied(own).await?;
+    let ready = ready(invocation, &asked, timeout_s).await;
+    match &ready {
+        Ok(()) => event.end(own, "ready").await?,
+        Err(_) => event.end(own, "not_ready").await?,
+    }
+    ready?;
+    Ok(event.told(&asked, &ruled))
+}
+
+/// Waits until there are as many units as asked for, all ready.
+async fn ready(invocation: &Invocation, asked: &Asked, timeout_s: u64) -> Result<()> {
+    let Found { actuator, target, .. } = &asked.found;
+    let clock = invocation.own.db().system().clock();
+    let until_us = clock.monotonic_us() + timeout_s * 1_000_000;
+    let mut last: Option<Error> = None;
+    loop {
+        match actuator.observe(&target.name).await {
+            Ok(observed) if units_ready(&observed) == asked.to as usize => return Ok(()),
+            Ok(_) => {}
+            Err(error) => last = Some(refused(error)),
+        }
+        if clock.monotonic_us() >= until_us {
+            let text = format!(
+                "\"{}\" was ordered to have {} units, and they were not ready within {timeout_s} s",
+                target.name, asked.to
+            );
+            return Err(last.unwrap_or_else(|| Refusal::new(Refused::TargetTimeout, text).into()));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Units that run and are not known to be ill; where the actuator tells of none, those that there should be.
+fn units_ready(observed: &Observation) -> usize {
+    match observed.replicas.as_slice() {
+        [] => observed.wanted,
+        replicas => {
+            let is_ready = |state: &str, is_healthy: Option<bool>| state == "running" && is_healthy != Some(false);
+            replicas.iter().filter(|replica| is_ready(&replica.state, replica.is_healthy)).count()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! `scaling_forecast`: the demand of a service over the hours to come, how far such forecasts could be trusted, and the units that
+//! would carry it.
+//!
+//! **Invariant:** reads what the caller may read and writes nothing; with `as_of` the same rows give the same answer.
+
+use serde_json::{Map, Value, json};
+
+use super::demand::{
+    AS_OF, Accuracy, Ask, DEMAND, HORIZON, NAMES, SERVICE, STEP, Source, Subject, accuracy, known, quantile, seasons,
+    sources,
+};
+use crate::Result;
+use crate::operation::{Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::ops::operations::predict::named;
+use crate::role::Role;
+use crate::session::{Invocation, rfc3339};
+
+/// The forecaster of the SQL function `forecast`.
+const MODEL: &str = "seasonal_ensemble";
+/// Past forecasts that are looked back on at most.
+const ORIGINS_MAX: usize = 24;
+const DAY_US: i64 = 86_400_000_000;
+
+/// `GET /scaling/forecast`.
+pub(crate) const OPERATION: Operation = Operation {
+    name: "scaling_forecast",
+    does: "Forecasts the demand of a service with quantiles, their accuracy of late, and the units that they need.",
+    parameters: &[
+        SERVICE,
+        Parameter::new("resource", Kind::Choice(NAMES), "Of what; all that is known where it is left out."),
+        DEMAND,
+        HORIZON,
+        STEP,
+        Parameter::new("quantiles", Kind::List(&Kind::Number(0.001, 0.999), 9), "Which quantiles, of 0 to 1.")
+            .or("[0.5, 0.95, 0.99]"),
+        AS_OF,
+    ],
+    role: Role::Viewer,
+    effect: Effect::Computes,
+    component: None,
+    lasts: Lasts::Short,
+    matched: false,
+    decide: None,
+    run: |invocation| Box::pin(run(invocation)),
+};
+
+async fn run(invocation: &Invocation) -> Result<Value> {
+    let (ask, subject) = (Ask::of(invocation)?, Subject::of(invocation));
+    let sources = wanted(invocation, sources(subject, &ask)?)?;
+    let mut quantiles: Vec<f64> = invocation.list("quantiles").iter().filter_map(Value::as_f64).collect();
+    quantiles.sort_by(f64::total_cmp);
+    quantiles.dedup();
+    let Some(highest) = quantiles.last().copied() else {
+        return Err(Refusal::new(Refused::InvalidValue, "name at least one quantile").at("/quantiles").into());
+    };
+    for source in &sources {
+        known(subject, source).await?;
+    }
+    let first = &sources[0];
+    let mut points: Vec<Map<String, Value>> = Vec::new();
+    let mut needed: Vec<Map<String, Value>> = Vec::new();
+    for (at, share) in quantiles.iter().enumerate() {
+        for (step, (time, value)) in quantile(subject, &ask, first, *share).await?.into_iter().enumerate() {
+            if at == 0 {
+                points.push(Map::from_iter([("t".to_owned(), time.into())]));
+                needed.push(Map::new());
+            }
+            points[step].insert(named(*share), value.into());
+        }
+    }
+    for source in &sources {
+        for (step, (_, value)) in quantile(subject, &ask, source, highest).await?.into_iter().enumerate() {
+            if let Some(needed) = needed.get_mut(step) {
+                needed.insert(source.name().into(), (value / source.capacity).ceil().into());
+            }
+        }
+    }
+    for (point, needed) in points.iter_mut().zip(needed) {
+        point.insert("required_units_by_resource".into(), needed.into());
+    }
+    let past = lately(subject, &ask, first).await?;
+    let seasons = seasons(subject, &ask, first).await?;
+    Ok(json!({
+        "service": invocation.word("service"),
+        "resource": first.name(),
+        "metric": first.metric,
+        "generated_at": rfc3339(ask.until_us),
+        "model": MODEL,
+        "confidence": past.confidence,
+        "points": points,
+        "accuracy_24h": { "wape": past.wape, "coverage": past.coverage },
+        "seasonality": seasons.iter().map(|(period_s, strength)| {
+            json!({ "period_s": period_s, "strength": strength })
+        }).collect::<Vec<_>>(),
+        "warnings": warnings(&past, !seasons.is_empty(), invocation.settings.scaling_confidence),
+    }))
+}
+
+/// The sources of the resource that is asked for; all where none is.
+fn wanted(invocation: &Invocation, sources: Vec<Source>) -> Result<Vec<Source>> {
+    let Some(resource) = invocation.text("resource") else { return Ok(sources) };
+    let known: Vec<&str> = sources.iter().map(Source::name).collect();
+    let left: Vec<Source> = sources.into_iter().filter(|source| source.name() == resource).collect();
+    if left.is_empty() {
+        let text =
+            format!("no telemetry of {resource} is known, but of {}: name the metric as demand", known.join(", "));
+        return Err(Refusal::new(Refused::NoTelemetry, text).at("/resource").into());
+    }
+    Ok(left)
+}
+
+/// How forecasts of this horizon did over the last 24 hours; longer ones are held to 24 hours.
+async fn lately(subject: Subject<'_>, ask: &Ask, source: &Source) -> Result<Accuracy> {
+    let day = usize::try_from(DAY_US / ask.step_us).unwrap_or(1).max(1);
+    let steps = ask.steps.min(day);
+    accuracy(subject, source, steps, (day / steps).clamp(1, ORIGINS_MAX)).await
+}
+
+fn warnings(past: &Accuracy, has_season: bool, threshold: f64) -> Vec<String> {
+    let mut all = Vec::new();
+    if past.coverage.is_none() {
+        all.push("the history is too short to tell how such forecasts did".to_owned());
+    } else if past.confidence < threshold {
+        all.push(format!("the confidence is below {threshold}: a plan from it is advisory"));
+    }
+    if !has_season {
+        all.push("no season was found: the forecast follows level and trend".to_owned());
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forecast_that_cannot_be_trusted_says_so() {
+        let past = |coverage: Option<f64>, confidence| Accuracy { wape: coverage, coverage, confidence };
+        assert!(warnings(&past(Some(0.9), 0.95), true, 0.8).is_empty());
+        assert!(warnings(&past(Some(0.4), 0.4), true, 0.8)[0].contains("advisory"));
+        let short = warnings(&past(None, 0.0), false, 0.8);
+        assert!(short.len() == 2 && short[0].contains("too short") && short[1].contains("no season"), "{short:?}");
+    }
+}
