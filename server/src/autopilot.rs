@@ -4,6 +4,7 @@
 
 mod healing;
 mod sweep;
+mod threats;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use self::healing::Healing;
 pub use self::healing::{Pulse, WARM_UP};
 pub use self::sweep::sweep;
+pub use self::threats::guard;
 use self::watch::Watching;
 use crate::actuator::process::ProcessActuator;
 
@@ -100,16 +102,26 @@ impl Runs {
     /// Waits until the next one is due, and the component is switched on.
     async fn wait(&mut self) {
         loop {
-            self.ticks.tick().await;
+            self.due().await;
             if self.session.operation_settings().enabled(self.component) {
                 return;
             }
         }
     }
 
-    /// Tells how one went; the same failure is logged once.
+    /// Waits until the next one is due, also while the component is switched off.
+    async fn due(&mut self) {
+        self.ticks.tick().await;
+    }
+
+    /// Tells how one went.
     fn ran(&mut self, done: Result<()>) {
         self.session.component_ran(self.component, done.as_ref().err());
+        self.failed(done);
+    }
+
+    /// Logs a failure; the same one is logged once.
+    fn failed(&mut self, done: Result<()>) {
         let failed = done.err().map(|error| error.to_string());
         if let Some(error) = failed.as_ref().filter(|_| failed != self.told) {
             tracing::warn!(component = self.component.name(), error, "a loop cannot do its work");

@@ -186,6 +186,7 @@ impl Server {
         query.spawn(watch(session.connect(), config.fleet.as_ref()));
         query.spawn(autopilot::govern(session.connect()));
         query.spawn(autopilot::sweep(session.connect()));
+        query.spawn(guard(session.connect()));
         let doors = Arc::new(Doors { session, query: query.handle().clone(), counters });
         gate.open(Arc::clone(&doors));
         let serving = pgwire::listen(Arc::clone(&doors), pg, tls, stop);
@@ -274,6 +275,13 @@ fn watch(session: Session, fleet: Option<&Fleet>) -> impl Future<Output = ()> + 
         if let Err(error) = autopilot::watch(session, services).await {
             tracing::error!(%error, "telemetry is not watched");
         }
+    }
+}
+
+/// Watches security events.
+async fn guard(session: Session) {
+    if let Err(error) = autopilot::guard(session).await {
+        tracing::error!(%error, "threats are not watched");
     }
 }
 

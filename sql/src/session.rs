@@ -15,6 +15,7 @@ mod rolling;
 mod user;
 mod utility;
 
+pub(crate) use block::RefusedLogon;
 pub use copy::CopyIn;
 pub use operation::Problems;
 pub(crate) use operation::{Found, HISTORY, Invocation, Mandate, Operations, objects, refused, rfc3339};

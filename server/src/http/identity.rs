@@ -125,6 +125,9 @@ pub(super) async fn identify(State(gate): State<Arc<Gate>>, request: Request, ne
             }
         },
         Err(problem) => {
+            if let Some((address, name)) = address.zip(tried(request.headers())) {
+                doors.session.refused_logon(address, &name, "http");
+            }
             let mut response = problem.into_response();
             let wanted = HeaderValue::from_static("Basic realm=\"juno\", charset=\"UTF-8\", Bearer realm=\"juno\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, wanted);
@@ -182,6 +185,15 @@ async fn identity(
     }
     gate.remembered.remember(hash, account);
     Ok(account.user())
+}
+
+/// The name that a request tried to log on by; none where it did not try. Tokens have none.
+fn tried(headers: &HeaderMap) -> Option<String> {
+    let given = headers.get(header::AUTHORIZATION)?.to_str().unwrap_or_default();
+    let basic = given.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
+    let decoded = basic.and_then(|(_, value)| STANDARD.decode(value.trim()).ok());
+    let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+    Some(text.and_then(|text| Some(text.split_once(':')?.0.to_owned())).unwrap_or_else(|| "token".to_owned()))
 }
 
 fn refused(detail: &str) -> Problem {

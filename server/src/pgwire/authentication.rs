@@ -42,6 +42,7 @@ pub(super) async fn authenticate(
     let nonce =
         STANDARD.encode([random.next_u64(), random.next_u64(), random.next_u64()].map(u64::to_be_bytes).concat());
     if !exchange(socket, &verifier, &nonce).await? {
+        root.refused_logon(peer, name, "postgresql");
         let message = format!("password authentication failed for user \"{name}\"");
         return Err(Stop::Fatal(Report::fatal("28P01", message)));
     }

@@ -18,6 +18,9 @@ use crate::{Error, Result};
 /// Users whose last address is remembered; further ones are not.
 const SEEN_MAX: usize = 10_000;
 
+/// Characters of a name that are kept of a refused logon.
+const USER_CHARS_MAX: usize = 100;
+
 /// What all sessions share about the doors.
 #[derive(Default)]
 pub(super) struct Blocks {
@@ -32,7 +35,25 @@ struct Refused {
     users: HashMap<String, i64>,
 }
 
+/// A logon that a door refused.
+#[derive(Debug, Clone)]
+pub(crate) struct RefusedLogon {
+    pub(crate) id: String,
+    pub(crate) at_us: i64,
+    pub(crate) address: IpAddr,
+    pub(crate) user: String,
+    pub(crate) door: &'static str,
+}
+
 impl Session {
+    /// Notes that a door refused a logon: for those who watch for attacks.
+    pub fn refused_logon(&self, address: IpAddr, user: &str, door: &'static str) {
+        let system = self.shared.db.system();
+        let (id, at_us) = (system.uuid_v7().to_string(), system.clock().now_us());
+        let user: String = user.chars().take(USER_CHARS_MAX).collect();
+        self.operations().note_refused_logon(RefusedLogon { id, at_us, address: address.to_canonical(), user, door });
+    }
+
     /// Why somebody is refused at a door; None where nobody is. To be asked for every connection and every request, before it is
     /// known who asks, and again with the user.
     pub fn refused_at_door(&self, address: Option<IpAddr>, user: Option<&str>) -> Option<String> {

@@ -25,7 +25,7 @@ pub(crate) use self::history::VIEW as HISTORY;
 use self::idempotency::Claim;
 use self::job::Jobs;
 pub(crate) use self::rows::objects;
-use super::Session;
+use super::{RefusedLogon, Session};
 use crate::actuator::Actuator;
 use crate::model::Models;
 use crate::operation::{
@@ -37,6 +37,9 @@ use crate::{Error, Result, jsonb};
 
 /// How long events of the stream are kept at least: a week; older ones go when the database is opened.
 const EVENTS_KEPT_US: i64 = 7 * 86_400_000_000;
+
+/// Refused logons that wait to be looked at.
+const REFUSED_LOGONS_MAX: usize = 10_000;
 
 /// What an error is to REST: decided in the server.
 pub type Problems = fn(&Error) -> Value;
@@ -61,6 +64,8 @@ pub(crate) struct Operations {
     pub(crate) history: Arc<history::History>,
     /// Rows of incidents are read and written again by one at a time.
     pub(crate) incidents: tokio::sync::Mutex<()>,
+    /// Logons that doors refused and nobody has looked at yet.
+    refused_logons: Mutex<Vec<RefusedLogon>>,
     /// Targets that are acted on, by executor and name.
     turns: Mutex<BTreeSet<(String, String)>>,
 }
@@ -78,6 +83,7 @@ impl Operations {
             actuators: RwLock::new(Vec::new().into()),
             history: history::History::new(),
             incidents: tokio::sync::Mutex::default(),
+            refused_logons: Mutex::default(),
             turns: Mutex::default(),
         }
     }
@@ -88,6 +94,19 @@ impl Operations {
 
     pub(crate) fn last_run(&self, component: Component) -> LastRun {
         self.runs.lock().get(&component).cloned().unwrap_or_default()
+    }
+
+    /// Keeps a refused logon; beyond so many that nobody looked at, further ones are not kept.
+    pub(crate) fn note_refused_logon(&self, logon: RefusedLogon) {
+        let mut waiting = self.refused_logons.lock();
+        if waiting.len() < REFUSED_LOGONS_MAX {
+            waiting.push(logon);
+        }
+    }
+
+    /// Takes the refused logons that nobody has looked at.
+    pub(crate) fn take_refused_logons(&self) -> Vec<RefusedLogon> {
+        std::mem::take(&mut *self.refused_logons.lock())
     }
 
     /// An error as a problem document.

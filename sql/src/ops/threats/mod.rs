@@ -8,3 +8,4 @@ pub(crate) mod feed;
 pub(crate) mod label;
 pub(crate) mod policy;
 pub(crate) mod respond;
+pub(crate) mod watch;
