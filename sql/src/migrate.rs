@@ -16,6 +16,7 @@ const MIGRATIONS: &[(i32, &str, &str)] = &[
     (4, "detectors", include_str!("../../migrations/0004_detectors.sql")),
     (5, "operations", include_str!("../../migrations/0005_operations.sql")),
     (6, "scaling", include_str!("../../migrations/0006_scaling.sql")),
+    (8, "rl", include_str!("../../migrations/0008_rl.sql")),
 ];
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS juno_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, \

@@ -33,11 +33,13 @@ const VIEWS: &[&str] = &[
     include_str!("ops/governance/views.sql"),
     include_str!("ops/operations/views.sql"),
     include_str!("ops/models/views.sql"),
+    include_str!("ops/rl/views.sql"),
 ];
 
 /// Every operation.
 pub const OPERATIONS: &[&Operation] = &[
     &operations::predict::OPERATION,
+    &operations::optimize::OPERATION,
     &operations::kill_switch::OPERATION,
     &operations::maintenance_windows::CREATE,
     &operations::maintenance_windows::CANCEL,
@@ -48,6 +50,10 @@ pub const OPERATIONS: &[&Operation] = &[
     &governance::propose::OPERATION,
     &governance::rollback::OPERATION,
     &healing::diagnose::OPERATION,
+    &rl::train::OPERATION,
+    &rl::evaluate::OPERATION,
+    &rl::promote::OPERATION,
+    &rl::rollback::OPERATION,
     &scaling::plan::OPERATION,
     &threats::analyze::OPERATION,
     &threats::label::OPERATION,
@@ -68,10 +74,12 @@ const SYSTEM_TABLES: &[&str] = &[
     "juno_migrations",
     "juno_models",
     "juno_policies",
+    "juno_rl_policies",
     "juno_scaling_plans",
     "juno_users",
     "juno_views",
     "optimization_history",
+    "rl_experience",
     "scaling_events",
     "threat_events",
 ];

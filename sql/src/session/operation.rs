@@ -7,6 +7,7 @@
 
 mod approval;
 mod audit;
+mod hold;
 mod idempotency;
 mod job;
 mod rows;
@@ -52,6 +53,7 @@ pub(crate) struct Operations {
     jobs: Jobs,
     chain: audit::Chain,
     claims: idempotency::Claims,
+    holds: hold::Holds,
 }
 
 impl Operations {
@@ -64,6 +66,7 @@ impl Operations {
             jobs: Jobs::default(),
             chain: audit::Chain::default(),
             claims: idempotency::Claims::default(),
+            holds: hold::Holds::default(),
         }
     }
 
@@ -102,6 +105,7 @@ pub(crate) struct Invocation {
     request_id: Option<String>,
     trace_id: Option<String>,
     job: Option<Arc<job::Live>>,
+    held: Mutex<Vec<hold::Held>>,
 }
 
 impl Session {
@@ -159,6 +163,7 @@ impl Session {
             request_id,
             trace_id,
             job: None,
+            held: Mutex::default(),
         };
         let key = key.filter(|_| !invocation.dry_run());
         let Some(key) = key else {
@@ -208,6 +213,11 @@ impl Invocation {
     /// A new id.
     pub(crate) fn new_id(&self) -> String {
         self.own.db().system().uuid_v7().to_string()
+    }
+
+    /// The job that it runs as, where it is one.
+    pub(crate) fn job_id(&self) -> Option<&str> {
+        self.job.as_ref().map(|job| job.id.as_str())
     }
 
     /// A text argument.
