@@ -30,6 +30,8 @@ use crate::actuator::process::ProcessActuator;
 const LOOK: Duration = Duration::from_secs(1);
 /// Between two looks at telemetry.
 const SURVEY: Duration = Duration::from_secs(5);
+/// Between two looks at what is to be trained again.
+const LEARN: Duration = Duration::from_secs(30);
 /// Between two looks at policies.
 const ADAPT: Duration = Duration::from_secs(600);
 /// Alarms that an incident tells of.
@@ -83,6 +85,19 @@ pub async fn govern(session: Session) {
             }),
             Err(error) => tracing::warn!(%error, "policies cannot be adapted"),
         }
+    }
+}
+
+/// Trains policies again when that is due, for ever.
+pub async fn learn(session: Session) {
+    let autopilot = as_autopilot(&session);
+    let mut runs = Runs::new(&session, Component::Rl, LEARN);
+    loop {
+        runs.wait().await;
+        let begun = if session.operation_settings().ai_native { session.retrain(&autopilot).await } else { Ok(vec![]) };
+        runs.ran(
+            begun.map(|begun| begun.iter().for_each(|policy| tracing::info!(policy, "a policy is trained again"))),
+        );
     }
 }
 

@@ -187,6 +187,7 @@ impl Server {
         query.spawn(autopilot::govern(session.connect()));
         query.spawn(autopilot::sweep(session.connect()));
         query.spawn(guard(session.connect()));
+        query.spawn(autopilot::learn(session.connect()));
         let doors = Arc::new(Doors { session, query: query.handle().clone(), counters });
         gate.open(Arc::clone(&doors));
         let serving = pgwire::listen(Arc::clone(&doors), pg, tls, stop);

@@ -18,10 +18,12 @@ mod openapi;
 mod page;
 mod range;
 mod route;
+mod steps;
 mod table;
 
 pub(crate) use openapi::{docs, openapi};
 pub(crate) use route::routes;
+pub use steps::Steps;
 pub use table::{ENDPOINTS, Endpoint, Shape};
 
 /// A request's query parameters in order; names may repeat.

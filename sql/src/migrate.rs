@@ -17,6 +17,7 @@ const MIGRATIONS: &[(i32, &str, &str)] = &[
     (5, "operations", include_str!("../../migrations/0005_operations.sql")),
     (6, "scaling", include_str!("../../migrations/0006_scaling.sql")),
     (7, "remediation", include_str!("../../migrations/0007_remediation.sql")),
+    (8, "rl", include_str!("../../migrations/0008_rl.sql")),
     (9, "scaling_execute", include_str!("../../migrations/0009_scaling_execute.sql")),
     (10, "threat_responses", include_str!("../../migrations/0010_threat_responses.sql")),
 ];

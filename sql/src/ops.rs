@@ -35,11 +35,13 @@ const VIEWS: &[&str] = &[
     include_str!("ops/operations/history.sql"),
     include_str!("ops/operations/views.sql"),
     include_str!("ops/models/views.sql"),
+    include_str!("ops/rl/views.sql"),
 ];
 
 /// Every operation.
 pub const OPERATIONS: &[&Operation] = &[
     &operations::predict::OPERATION,
+    &operations::optimize::OPERATION,
     &operations::kill_switch::OPERATION,
     &operations::maintenance_windows::CREATE,
     &operations::maintenance_windows::CANCEL,
@@ -52,6 +54,10 @@ pub const OPERATIONS: &[&Operation] = &[
     &healing::diagnose::OPERATION,
     &healing::remediate::OPERATION,
     &scaling::forecast::OPERATION,
+    &rl::train::OPERATION,
+    &rl::evaluate::OPERATION,
+    &rl::promote::OPERATION,
+    &rl::rollback::OPERATION,
     &scaling::plan::OPERATION,
     &scaling::execute::OPERATION,
     &threats::analyze::OPERATION,
@@ -80,11 +86,13 @@ const SYSTEM_TABLES: &[&str] = &[
     "juno_policies",
     "juno_remediations",
     "juno_scaling_executions",
+    "juno_rl_policies",
     "juno_scaling_plans",
     "juno_threat_responses",
     "juno_users",
     "juno_views",
     "optimization_history",
+    "rl_experience",
     "scaling_events",
     "threat_events",
 ];

@@ -49,7 +49,12 @@ pub struct Quiet {
 ///
 /// # Errors
 /// Where a fleet does not start or does not come to rest.
-pub async fn run(plan: Plan) -> Result<(Vec<Outcome>, Quiet)> {
+pub fn run(plan: Plan) -> Result<(Vec<Outcome>, Quiet)> {
+    // Not async, so that what is compiled here is not compiled again in each program that calls it.
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(break_fleets(plan))
+}
+
+async fn break_fleets(plan: Plan) -> Result<(Vec<Outcome>, Quiet)> {
     let Plan { mut faults, fleets, quiet_fleets, quiet_s, seed } = plan;
     let mut dice = Dice(seed);
     for at in (1..faults.len()).rev() {
@@ -103,13 +108,13 @@ async fn break_all(mut breaker: Breaker, queue: Arc<Mutex<Vec<String>>>) -> Resu
     }
 }
 
-/// The body of a suite: breaks one fleet once by each kind, and wants each fault healed and nothing else touched.
+/// A suite: breaks one fleet once by each kind, and wants each fault healed and nothing else touched.
 ///
 /// # Errors
 /// What was not healed, or touched without need.
-pub async fn suite(kinds: &[&str]) -> Result<()> {
+pub fn suite(kinds: &[&str]) -> Result<()> {
     let faults = kinds.iter().map(|kind| (*kind).to_owned()).collect();
-    let (outcomes, _) = run(Plan { faults, fleets: 1, quiet_fleets: 0, quiet_s: 0, seed: 1 }).await?;
+    let (outcomes, _) = run(Plan { faults, fleets: 1, quiet_fleets: 0, quiet_s: 0, seed: 1 })?;
     for outcome in &outcomes {
         anyhow::ensure!(outcome.is_healed, "{} was not healed: {}", outcome.kind, outcome.story);
         anyhow::ensure!(outcome.strayed == 0, "{}: something else was touched: {}", outcome.kind, outcome.story);

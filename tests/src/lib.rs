@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** what a client sees is asked of a real process over real sockets; a server is killed when it is dropped.
 
+pub mod attack;
 pub mod chaos;
 
 use std::ffi::OsString;

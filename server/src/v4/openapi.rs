@@ -64,7 +64,7 @@ async fn document(gate: &Gate) -> Result<Value, Problem> {
 
 /// The columns of what a row selects; none where it selects from what the request names.
 async fn columns(gate: &Gate, row: &Endpoint) -> Result<Option<SchemaRef>, Problem> {
-    if matches!(row.shape, Shape::Call { .. } | Shape::Computed | Shape::Series) {
+    if matches!(row.shape, Shape::Call { .. } | Shape::Computed | Shape::Series | Shape::Steps(_)) {
         return Ok(None);
     }
     let doors = gate.doors()?;
@@ -91,6 +91,7 @@ fn described(row: &Endpoint, columns: Option<&SchemaRef>) -> Value {
         Shape::List { filters, .. } => schema::list_parameters(filters),
         Shape::Series => schema::series_parameters(),
         Shape::Computed => operation.map(|operation| schema::arguments(&operation.body())).unwrap_or_default(),
+        Shape::Steps(steps) => schema::steps_parameters(steps.filters),
         Shape::Events => vec![schema::query("type", json!({ "type": "string" }), "Which events; may be repeated.")],
         _ => vec![],
     };
@@ -150,7 +151,7 @@ fn responses(row: &Endpoint, operation: Option<&Operation>, columns: Option<&Sch
                 all.insert("202".into(), json_of(object, "A job that waits or runs; Location says where."));
             }
         }
-        Shape::One | Shape::Item | Shape::Series | Shape::Computed => {
+        Shape::One | Shape::Item | Shape::Series | Shape::Computed | Shape::Steps(_) => {
             drop(all.insert("200".into(), json_of(object, "The answer.")))
         }
     }

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
 use super::table::{ENDPOINTS, Endpoint, Shape};
-use super::{Pairs, call, events, item, metrics, page};
+use super::{Pairs, call, events, item, metrics, page, steps};
 use crate::http::problem::Problem;
 use crate::http::{Gate, identity};
 
@@ -102,6 +102,7 @@ async fn dispatch(
             page::page(&gate, &list, pairs, &headers, gate.now_us()).await
         }
         Shape::Series => metrics::series(&gate, pairs, &headers, gate.now_us()).await,
+        Shape::Steps(steps) => steps::steps(&gate, (row.sql, &steps), &pairs, &headers, gate.now_us()).await,
         Shape::Events => events::stream(&asked, &pairs).await,
         Shape::Computed => call::computed(&asked, &pairs).await,
         Shape::Call { status, made } => call::call(&asked, &pairs, body, (status, made)).await,

@@ -5,6 +5,7 @@
 use juno_sql::{OPERATIONS, Operation, Role};
 
 use super::filter::{Filter, Kind};
+use super::steps::{self, Steps};
 
 /// The form of an endpoint's answer.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +27,8 @@ pub enum Shape {
     },
     /// Time series of telemetry columns; the SELECT is on the table that the metric names.
     Series,
+    /// Rows of a view by steps of time, with a summary.
+    Steps(Steps),
     /// Events as they come.
     Events,
     /// What an operation that only reads answers; its arguments are the query parameters.
@@ -109,6 +112,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
         Shape::Series,
     ),
     Endpoint::post("/api/v4/operations/predict", "CALL operations_predict", Role::Operator),
+    Endpoint::post("/api/v4/operations/optimize", "CALL operations_optimize", Role::Operator),
     Endpoint::get("/api/v4/operations/config", "SELECT * FROM operations_config", Shape::All).role(Role::Admin),
     Endpoint::get(
         "/api/v4/operations/jobs",
@@ -146,6 +150,35 @@ pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint::post("/api/v4/healing/remediate", "CALL healing_remediate", Role::Responder),
     Endpoint::get("/api/v4/healing/status", "SELECT * FROM healing_status", Shape::One),
     Endpoint::computed("/api/v4/scaling/forecast", "CALL scaling_forecast"),
+    Endpoint::get(
+        "/api/v4/rl/policies",
+        "SELECT * FROM rl_policies",
+        Shape::List {
+            time: "trained_at",
+            last_day: false,
+            filters: &[
+                STATE,
+                Filter::new("name", "name = {}", Kind::Text),
+                Filter::new("scope", "scope = {}", Kind::Text),
+                Filter::new("algorithm", "algorithm = {}", Kind::Text),
+            ],
+        },
+    ),
+    Endpoint::get("/api/v4/rl/policies/{id}", "SELECT * FROM rl_policies", Shape::Item),
+    Endpoint::post("/api/v4/rl/policies/{id}:promote", "CALL rl_policies_promote", Role::Operator),
+    Endpoint::post("/api/v4/rl/policies/{id}:rollback", "CALL rl_policies_rollback", Role::Operator),
+    Endpoint::get(
+        "/api/v4/rl/performance",
+        "SELECT * FROM rl_performance",
+        Shape::Steps(Steps {
+            time: "at",
+            series: steps::RL_SERIES,
+            summary: steps::RL_SUMMARY,
+            filters: &[Filter::new("policy", "policy = {}", Kind::Text), SERVICE],
+        }),
+    ),
+    Endpoint::post("/api/v4/rl/train", "CALL rl_train", Role::Operator),
+    Endpoint::post("/api/v4/rl/evaluate", "CALL rl_evaluate", Role::Operator),
     Endpoint::get(
         "/api/v4/scaling/history",
         "SELECT * FROM scaling_history",

@@ -9,6 +9,7 @@ mod acting;
 mod approval;
 mod audit;
 mod history;
+mod hold;
 mod idempotency;
 mod job;
 mod rows;
@@ -68,6 +69,7 @@ pub(crate) struct Operations {
     refused_logons: Mutex<Vec<RefusedLogon>>,
     /// Targets that are acted on, by executor and name.
     turns: Mutex<BTreeSet<(String, String)>>,
+    holds: hold::Holds,
 }
 
 impl Operations {
@@ -85,6 +87,7 @@ impl Operations {
             incidents: tokio::sync::Mutex::default(),
             refused_logons: Mutex::default(),
             turns: Mutex::default(),
+            holds: hold::Holds::default(),
         }
     }
 
@@ -136,6 +139,7 @@ pub(crate) struct Invocation {
     request_id: Option<String>,
     trace_id: Option<String>,
     job: Option<Arc<job::Live>>,
+    held: Mutex<Vec<hold::Held>>,
 }
 
 impl Session {
@@ -200,6 +204,7 @@ impl Session {
             request_id,
             trace_id,
             job: None,
+            held: Mutex::default(),
         };
         let key = key.filter(|_| !invocation.dry_run());
         let Some(key) = key else {
@@ -249,6 +254,11 @@ impl Invocation {
     /// A new id.
     pub(crate) fn new_id(&self) -> String {
         self.own.db().system().uuid_v7().to_string()
+    }
+
+    /// The job that it runs as, where it is one.
+    pub(crate) fn job_id(&self) -> Option<&str> {
+        self.job.as_ref().map(|job| job.id.as_str())
     }
 
     /// A text argument.

@@ -17,6 +17,7 @@ const OTHER: &[&str] = &[
     "version",
     "etag",
     "took_ms",
+    "took_s",
     "plan_id",
     "head",
     "rows",
@@ -32,6 +33,20 @@ const OTHER: &[&str] = &[
     "if_match",
     "containment_s",
     "evidence_sha256",
+];
+
+/// What a logged state holds.
+const FEATURES: [&str; 10] = [
+    "load_1m_over_1h",
+    "load_1h_over_yesterday",
+    "volatility_1h",
+    "forecast_mean",
+    "forecast_spread",
+    "day_sine",
+    "day_cosine",
+    "violation_over_budget",
+    "forecast_surprise",
+    "replicas_needed",
 ];
 
 fn is_time(text: &str) -> bool {
@@ -139,6 +154,8 @@ fn every_call_of_the_table_gives_by_sql_what_it_gives_by_rest() {
     windows(&mut both);
     governance(&mut both);
     approvals(&mut both);
+    learning(&mut both);
+    optimization(&mut both);
     let called = ENDPOINTS.iter().filter_map(|row| row.sql.strip_prefix("CALL "));
     let missing: Vec<&str> = called.filter(|name| !both.seen.contains(name)).collect();
     assert!(missing.is_empty(), "no case for {missing:?}");
@@ -322,6 +339,83 @@ fn approvals(both: &mut Both) {
     let (asked, other) = (by_rest(both, 90), by_sql(both, 90));
     let id = |job: &Value| json!({ "id": job["id"] });
     both.check_each("operations_jobs_cancel", 202, (&id(&asked), &id(&other)));
+}
+
+/// The result of a job that REST and CALL both wait for.
+fn job(both: &mut Both, name: &'static str, body: &Value) -> (Value, Value) {
+    let path = ENDPOINTS.iter().find(|row| row.sql == format!("CALL {name}")).expect(name).path;
+    let path = path.trim_start_matches("/api/v4/");
+    let first = good(&send(&both.server, "POST", path, &[("Prefer", "wait=30")], body), 200);
+    let second = call(&both.postgres, name, body, "wait_s => 30");
+    assert_eq!(first["state"], "succeeded", "{first}");
+    assert_eq!(masked(&first), masked(&second), "{name}");
+    both.seen.insert(name);
+    (first["result"].clone(), second["result"].clone())
+}
+
+/// A training gives the same bits by both doors; what it gave is promoted, evaluated on a log and taken back.
+fn learning(both: &mut Both) {
+    let body = json!({
+        "policy": "shop", "algorithm": "linucb", "days": 4, "seed": 7, "budget": { "steps": 200 },
+        "hyperparameters": { "members": 2 },
+    });
+    let (first, second) = job(both, "rl_train", &body);
+    assert!(first["checksum"].is_string() && first["checksum"] == second["checksum"]);
+    let features = FEATURES.map(|name| format!("'{name}', sin(i * 7 % 101)"));
+    both.postgres.rows(&format!(
+        "INSERT INTO rl_experience (id, at, policy, state, action, propensity, outcome, reward) SELECT gen_random_uuid(), \
+         now() - i * INTERVAL '1 minute', 'shop', jsonb_build_object({}), jsonb_build_object('k', CASE i / 6 % 5 WHEN 4 THEN 4.5 \
+         ELSE i / 6 % 5 END, 'hold_s', CASE i / 3 % 2 WHEN 0 THEN 60 ELSE 300 END, 'guard', CASE i % 3 WHEN 0 THEN 1.0 WHEN 1 \
+         THEN 1.15 ELSE 1.4 END), 1.0 / 30, \
+         jsonb_build_object('cost', 0.3, 'idle', 0.2, 'violation', 0.0, 'slow', 0.0, 'latency', 0.5, 'churn', 0.0), -0.3 \
+         FROM generate_series(1, 6000) AS g (i)",
+        features.join(", ")
+    ));
+    let evaluated = |result: &Value| json!({ "policy_id": result["policy_id"], "against": "logged", "bootstrap": 100 });
+    both.check_each("rl_evaluate", 200, (&evaluated(&first), &evaluated(&first)));
+    let moved = |both: &mut Both, name: &'static str, verb: &str, more: &Value, revision: &str| {
+        let path = format!("rl/policies/{}:{verb}", first["policy_id"].as_str().expect("an id"));
+        let tag = format!("\"{revision}\"");
+        let by_rest = good(&send(&both.server, "POST", &path, &[("If-Match", &tag)], more), 200);
+        let mut arguments = more.clone();
+        arguments["id"] = second["policy_id"].clone();
+        let by_sql = call(&both.postgres, name, &arguments, &format!("if_match => '{revision}'"));
+        assert_eq!(masked(&by_rest), masked(&by_sql), "{name}");
+        both.seen.insert(name);
+        by_rest
+    };
+    let shadow = moved(both, "rl_policies_promote", "promote", &json!({ "to": "shadow" }), "r1");
+    assert_eq!((&shadow["state"], &shadow["etag"]), (&json!("shadow"), &json!("r2")));
+    let shadows = get(&both.server, "/api/v4/rl/policies?state=shadow&name=shop").json();
+    assert_eq!(shadows["items"].as_array().map(Vec::len), Some(2), "{shadows}");
+    let back = moved(both, "rl_policies_rollback", "rollback", &json!({ "reason": "a test" }), "r2");
+    assert_eq!(back["state"], "candidate");
+    let told = get(&both.server, "/api/v4/rl/performance?policy=shop&from=now-3d&step=6h").json();
+    assert!(told["series"].as_array().is_some_and(|series| series.len() >= 12), "{told}");
+    assert!(told["series"][1]["baseline_reward"].as_f64().is_some_and(|reward| (reward + 0.3).abs() < 1e-9), "{told}");
+    assert!(told["summary"]["reward"].is_null() && told["summary"]["decisions"].is_number(), "{told}");
+}
+
+/// Knobs for a service whose day repeats itself, and the row of the history that a proposal leaves.
+fn optimization(both: &mut Both) {
+    both.postgres.rows(
+        "CREATE TABLE traffic (time TIMESTAMPTZ, service TEXT, requests DOUBLE PRECISION) WITH (tags = 'service')",
+    );
+    both.postgres.rows(
+        "INSERT INTO traffic SELECT to_timestamp(1767225600 + 300 * i), 'shop', 60000 + 40000 * sin(i * 2 * pi() / 288) \
+         FROM generate_series(0, 1727) AS g (i)",
+    );
+    let body = json!({
+        "type": "cost", "scope": { "service": "shop" }, "metric": "traffic.requests",
+        "window": { "from": "2026-01-01T00:00:00Z", "to": "2026-01-07T00:00:00Z" },
+    });
+    let (found, _) = job(both, "operations_optimize", &body);
+    assert_eq!((&found["verdict"], &found["applied"]), (&json!("better"), &json!(false)), "{found}");
+    assert_eq!(found["decides"]["by"], "tuned static rule");
+    assert_eq!(found["recommended"].as_array().map(Vec::len), Some(3), "{found}");
+    let kept = "SELECT count(*) FROM optimization_history WHERE improvement_percentage IS NULL AND rl_reward < 0 \
+                AND parameters ->> 'service' = 'shop'";
+    assert_eq!(both.postgres.value(kept), "2");
 }
 
 #[test]

@@ -12,7 +12,6 @@ fn main() -> Result<ExitCode> {
     if let Some(code) = juno_tests::as_juno() {
         return Ok(code);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(juno_tests::chaos::suite(&["kill", "stop", "full_disk"]))?;
+    juno_tests::chaos::suite(&["kill", "stop", "full_disk"])?;
     Ok(ExitCode::SUCCESS)
 }

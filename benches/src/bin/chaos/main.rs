@@ -43,7 +43,6 @@ fn main() -> Result<ExitCode> {
         return Ok(code);
     }
     let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let plan = Plan {
         faults: (0..arguments.faults).flat_map(|_| arguments.kinds.iter().cloned()).collect(),
         fleets: arguments.fleets,
@@ -51,7 +50,7 @@ fn main() -> Result<ExitCode> {
         quiet_s: arguments.quiet_s,
         seed: arguments.seed,
     };
-    let (outcomes, quiet) = runtime.block_on(chaos::run(plan))?;
+    let (outcomes, quiet) = chaos::run(plan)?;
     report::print(&outcomes, &quiet);
     Ok(ExitCode::SUCCESS)
 }

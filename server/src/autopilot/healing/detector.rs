@@ -115,7 +115,8 @@ impl Detector {
         let (failed, asked) = (checks.failed, checks.asked);
         let is_out = |replica: &Replica| replica.state == "gone" || replica.state == "halted";
         let is_gone = look.observed.replicas.iter().any(is_out);
-        if look.observed.is_busy {
+        // What is acted on now, or contained on purpose, is as it should be.
+        if look.observed.is_busy || look.observed.is_isolated {
             return None;
         }
         if is_good(look) {

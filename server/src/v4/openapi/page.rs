@@ -33,6 +33,15 @@ fn endpoint(row: &Endpoint, out: &mut String) {
     if let Some(operation) = row.operation() {
         parameters(&operation.body(), out);
     }
+    if let Shape::Steps(steps) = row.shape {
+        let names: Vec<String> = steps.filters.iter().map(|filter| format!("<code>{}</code>", filter.name)).collect();
+        write!(
+            out,
+            "<p>Steps with <code>from</code>, <code>to</code>, <code>step</code>; filters: {}.</p>",
+            names.join(", ")
+        )
+        .expect("a String takes every write");
+    }
     if let Shape::List { filters, .. } = row.shape {
         let names: Vec<String> = filters.iter().map(|filter| format!("<code>{}</code>", filter.name)).collect();
         write!(out, "<p>Pages with <code>limit</code>, <code>cursor</code>, <code>order</code>, <code>from</code>, <code>to</code>; \

@@ -114,17 +114,30 @@ pub(super) fn list_parameters(filters: &[Filter]) -> Vec<Value> {
             "Newest or oldest first.",
         ),
         query("from", text.clone(), "From this time on: RFC 3339, Unix milliseconds, or now-24h."),
-        query("to", text.clone(), "Before this time."),
+        query("to", text, "Before this time."),
     ];
-    all.extend(filters.iter().map(|filter| {
-        let schema = match filter.kind {
-            filter::Kind::Boolean => json!({ "type": "boolean" }),
-            filter::Kind::Number => json!({ "type": "number" }),
-            filter::Kind::Text | filter::Kind::Time => text.clone(),
-        };
-        query(filter.name, schema, "A filter; given several times, any will do.")
-    }));
+    all.extend(filters.iter().map(filter_parameter));
     all
+}
+
+fn filter_parameter(filter: &Filter) -> Value {
+    let schema = match filter.kind {
+        filter::Kind::Boolean => json!({ "type": "boolean" }),
+        filter::Kind::Number => json!({ "type": "number" }),
+        filter::Kind::Text | filter::Kind::Time => json!({ "type": "string" }),
+    };
+    query(filter.name, schema, "A filter; given several times, any will do.")
+}
+
+/// The parameters of steps with a summary.
+pub(super) fn steps_parameters(filters: &[Filter]) -> Vec<Value> {
+    let own = [
+        ("from", "From this time on: RFC 3339, Unix milliseconds, or now-24h."),
+        ("to", "Before this time."),
+        ("step", "Such as 15m, 1h or 1d; 1h where it is left out."),
+    ];
+    let own = own.map(|(name, does)| query(name, json!({ "type": "string" }), does));
+    own.into_iter().chain(filters.iter().map(filter_parameter)).collect()
 }
 
 /// The parameters of series.

@@ -8,5 +8,6 @@ pub(crate) mod jobs;
 pub(crate) mod kill_switch;
 pub(crate) mod live;
 pub(crate) mod maintenance_windows;
+pub(crate) mod optimize;
 pub(crate) mod policy;
 pub(crate) mod predict;

@@ -2,7 +2,8 @@
 //!
 //! Logons are looked at as soon as there are new events, in the last hours; what needs days of ordinary events is looked at less often.
 //!
-//! **Invariant:** the same entity alarms by the same behaviour once while its threat is open; what a behaviour calls ordinary is
+//! **Invariant:** the same entity alarms by the same behaviour once while its threat is open, and never again by events that a
+//! threat is on record for; what a behaviour calls ordinary is
 //! never told.
 
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use juno_engine::Follower;
 use serde_json::{Map, Value, json};
 
 use crate::ingest::Incoming;
+use crate::operation::time_us;
 use crate::session::{RefusedLogon, Session, rfc3339};
 use crate::{Error, Result};
 
@@ -21,7 +23,7 @@ use crate::{Error, Result};
 const EVENTS: &str = "security_events";
 /// Between two looks at what needs days.
 const SLOW_US: i64 = 300_000_000;
-/// How long an open threat stands for new findings of the same.
+/// How long threats on record are remembered.
 const KNOWN_US: i64 = 86_400_000_000;
 /// The score from which on a finding without a p-value is told.
 const SCORE_MIN: f64 = 0.9;
@@ -46,7 +48,7 @@ const BEHAVIOURS: [Behaviour; 6] = [
         entity: "source",
         columns: &["time", "src_ip", "actor_user", "status_id", "device_hostname"],
         filter: "class_uid = 3002",
-        hours: (6, 1),
+        hours: (6, 6),
         is_slow: false,
     },
     Behaviour {
@@ -155,9 +157,8 @@ impl ThreatWatch {
         let targets: Vec<String> = own.targets().await?.into_iter().map(|(_, target)| target.name).collect();
         let mut told = known;
         for one in found {
-            let name = (one.threat_type.clone(), one.entity.clone());
-            if !told.contains(&name) {
-                told.push(name);
+            if !told.iter().any(|known| known.covers(&one)) {
+                told.push(Known::of(&one));
                 threats.push(one.keep(own, &targets).await?);
             }
         }
@@ -165,8 +166,29 @@ impl ThreatWatch {
     }
 }
 
-/// A finding that is no threat on record yet.
+/// A threat on record.
+struct Known {
+    threat_type: String,
+    entity: String,
+    /// Until when its events go; what is open has no end.
+    until_us: i64,
+}
+
+impl Known {
+    fn of(finding: &Finding) -> Self {
+        Self { threat_type: finding.threat_type.clone(), entity: finding.entity.clone(), until_us: i64::MAX }
+    }
+
+    /// Whether a finding is of the same events, or of more of them while the threat is open.
+    fn covers(&self, finding: &Finding) -> bool {
+        self.threat_type == finding.threat_type && self.entity == finding.entity && finding.until_us <= self.until_us
+    }
+}
+
+/// A finding that may be a threat on record.
 struct Finding {
+    /// The last event that counts.
+    until_us: i64,
     threat_type: String,
     entity: String,
     severity: &'static str,
@@ -230,12 +252,22 @@ async fn keep_logons(own: &Session) -> Result<()> {
     own.ingest(vec![Incoming { table: EVENTS.into(), rows, time: "time".into(), tags }]).await.map(drop)
 }
 
-/// Type and entity of threats that are open.
-async fn known(own: &Session, now_us: i64) -> Result<Vec<(String, String)>> {
-    let open = "SELECT threat_type, entity FROM threats_alerts WHERE detected_at > $1 AND entity IS NOT NULL";
-    let rows = own.objects(open, &[rfc3339(now_us - KNOWN_US).into()]).await?;
+/// Threats that are on record, open or over.
+async fn known(own: &Session, now_us: i64) -> Result<Vec<Known>> {
+    let all = "SELECT threat_type, entity, detected_at, resolved_at IS NULL AND false_positive IS NOT TRUE AS is_open, \
+               (indicators -> 'window') ->> 'to' AS until FROM threats_history WHERE detected_at > $1 AND entity IS NOT NULL";
+    let rows = own.objects(all, &[rfc3339(now_us - KNOWN_US).into()]).await?;
     let text = |row: &Map<String, Value>, name: &str| row[name].as_str().unwrap_or_default().to_owned();
-    Ok(rows.iter().map(|row| (text(row, "threat_type"), text(row, "entity"))).collect())
+    let until_us = |row: &Map<String, Value>| match row["is_open"].as_bool() {
+        Some(true) => i64::MAX,
+        _ => row["until"].as_str().or(row["detected_at"].as_str()).and_then(time_us).unwrap_or(i64::MAX),
+    };
+    let one = |row: &Map<String, Value>| Known {
+        threat_type: text(row, "threat_type"),
+        entity: text(row, "entity"),
+        until_us: until_us(row),
+    };
+    Ok(rows.iter().map(one).collect())
 }
 
 /// Whether the table of events has these columns.
@@ -287,7 +319,8 @@ fn finding(own: &Session, behaviour: &Behaviour, row: &Map<String, Value>) -> Op
     });
     let host = row.get("target").and_then(Value::as_str).filter(|_| succeeded).map(str::to_owned);
     let confidence = p_value.map_or(score, |p_value| 1.0 - p_value).min(0.99);
-    Some(Finding { threat_type: behaviour.name.to_owned(), entity, severity, confidence, host, indicators })
+    let until_us = row["window_end"].as_str().and_then(time_us)?;
+    Some(Finding { until_us, threat_type: behaviour.name.to_owned(), entity, severity, confidence, host, indicators })
 }
 
 /// Events of the last hour that name what a feed knows.
@@ -298,7 +331,7 @@ async fn indicated(own: &Session, now_us: i64) -> Result<Vec<Finding>> {
         .filter(|(_, column)| has(own, &[column]))
         .map(|(kind, column)| {
             format!(
-                "SELECT '{kind}' AS kind, CAST({column} AS TEXT) AS value FROM {EVENTS} WHERE time > $1 AND {column} IS NOT NULL"
+                "SELECT '{kind}' AS kind, CAST({column} AS TEXT) AS value, time FROM {EVENTS} WHERE time > $1 AND {column} IS NOT NULL"
             )
         })
         .collect();
@@ -306,7 +339,7 @@ async fn indicated(own: &Session, now_us: i64) -> Result<Vec<Finding>> {
         return Ok(Vec::new());
     }
     let sql = format!(
-        "SELECT i.kind, i.value, max(i.confidence) AS confidence, min(i.feed) AS feed, count(*) AS events \
+        "SELECT i.kind, i.value, max(i.confidence) AS confidence, min(i.feed) AS feed, count(*) AS events, max(e.time) AS until \
          FROM juno_indicators AS i JOIN ({}) AS e ON e.kind = i.kind AND lower(e.value) = i.value \
          WHERE i.valid_until IS NULL OR i.valid_until > now() GROUP BY i.kind, i.value LIMIT {FOUND_MAX}",
         parts.join(" UNION ALL ")
@@ -316,6 +349,7 @@ async fn indicated(own: &Session, now_us: i64) -> Result<Vec<Finding>> {
         let entity =
             row["value"].as_str().ok_or_else(|| Error::Corrupt("an indicator has no value".into()))?.to_owned();
         Ok(Finding {
+            until_us: row["until"].as_str().and_then(time_us).unwrap_or(now_us),
             threat_type: "indicator".to_owned(),
             severity: "high",
             confidence: row["confidence"].as_f64().unwrap_or_default().clamp(0.0, 0.99),

@@ -133,6 +133,7 @@ impl Session {
             request_id: text("request_id"),
             trace_id: text("trace_id"),
             job: None,
+            held: Default::default(),
         })
     }
 }

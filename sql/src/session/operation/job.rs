@@ -128,6 +128,8 @@ impl Invocation {
             // What acts is never cut off in the middle: it looks for the wish between its steps.
             _ = cancelled.wait_for(|wish| *wish), if !acts => Err(Error::Cancelled),
         };
+        // Whoever sees the job's end may ask again at once.
+        self.held.lock().clear();
         let (state, result, error) = match done {
             Ok(value) => ("succeeded", value, Value::Null),
             Err(Error::Cancelled) => ("cancelled", Value::Null, self.own.shared.operations.problem(&Error::Cancelled)),

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** nothing here explores on a live service unless canaries are allowed and error budget is left.
 
+use super::comparison::Improvement;
 use super::evaluation::{Evaluation, Method};
 
 /// The most that recommendations may vary, in percent.
@@ -30,7 +31,6 @@ pub fn promotion(evaluation: &Evaluation, stability_pct: f64) -> Promotion {
     let low = evaluation.estimate(Method::Dr).ci95[0];
     // What is not a number is above nothing.
     let (above, leads) = (low > evaluation.baseline.value, evaluation.difference.ci95[0] > 0.0);
-    let steady = stability_pct < STABILITY_MAX_PERCENT;
     if !above {
         reasons.push(format!(
             "the lower bound of its value, {low:.4}, is not above the active policy's {:.4}",
@@ -40,11 +40,31 @@ pub fn promotion(evaluation: &Evaluation, stability_pct: f64) -> Promotion {
     if !leads {
         reasons.push(format!("its lead over the active policy may be {:.4}", evaluation.difference.ci95[0]));
     }
-    if !steady {
-        reasons
-            .push(format!("its recommendations vary by {stability_pct:.1} %, {STABILITY_MAX_PERCENT} % is the most"));
-    }
+    reasons.extend(unsteady(stability_pct));
     if reasons.is_empty() { Promotion::Promote } else { Promotion::Keep(reasons) }
+}
+
+/// Judges a candidate that no logged decisions speak of, by what it did in the simulator on days that it was not trained on: the
+/// lower bound of its lead must be above 0, and its recommendations steady.
+#[must_use]
+pub fn simulated(lead: &Improvement, stability_pct: f64) -> Promotion {
+    let mut reasons = Vec::new();
+    let is_ahead = lead.ci95[0] > 0.0;
+    if !is_ahead {
+        reasons.push(format!("its lead in the simulator may be {:.1} %", lead.ci95[0]));
+    }
+    reasons.extend(unsteady(stability_pct));
+    if reasons.is_empty() { Promotion::Promote } else { Promotion::Keep(reasons) }
+}
+
+/// What is against a policy whose recommendations vary too much, or by nobody knows how much.
+#[must_use]
+pub fn unsteady(stability_pct: f64) -> Option<String> {
+    if stability_pct < STABILITY_MAX_PERCENT {
+        return None;
+    }
+    let known = if stability_pct.is_finite() { format!("by {stability_pct:.1} %") } else { "unmeasured".to_owned() };
+    Some(format!("its recommendations vary {known}, {STABILITY_MAX_PERCENT} % is the most"))
 }
 
 /// Where decisions are carried out.
@@ -128,6 +148,15 @@ mod tests {
         assert!(kept(&evaluation(-0.2, -0.01), 3.0).contains("lead"));
         assert!(kept(&evaluation(-0.2, 0.05), 5.0).contains("vary"));
         assert!(kept(&evaluation(f64::NAN, f64::NAN), f64::NAN).matches(';').count() == 2);
+    }
+
+    #[test]
+    fn without_a_log_a_certain_lead_in_the_simulator_speaks_for_a_policy() {
+        let lead = |low: f64| Improvement { percent: low + 5.0, ci95: [low, low + 10.0] };
+        assert_eq!(simulated(&lead(0.1), 3.0), Promotion::Promote);
+        for (lead, stability) in [(lead(-0.1), 3.0), (lead(0.1), 5.0), (lead(0.1), f64::NAN), (lead(f64::NAN), 3.0)] {
+            assert!(matches!(simulated(&lead, stability), Promotion::Keep(reasons) if reasons.len() == 1));
+        }
     }
 
     #[test]

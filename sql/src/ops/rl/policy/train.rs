@@ -77,7 +77,11 @@ impl Settings {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    /// Whether the numbers are in range.
+    ///
+    /// # Errors
+    /// [`Refusal::Parameter`] when one is not.
+    pub fn check(&self) -> Result<()> {
         self.objective.check()?;
         let refused = |text: String| Err(Refusal::Parameter(text));
         if !(1..=MEMBERS_MAX).contains(&self.members) {
