@@ -3,7 +3,7 @@
 //! **Invariant:** that something is contained is seen at the process itself, and not in what juno says of it.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use juno_sql::Session;
@@ -49,6 +49,11 @@ impl Guarded {
         runtime.block_on(allow(server.data()))?;
         server.run()?;
         Ok(Guarded { server, http: reqwest::Client::builder().no_proxy().build()?, hosts, runtime })
+    }
+
+    /// Waits for a moment, between two questions.
+    pub fn pause(&self) {
+        self.runtime.block_on(sleep(Duration::from_millis(500)));
     }
 
     async fn asked(&self, path: &str) -> Result<Value> {
@@ -126,15 +131,13 @@ impl Guarded {
         let host = format!("host{}", round % self.hosts);
         let pid = self.pid(&host)?;
         ensure!(state(pid)? != 'T', "{host} is frozen before the attack");
-        let now = chrono::Utc::now();
         let source = format!("203.0.113.{}", 1 + round % 250);
-        let at = |ago: i64| (now - chrono::Duration::seconds(ago)).format("%Y-%m-%dT%H:%M:%SZ");
         let mut log = String::new();
         for n in 0..40 {
-            let time = at(60 - n);
+            let time = time_ago(60 - n);
             log += &format!("{time} {host} sshd[7]: Failed password for root from {source} port {} ssh2\n", 40_000 + n);
         }
-        log += &format!("{} {host} sshd[7]: Accepted password for root from {source} port 41000 ssh2\n", at(1));
+        log += &format!("{} {host} sshd[7]: Accepted password for root from {source} port 41000 ssh2\n", time_ago(1));
         let began = Instant::now();
         self.send(log).await?;
         while state(pid)? != 'T' {
@@ -192,6 +195,13 @@ async fn allow(data: &Path) -> Result<()> {
     let session = Session::open(Db::open(data)?, Device::cpu()).await?;
     session.query(POLICY).await?;
     Ok(session.db().close()?)
+}
+
+/// The time so many seconds ago, as logs have it.
+pub fn time_ago(seconds: i64) -> String {
+    let now_s = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs() as i64);
+    let at = chrono::DateTime::from_timestamp(now_s - seconds, 0).unwrap_or_default();
+    at.format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// What a process does, as the system says.

@@ -21,11 +21,14 @@ const SEEN_MAX: usize = 10_000;
 /// Characters of a name that are kept of a refused logon.
 const USER_CHARS_MAX: usize = 100;
 
+/// The role and the last address of a user.
+type Seen = (Option<Role>, Option<IpAddr>);
+
 /// What all sessions share about the doors.
 #[derive(Default)]
 pub(super) struct Blocks {
     refused: RwLock<Refused>,
-    seen: RwLock<BTreeMap<String, (Option<Role>, Option<IpAddr>)>>,
+    seen: RwLock<BTreeMap<String, Seen>>,
 }
 
 /// Until when, in microseconds since 1970.

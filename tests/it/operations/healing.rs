@@ -17,6 +17,7 @@ use crate::{name_program, skip};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks until the answer is what is wanted.
+#[expect(clippy::disallowed_methods, reason = "other processes are waited for")]
 fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + PATIENCE;
     loop {

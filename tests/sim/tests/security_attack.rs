@@ -6,10 +6,9 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use juno_tests::attack::Guarded;
+use juno_tests::attack::{Guarded, time_ago};
 
 /// A log of sshd with attacks from 23 addresses.
 const LOG: &str = "../../../shared/data/threat/OpenSSH_2k.log_structured.csv";
@@ -36,9 +35,9 @@ fn told(guarded: &Guarded, threat_type: &str, entities: usize) -> Result<Vec<Str
         if told.len() >= entities {
             return Ok(told);
         }
-        std::thread::sleep(Duration::from_millis(500));
+        guarded.pause();
     }
-    Ok(guarded.told(threat_type)?)
+    guarded.told(threat_type)
 }
 
 /// Guesses at juno's own door are told; this machine's own address is never blocked, so that who belongs in gets in.
@@ -50,7 +49,7 @@ fn own_door(guarded: &Guarded) -> Result<()> {
             println!("guessed tokens are told");
             return Ok(());
         }
-        std::thread::sleep(Duration::from_millis(500));
+        guarded.pause();
     }
     anyhow::bail!("40 guessed tokens are not told")
 }
@@ -89,9 +88,8 @@ fn replayed(text: &str) -> Result<(String, usize)> {
         lines.push((seconds(&time)?, content.to_owned()));
     }
     let last = lines.iter().map(|(at, _)| *at).max().context("a line")?;
-    let now = chrono::Utc::now();
     let text = lines.iter().map(|(at, content)| {
-        let time = (now - chrono::Duration::seconds(last - at)).format("%Y-%m-%dT%H:%M:%SZ");
+        let time = time_ago(last - at);
         format!("{time} lab sshd[7]: {content}\n")
     });
     Ok((text.collect(), failures.values().filter(|count| **count > 1).count()))
