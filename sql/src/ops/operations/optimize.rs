@@ -146,7 +146,7 @@ fn decides(ask: &Ask) -> Value {
 fn baseline(ask: &Ask) -> &'static str {
     match ask.in_force {
         Some(_) => "the knobs that were logged last",
-        None => "an autoscaler at 70 %: no decision of the service was logged",
+        None => "an autoscaler at 70 %",
     }
 }
 

@@ -76,7 +76,7 @@ pub(crate) async fn load(
         return Err(Refusal::new(Refused::InvalidValue, "a step is 15s to 1h").at("/step").into());
     }
     // Whole steps only: a part of one would look like a dip.
-    let from_us = from_us.div_euclid(step_us).saturating_add(1).saturating_mul(step_us);
+    let from_us = from_us.saturating_add(step_us - 1).div_euclid(step_us) * step_us;
     let to_us = to_us.div_euclid(step_us) * step_us;
     let (metric, time, column, table) = source(invocation)?;
     let agg = invocation.text("agg").unwrap_or("sum");
