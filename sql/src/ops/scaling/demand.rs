@@ -3,7 +3,7 @@
 //! **Invariant:** reads what the caller may read and writes nothing; with `as_of` the same rows give the same answer.
 
 use juno_engine::TableSchema;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::policy::capacity::{Load, POINTS_MAX, Quantiles, Resource};
 use crate::operation::{Kind, Parameter, Refusal, Refused, duration_us};
@@ -178,21 +178,18 @@ pub(super) async fn outlook(invocation: &Invocation, ask: &Ask, source: &Source)
         let text = format!("{metric} has {n} points of service \"{service}\" and needs {} more", POINTS_MIN - n);
         return Err(Refusal::new(Refused::InsufficientHistory, text).at("/service").into());
     }
-    let mut points = Vec::with_capacity(ask.steps);
-    for (at, level) in LEVELS.into_iter().enumerate() {
-        let sql = format!(
-            "SELECT time, forecast, upper FROM forecast(({}), 'value', horizon => {}, level => {level}) ORDER BY time",
-            source.sql, ask.steps
-        );
-        for (step, row) in invocation.session.objects(&sql, &[]).await?.iter().enumerate() {
-            let number = |name: &str| row.get(name).and_then(Value::as_f64).unwrap_or_default().max(0.0);
-            let (middle, upper) = (number("forecast"), number("upper"));
-            match at {
-                0 => points.push(Quantiles { q50: middle, q95: upper.max(middle), q99: upper.max(middle) }),
-                _ => points[step].q99 = points[step].q95.max(upper),
-            }
-        }
-    }
+    let sql = format!(
+        "SELECT forecast, upper FROM forecast(({}), 'value', horizon => {}, level => ARRAY{LEVELS:?}) ORDER BY time, level",
+        source.sql, ask.steps
+    );
+    let rows = invocation.session.objects(&sql, &[]).await?;
+    let number = |row: &Map<String, Value>, name| row.get(name).and_then(Value::as_f64).unwrap_or_default().max(0.0);
+    let points = rows.as_chunks::<{ LEVELS.len() }>().0.iter().map(|[inner, outer]| {
+        let q50 = number(inner, "forecast");
+        let q95 = number(inner, "upper").max(q50);
+        Quantiles { q50, q95, q99: number(outer, "upper").max(q95) }
+    });
+    let points = points.collect();
     let (confidence, wape, coverage) = trust(invocation, ask, source).await?;
     let load = Load { resource: source.resource, capacity: source.capacity, points };
     let now = known.get("now").and_then(Value::as_f64).unwrap_or_default();
