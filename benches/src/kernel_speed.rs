@@ -61,7 +61,7 @@ impl Amounts {
 /// # Errors
 /// Where a kernel refuses its parameters, or a device that was asked for by name fails.
 pub fn measure(device: &Device, amounts: Amounts) -> Result<Vec<Speed>> {
-    let params = Params { horizon: HORIZON, level: 0.95 };
+    let params = Params { horizon: HORIZON, levels: &[0.95] };
     let (values, offsets) = hourly(amounts.series);
     let series = Series::new(&values, &offsets)?;
     let few = Series::new(&values[..offsets[amounts.ensembles]], &offsets[..=amounts.ensembles])?;

@@ -20,7 +20,7 @@ pub(crate) fn kernels(hot: &mut Hot) {
     let offsets: Vec<usize> = (0..=SERIES).map(|series| series * POINTS).collect();
     let series = Series::new(&values, &offsets).expect("offsets in order");
     let device = Device::cpu();
-    let params = seasonal_ar::Params { horizon: 24, level: 0.95 };
+    let params = seasonal_ar::Params { horizon: 24, levels: &[0.95] };
     let forecast = |()| seasonal_ar::forecast(&device, &series, &params).expect("good parameters");
     hot.run("seasonal_ar, 16 series of 672 points, 24 steps", SERIES, || (), forecast);
     let params = robust_residual::Params::default();

@@ -14,29 +14,32 @@ pub(crate) const WIDEN: f64 = 1.15;
 /// How many steps to each side share one estimate of a residual's size.
 const NEIGHBOURS: usize = 6;
 
-/// The lower and upper ends around the forecast.
-pub(crate) fn around(plan: &Plan, modelled: &Modelled, level: f64) -> (Vec<f64>, Vec<f64>) {
+/// The lower and upper ends around the forecast, levels × horizon.
+pub(crate) fn around(plan: &Plan, modelled: &Modelled, levels: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let logarithmic = plan.transforms == 3;
     let residuals = residuals(plan, &modelled.rolled, logarithmic);
     let sizes = sizes(&residuals, plan.steps);
     let mut pooled: Vec<f64> =
         residuals.chunks(plan.steps).flat_map(|row| row.iter().zip(&sizes).map(|(r, size)| r / size)).collect();
-    let width = modelled.widen * quantile(&mut pooled, level);
-    let half = |step: usize| width * beyond(plan, &sizes, step);
     let low = plan.values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = plan.values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let end = |sign: f64| {
-        let shift = |(step, mean): (usize, &f64)| {
-            let end = match logarithmic {
-                true => mean * (sign * half(step)).exp(),
-                false => mean + sign * half(step),
-            };
-            // A whole range beyond all known values is wide enough for any level.
-            end.max((2.0 * low - high).min(*mean)).min((2.0 * high - low).max(*mean))
+    let end = |width: f64, sign: f64, step: usize, mean: f64| {
+        let half = width * beyond(plan, &sizes, step);
+        let end = match logarithmic {
+            true => mean * (sign * half).exp(),
+            false => mean + sign * half,
         };
-        modelled.mean.iter().enumerate().map(shift).collect()
+        // A whole range beyond all known values is wide enough for any level.
+        end.max((2.0 * low - high).min(mean)).min((2.0 * high - low).max(mean))
     };
-    (end(-1.0), end(1.0))
+    let (mut lower, mut upper) = (Vec::new(), Vec::new());
+    for level in levels {
+        let width = modelled.widen * quantile(&mut pooled, *level);
+        for (ends, sign) in [(&mut lower, -1.0), (&mut upper, 1.0)] {
+            ends.extend(modelled.mean.iter().enumerate().map(|(step, mean)| end(width, sign, step, *mean)));
+        }
+    }
+    (lower, upper)
 }
 
 /// The magnitudes of the residuals, origins × steps.

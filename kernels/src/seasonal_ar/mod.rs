@@ -50,17 +50,20 @@ use crate::{Device, Error, Result, Series, lanes};
 
 /// The longest horizon, in steps.
 pub const HORIZON_STEPS_MAX: usize = 10_080;
+/// The most levels of one forecast.
+pub const INTERVAL_LEVELS_MAX: usize = 20;
 
 /// What to forecast.
 #[derive(Clone, Copy, Debug)]
-pub struct Params {
+pub struct Params<'a> {
     /// How many steps ahead, 1 to [`HORIZON_STEPS_MAX`].
     pub horizon: usize,
-    /// The share of outcomes that the interval should hold, strictly between 0 and 1.
-    pub level: f64,
+    /// The shares of outcomes that intervals should hold, each strictly between 0 and 1: one to [`INTERVAL_LEVELS_MAX`].
+    pub levels: &'a [f64],
 }
 
-/// Forecasts of a batch; `mean`, `lower` and `upper` are series × horizon, row-major, in the units of the input.
+/// Forecasts of a batch, in the units of the input: `mean` is series × horizon, `lower` and `upper` are series × levels ×
+/// horizon, row-major. What is fitted and the mean do not depend on the levels, an interval on its own level alone.
 #[derive(Clone, Debug, Default)]
 pub struct Forecast {
     /// The expected values. NaN for a series without any finite value.
@@ -78,7 +81,7 @@ pub struct Forecast {
 /// Forecasts every series.
 ///
 /// # Errors
-/// [`Error::Parameter`] when the horizon or the level is out of range. Data never makes an error.
+/// [`Error::Parameter`] when the horizon or a level is out of range. Data never makes an error.
 pub fn forecast(device: &Device, series: &Series, params: &Params) -> Result<Forecast> {
     check(params)?;
     #[cfg(feature = "cuda")]
@@ -123,16 +126,21 @@ pub(crate) fn on_gpu(
 
 /// Whether the parameters are in range.
 pub(crate) fn check(params: &Params) -> Result<()> {
-    let Params { horizon, level } = params;
+    let Params { horizon, levels } = params;
     if !(1..=HORIZON_STEPS_MAX).contains(horizon) {
         let text = format!("a horizon of {horizon} steps is out of range: use 1 to {HORIZON_STEPS_MAX}");
         return Err(Error::Parameter(text));
     }
-    if !(*level > 0.0 && *level < 1.0) {
-        let text = format!("an interval level of {level} is out of range: use a share between 0 and 1, like 0.95");
+    if !(1..=INTERVAL_LEVELS_MAX).contains(&levels.len()) {
+        let text = format!("{} interval levels are out of range: use 1 to {INTERVAL_LEVELS_MAX}", levels.len());
         return Err(Error::Parameter(text));
     }
-    Ok(())
+    match levels.iter().find(|level| !(**level > 0.0 && **level < 1.0)) {
+        Some(level) => Err(Error::Parameter(format!(
+            "an interval level of {level} is out of range: use a share between 0 and 1, like 0.95"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// One series before the twins see it.
@@ -153,11 +161,11 @@ enum Work {
 impl Prepared {
     pub(crate) fn new(raw: &[f64], params: &Params) -> Self {
         let Some(history) = history::prepare(raw) else {
-            let missing = vec![f64::NAN; params.horizon];
-            return Self { season: 0, scale: 1.0, work: Work::Done((missing.clone(), missing.clone(), missing)) };
+            let work = Work::Done(simple::flat(f64::NAN, params));
+            return Self { season: 0, scale: 1.0, work };
         };
         let (season, scale) = (history.seasons.main, history.scale);
-        let work = match simple::forecast(&history, params.horizon, params.level) {
+        let work = match simple::forecast(&history, params) {
             Some(row) => Work::Done(row),
             None => Work::Planned(Box::new(Plan::new(history, params.horizon))),
         };
@@ -175,7 +183,7 @@ impl Prepared {
     pub(crate) fn finish(&self, modelled: Option<&Modelled>, params: &Params) -> (usize, Row) {
         let (mut mean, mut lower, mut upper) = match (&self.work, modelled) {
             (Work::Planned(plan), Some(modelled)) => {
-                let (lower, upper) = interval::around(plan, modelled, params.level);
+                let (lower, upper) = interval::around(plan, modelled, params.levels);
                 (modelled.mean.clone(), lower, upper)
             }
             (Work::Done(row), _) => row.clone(),

@@ -4,11 +4,11 @@ use proptest::prelude::*;
 
 use super::batch::{Batch, THREADS};
 use super::plan::Plan;
-use super::{Forecast, HORIZON_STEPS_MAX, Params, Prepared, cpu, forecast};
+use super::{Forecast, HORIZON_STEPS_MAX, INTERVAL_LEVELS_MAX, Params, Prepared, cpu, forecast};
 use crate::twin::{noise, run_on_host, series_of_all_kinds, twin_test, wave};
 use crate::{Device, Error, Series};
 
-const PARAMS: Params = Params { horizon: 48, level: 0.95 };
+const PARAMS: Params = Params { horizon: 48, levels: &[0.95] };
 
 fn forecast_of(device: &Device, values: &[f64], horizon: usize) -> Forecast {
     let params = Params { horizon, ..PARAMS };
@@ -76,7 +76,7 @@ twin_test! {
         let offsets: Vec<usize> = (0..=40).map(|series| series * length).collect();
         for (level, low, high) in [(0.8, 0.74, 0.92), (0.95, 0.92, 0.995)] {
             let series = Series::new(&values, &offsets).unwrap();
-            let result = forecast(device, &series, &Params { horizon: 48, level }).unwrap();
+            let result = forecast(device, &series, &Params { horizon: 48, levels: &[level] }).unwrap();
             let held = |at: &usize| {
                 let actual = value(at / 48, length + at % 48);
                 result.lower[*at] <= actual && actual <= result.upper[*at]
@@ -131,7 +131,9 @@ fn parameters_out_of_range_are_refused() {
     let none = Series::new(&[], &[0]).unwrap();
     let refused = |params: Params| matches!(forecast(&Device::cpu(), &none, &params), Err(Error::Parameter(_)));
     assert!([0, HORIZON_STEPS_MAX + 1].into_iter().all(|horizon| refused(Params { horizon, ..PARAMS })));
-    assert!([0.0, 1.0, -1.0, f64::NAN].into_iter().all(|level| refused(Params { level, ..PARAMS })));
+    assert!([0.0, 1.0, -1.0, f64::NAN].into_iter().all(|level| refused(Params { levels: &[0.5, level], ..PARAMS })));
+    assert!(refused(Params { levels: &[], ..PARAMS }));
+    assert!(refused(Params { levels: &[0.5; INTERVAL_LEVELS_MAX + 1], ..PARAMS }));
     assert!(forecast(&Device::cpu(), &none, &PARAMS).unwrap().mean.is_empty());
 }
 

@@ -6,7 +6,7 @@
 //!   there, 1 where there is none (Hyndman and Koehler 2006);
 //! - sMAPE = 100 × the mean of 2e / (|y| + |f|), 0 where both are 0;
 //! - WAPE = Σ e / Σ |y|;
-//! - coverage = the share of y within the interval.
+//! - coverage = the share of y within the interval, level by level.
 //!
 //! Missing values are left out. A measure is NaN where it cannot be had: no origin, or a scale of 0.
 //!
@@ -34,7 +34,7 @@ pub struct Measures {
 }
 
 /// How a model did on one series.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Accuracy {
     /// How many origins there were.
     pub origins: usize,
@@ -44,14 +44,14 @@ pub struct Accuracy {
     pub model: Measures,
     /// The seasonal naive's.
     pub naive: Measures,
-    /// The share of values within the interval.
-    pub coverage: f64,
+    /// The share of values within the interval of each level.
+    pub coverage: Vec<f64>,
 }
 
 /// Backtests every series at up to `origins` origins; returns the launches too.
 ///
 /// # Errors
-/// [`Error::Parameter`] when the horizon, the level or the number of origins is out of range.
+/// [`Error::Parameter`] when the horizon, a level or the number of origins is out of range.
 pub fn backtest(
     device: &Device,
     series: &Series,
@@ -78,7 +78,7 @@ pub fn backtest(
     let mut first = 0;
     let judged = ends.iter().enumerate().map(|(i, ends)| {
         first += ends.len();
-        judge(series.get(i), ends, &forecasts, first - ends.len(), h)
+        judge(series.get(i), ends, &forecasts, first - ends.len(), params)
     });
     Ok((judged.collect(), forecasts.launches))
 }
@@ -108,10 +108,11 @@ impl Errors {
 }
 
 /// The measures of one series, whose forecasts start at row `first`.
-fn judge(raw: &[f64], ends: &[usize], forecasts: &Forecast, first: usize, h: usize) -> Accuracy {
+fn judge(raw: &[f64], ends: &[usize], forecasts: &Forecast, first: usize, params: &Params) -> Accuracy {
+    let (h, levels) = (params.horizon, params.levels.len());
     let season = forecasts.seasons.get(first).filter(|_| !ends.is_empty()).map_or(1, |m| (*m).max(1) as usize);
     let (mut own, mut naive) = (Errors::default(), Errors::default());
-    let (mut count, mut total, mut inside) = (0.0, 0.0, 0.0);
+    let (mut count, mut total, mut inside) = (0.0, 0.0, vec![0.0; levels]);
     for (origin, end) in ends.iter().enumerate() {
         let Some(history) = history::prepare(&raw[..*end]) else { continue };
         let m = season.min(history.values.len());
@@ -123,8 +124,11 @@ fn judge(raw: &[f64], ends: &[usize], forecasts: &Forecast, first: usize, h: usi
             total += actual.abs();
             // Ends that are the value itself but for rounding hold it.
             let slack = 1e-9 * actual.abs();
-            let held = forecasts.lower[at] - slack <= *actual && *actual <= forecasts.upper[at] + slack;
-            inside += f64::from(u8::from(held));
+            for (level, inside) in inside.iter_mut().enumerate() {
+                let at = ((first + origin) * levels + level) * h + step;
+                let held = forecasts.lower[at] - slack <= *actual && *actual <= forecasts.upper[at] + slack;
+                *inside += f64::from(u8::from(held));
+            }
         }
     }
     let scale = ends.first().map_or(0.0, |end| scale(&raw[..*end], season));
@@ -133,7 +137,7 @@ fn judge(raw: &[f64], ends: &[usize], forecasts: &Forecast, first: usize, h: usi
         season,
         model: own.measures(count, scale, total),
         naive: naive.measures(count, scale, total),
-        coverage: if count > 0.0 { inside / count } else { f64::NAN },
+        coverage: inside.iter().map(|inside| if count > 0.0 { inside / count } else { f64::NAN }).collect(),
     }
 }
 
@@ -150,12 +154,12 @@ mod tests {
     use super::*;
     use crate::twin::{noise, series_of_all_kinds, wave};
 
-    const PARAMS: Params = Params { horizon: 24, level: 0.9 };
+    const PARAMS: Params = Params { horizon: 24, levels: &[0.9] };
 
     fn of(values: &[f64], origins: usize) -> Accuracy {
         let offsets = [0, values.len()];
         let series = Series::new(values, &offsets).unwrap();
-        backtest(&Device::cpu(), &series, &PARAMS, Model::Full, origins).unwrap().0[0]
+        backtest(&Device::cpu(), &series, &PARAMS, Model::Full, origins).unwrap().0.remove(0)
     }
 
     #[test]
@@ -165,7 +169,24 @@ mod tests {
         assert_eq!((accuracy.origins, accuracy.season), (5, 24));
         let (own, naive) = (accuracy.model, accuracy.naive);
         assert!(own.mase < naive.mase && own.smape < naive.smape && own.wape < naive.wape, "{accuracy:?}");
-        assert!(own.wape < 0.05 && (0.7..=1.0).contains(&accuracy.coverage), "{accuracy:?}");
+        assert!(own.wape < 0.05 && (0.7..=1.0).contains(&accuracy.coverage[0]), "{accuracy:?}");
+    }
+
+    #[test]
+    fn several_levels_have_the_coverage_that_each_has_alone() {
+        let (values, offsets) = series_of_all_kinds();
+        let series = Series::new(&values, &offsets).unwrap();
+        let of = |levels: &[f64]| {
+            let params = Params { levels, ..PARAMS };
+            backtest(&Device::cpu(), &series, &params, Model::Lean, 2).unwrap().0
+        };
+        let bits = |coverage: &[f64]| coverage.iter().map(|share| share.to_bits()).collect::<Vec<_>>();
+        let (both, half, most) = (of(&[0.5, 0.9]), of(&[0.5]), of(&[0.9]));
+        for ((both, half), most) in both.iter().zip(&half).zip(&most) {
+            assert_eq!(bits(&both.coverage), bits(&[half.coverage[0], most.coverage[0]]));
+            assert!(both.coverage[0].is_nan() || both.coverage[0] <= both.coverage[1], "{both:?}");
+        }
+        assert!(both.iter().any(|one| one.coverage[0] < one.coverage[1]));
     }
 
     #[test]
@@ -174,9 +195,9 @@ mod tests {
         values[90..].fill(6.0);
         let series = Series::new(&values, &[0, 100]).unwrap();
         let params = Params { horizon: 10, ..PARAMS };
-        let accuracy = backtest(&Device::cpu(), &series, &params, Model::Full, 1).unwrap().0[0];
+        let accuracy = backtest(&Device::cpu(), &series, &params, Model::Full, 1).unwrap().0.remove(0);
         assert!((accuracy.model.wape - 0.5).abs() < 1e-12 && (accuracy.model.smape - 200.0 / 3.0).abs() < 1e-12);
-        assert!(accuracy.model.mase.is_nan() && accuracy.coverage == 0.0, "{accuracy:?}");
+        assert!(accuracy.model.mase.is_nan() && accuracy.coverage == [0.0], "{accuracy:?}");
         assert_eq!(accuracy.model.wape, accuracy.naive.wape);
     }
 
@@ -187,7 +208,8 @@ mod tests {
         let series = Series::new(&values, &offsets).unwrap();
         let done = backtest(&Device::cpu(), &series, &PARAMS, Model::Full, 2).unwrap().0;
         assert_eq!(done.len(), series.len());
-        assert!(done.iter().all(|one| one.coverage.is_nan() || (0.0..=1.0).contains(&one.coverage)));
+        let shares = done.iter().flat_map(|one| one.coverage.clone());
+        assert!(shares.filter(|share| !share.is_nan()).all(|share| (0.0..=1.0).contains(&share)));
         assert!(backtest(&Device::cpu(), &series, &PARAMS, Model::Full, 0).is_err());
     }
 }

@@ -78,7 +78,7 @@ pub enum Model {
 /// Forecasts every series.
 ///
 /// # Errors
-/// [`Error::Parameter`](crate::Error::Parameter) when the horizon or the level is out of range. Data never makes an
+/// [`Error::Parameter`](crate::Error::Parameter) when the horizon or a level is out of range. Data never makes an
 /// error.
 pub fn forecast(device: &Device, series: &Series, params: &Params, model: Model) -> Result<Forecast> {
     check(params)?;

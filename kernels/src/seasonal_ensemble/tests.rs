@@ -7,7 +7,7 @@ use crate::seasonal_ar::{Forecast, Params};
 use crate::twin::{noise, series_of_all_kinds, twin_test, wave};
 use crate::{Device, Series};
 
-const PARAMS: Params = Params { horizon: 48, level: 0.95 };
+const PARAMS: Params = Params { horizon: 48, levels: &[0.95] };
 
 fn forecast_of(values: &[f64], horizon: usize, model: Model) -> Forecast {
     let params = Params { horizon, ..PARAMS };
@@ -84,6 +84,41 @@ fn a_forecast_does_not_depend_on_the_batch_or_the_threads() {
     for i in 0..series.len() {
         let alone = forecast_of(series.get(i), 48, Model::Full).mean;
         assert_eq!(bits(&alone), bits(&together.mean[i * 48..(i + 1) * 48]), "series {i}");
+    }
+}
+
+#[test]
+fn several_levels_are_what_each_is_alone_and_nested() {
+    const LEVELS: [f64; 3] = [0.5, 0.95, 0.8];
+    let (values, offsets) = series_of_all_kinds();
+    let series = Series::new(&values, &offsets).unwrap();
+    let of = |levels: &[f64], model| forecast(&Device::cpu(), &series, &Params { horizon: 48, levels }, model).unwrap();
+    let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    for model in [Model::Full, Model::Lean, Model::Ar, Model::Naive] {
+        let together = of(&LEVELS, model);
+        let (lower, upper) = (together.lower.chunks(48), together.upper.chunks(48));
+        let ends: Vec<(&[f64], &[f64])> = lower.zip(upper).collect();
+        assert_eq!(ends.len(), series.len() * LEVELS.len());
+        for (place, level) in LEVELS.into_iter().enumerate() {
+            let alone = of(&[level], model);
+            assert_eq!(bits(&together.mean), bits(&alone.mean), "{model:?}");
+            for i in 0..series.len() {
+                let (lower, upper) = ends[i * LEVELS.len() + place];
+                let own = i * 48..(i + 1) * 48;
+                assert_eq!(bits(lower), bits(&alone.lower[own.clone()]), "{model:?} at {level}, series {i}");
+                assert_eq!(bits(upper), bits(&alone.upper[own]), "{model:?} at {level}, series {i}");
+            }
+        }
+        for [half, most, more] in ends.as_chunks::<3>().0 {
+            let known = (0..48).filter(|step| !half.0[*step].is_nan());
+            let nested = |(narrow, wide): (&(&[f64], &[f64]), &(&[f64], &[f64])), step: usize| {
+                wide.0[step] <= narrow.0[step] && narrow.1[step] <= wide.1[step]
+            };
+            assert!(
+                known.into_iter().all(|step| nested((half, more), step) && nested((more, most), step)),
+                "{model:?}"
+            );
+        }
     }
 }
 

@@ -49,7 +49,8 @@ use crate::functions::refusal::{invalid, mismatch};
 ///
 /// The horizon is a number of steps, an interval or its text; the level, 0.95 unless given, is the share of outcomes that
 /// `lower` to `upper` should hold; the model is 'auto' (the default), 'full' or 'lean'. Gives a list of (time timestamptz,
-/// forecast, lower, upper double precision); `unnest` makes rows of it. Immutable.
+/// forecast, lower, upper double precision); `unnest` makes rows of it. With several levels, `ARRAY[0.5, 0.95]`, every step has
+/// a row for each, and the rows have a column level behind the time. Immutable.
 pub(super) fn aggregates(device: &Device) -> impl Iterator<Item = AggregateUDF> {
     let device = device.clone();
     Task::ALL.into_iter().map(move |task| aggregate(&device, task))
@@ -126,8 +127,10 @@ impl AggregateUDFImpl for Forecast {
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         check_types(self.task, types)?;
+        let level = self.task.constants().iter().position(|name| *name == "level");
+        let by_level = level.and_then(|place| types.get(2 + place)).is_some_and(DataType::is_list);
         Ok(match self.output {
-            Output::Rows => self.task.rows_type(),
+            Output::Rows => self.task.rows_type(by_level),
             Output::Points => points_type(),
         })
     }
@@ -173,8 +176,8 @@ fn check_types(task: Task, types: &[DataType]) -> Result<()> {
             "horizon" if !(is.is_integer() || is.is_string() || span || is.is_null()) => {
                 return wrong("horizon", "an interval or a number of steps", is);
             }
-            "level" if !(is.is_numeric() || is.is_string() || is.is_null()) => {
-                return wrong("level", "a number between 0 and 1", is);
+            "level" if !(is.is_numeric() || is.is_string() || is.is_list() || is.is_null()) => {
+                return wrong("level", "a number between 0 and 1 or an array of them", is);
             }
             "model" if !(is.is_string() || is.is_null()) => return wrong("model", "the name of a model", is),
             "origins" if !(is.is_integer() || is.is_string() || is.is_null()) => {

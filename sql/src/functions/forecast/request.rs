@@ -5,9 +5,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::IntervalMonthDayNanoArray;
+use arrow::array::{Array, AsArray, IntervalMonthDayNanoArray};
 use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
-use arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalUnit, Schema};
+use arrow::datatypes::{DataType, Field, Float64Type, IntervalMonthDayNano, IntervalUnit, Schema};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::util::display::array_value_to_string;
 use chrono::{DateTime, Months};
@@ -17,7 +17,7 @@ use datafusion::logical_expr::{ColumnarValue, Expr};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
-use juno_kernels::seasonal_ar::HORIZON_STEPS_MAX;
+use juno_kernels::seasonal_ar::{HORIZON_STEPS_MAX, INTERVAL_LEVELS_MAX};
 use juno_kernels::seasonal_ensemble::{Model, ORIGINS_MAX};
 
 use super::task::Task;
@@ -33,7 +33,7 @@ pub(in super::super) struct Request {
     pub(super) task: Task,
     /// None for a task that looks back only.
     pub(super) horizon: Option<Horizon>,
-    pub(super) level: f64,
+    pub(super) levels: Levels,
     pub(super) model: Model,
     pub(super) origins: usize,
 }
@@ -54,14 +54,14 @@ impl Request {
     }
 
     fn new(task: Task) -> Self {
-        Request { task, horizon: None, level: LEVEL, model: Model::Auto, origins: ORIGINS }
+        Request { task, horizon: None, levels: Levels::One(LEVEL), model: Model::Auto, origins: ORIGINS }
     }
 
     fn set(&mut self, name: &str, value: &ScalarValue) -> Result<()> {
         let argument = format!("{name} of {}", self.task.name());
         match name {
             "horizon" => self.horizon = Some(Horizon::of(&argument, value)?),
-            "level" => self.level = level_of(&argument, value)?,
+            "level" => self.levels = Levels::of(&argument, value)?,
             "model" => self.model = model_of(&argument, value)?,
             _ => self.origins = origins_of(&argument, value)?,
         }
@@ -92,7 +92,7 @@ impl Request {
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(horizon) = &self.horizon else { return f.write_str(self.task.name()) };
-        write!(f, "horizon={horizon}, level={}", self.level)?;
+        write!(f, "horizon={horizon}, level={}", self.levels)?;
         if let Some((name, _)) = MODELS.iter().skip(1).find(|(_, model)| *model == self.model) {
             write!(f, ", model={name}")?;
         }
@@ -144,10 +144,66 @@ fn origins_of(argument: &str, value: &ScalarValue) -> Result<usize> {
     })
 }
 
+/// How sure intervals shall be; each level is between 0 and 1, and none is there twice.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Levels {
+    /// A number: rows do not name it.
+    One(f64),
+    /// An array, if only of one: each row names its level.
+    Several(Vec<f64>),
+}
+
+impl Levels {
+    fn of(argument: &str, value: &ScalarValue) -> Result<Self> {
+        if !value.data_type().is_list() {
+            return Ok(Levels::One(level_of(argument, value)?));
+        }
+        let numbers = DataType::List(Arc::new(Field::new_list_field(DataType::Float64, true)));
+        let list = match value.cast_to(&numbers) {
+            Ok(ScalarValue::List(list)) if !list.is_null(0) => list.value(0),
+            _ => return Err(invalid(format!("argument {argument} must hold shares between 0 and 1, not {value}"))),
+        };
+        let numbers = list.as_primitive::<Float64Type>().iter();
+        let levels = numbers.map(|level| level_of(argument, &level.into())).collect::<Result<Vec<_>>>()?;
+        if !(1..=INTERVAL_LEVELS_MAX).contains(&levels.len()) {
+            let text = format!("argument {argument} has {} levels: name 1 to {INTERVAL_LEVELS_MAX}", levels.len());
+            return Err(invalid(text));
+        }
+        match levels.iter().enumerate().find(|(place, level)| levels[..*place].contains(level)) {
+            Some((_, level)) => Err(invalid(format!("argument {argument} names {level} twice"))),
+            None => Ok(Levels::Several(levels)),
+        }
+    }
+
+    /// All of them, in the order of the rows.
+    pub(super) fn as_slice(&self) -> &[f64] {
+        match self {
+            Levels::One(level) => std::slice::from_ref(level),
+            Levels::Several(levels) => levels,
+        }
+    }
+
+    /// Whether rows name their level.
+    pub(super) fn are_named(&self) -> bool {
+        matches!(self, Levels::Several(_))
+    }
+}
+
+impl fmt::Display for Levels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Levels::One(level) => write!(f, "{level}"),
+            Levels::Several(levels) => write!(f, "{levels:?}"),
+        }
+    }
+}
+
 fn level_of(argument: &str, value: &ScalarValue) -> Result<f64> {
     match value.cast_to(&DataType::Float64) {
         Ok(ScalarValue::Float64(Some(level))) if level > 0.0 && level < 1.0 => Ok(level),
-        _ => Err(invalid(format!("argument {argument} must be a share between 0 and 1, like 0.95, not {value}"))),
+        _ => Err(invalid(format!(
+            "argument {argument} must be a share between 0 and 1, like 0.95, or several as ARRAY[0.5, 0.95], not {value}"
+        ))),
     }
 }
 
@@ -311,6 +367,33 @@ mod tests {
         for bad in [ScalarValue::from(0.0), 1.0.into(), f64::NAN.into(), 95_i64.into(), "x".into(), ScalarValue::Null] {
             let error = level_of("level of forecast", &bad).expect_err("out of range").to_string();
             assert!(error.contains("argument level of forecast"), "{error}");
+        }
+    }
+
+    #[test]
+    fn several_levels_are_an_array_of_shares_without_repetition() {
+        let array = |levels: &[Option<f64>]| {
+            let levels: Vec<ScalarValue> = levels.iter().map(|level| ScalarValue::from(*level)).collect();
+            ScalarValue::List(ScalarValue::new_list_nullable(&levels, &DataType::Float64))
+        };
+        let of = |value: &ScalarValue| Levels::of("level of forecast", value);
+        let two = of(&array(&[Some(0.95), Some(0.5)])).expect("two shares");
+        assert_eq!((two.as_slice(), two.are_named()), ([0.95, 0.5].as_slice(), true));
+        let text = ScalarValue::List(ScalarValue::new_list_nullable(&["0.5".into()], &DataType::Utf8));
+        assert_eq!(of(&text).expect("one share"), Levels::Several(vec![0.5]));
+        assert!(!of(&0.5.into()).expect("a share").are_named());
+        let many: Vec<_> = (1..=INTERVAL_LEVELS_MAX + 1).map(|level| Some(level as f64 / 100.0)).collect();
+        for (bad, says) in [
+            (array(&[]), "0 levels"),
+            (array(&many), "21 levels"),
+            (array(&[Some(0.5), Some(0.5)]), "0.5 twice"),
+            (array(&[Some(0.5), None]), "a share"),
+            (array(&[Some(0.5), Some(95.0)]), "a share"),
+            (ScalarValue::List(ScalarValue::new_list_nullable(&["x".into()], &DataType::Utf8)), "shares"),
+            (ScalarValue::new_null_list(DataType::Float64, true, 1), "shares"),
+        ] {
+            let error = of(&bad).expect_err("out of range").to_string();
+            assert!(error.contains("argument level of forecast") && error.contains(says), "{error}");
         }
     }
 }

@@ -15,6 +15,7 @@ use juno_kernels::seasonal_ar;
 use juno_kernels::seasonal_ensemble::Accuracy;
 use juno_kernels::seasonal_trend::{Decomposition, Season};
 
+use super::request::Request;
 use super::series::{Batch, Key, Place};
 use super::task::Task;
 use crate::functions::refusal::invalid;
@@ -31,8 +32,9 @@ pub(super) enum Done {
 }
 
 /// One column's rows as a column of lists.
-pub(super) fn list(task: Task, places: &[Place], done: &BTreeMap<Key, (Batch, Done)>) -> Result<ListArray> {
-    let mut rows = Rows::default();
+pub(super) fn list(request: &Request, places: &[Place], done: &BTreeMap<Key, (Batch, Done)>) -> Result<ListArray> {
+    let (task, by_level) = (request.task, request.levels.are_named());
+    let mut rows = Rows { by_level, ..Rows::default() };
     for place in places {
         let before = rows.length;
         if let Some((key, index)) = place {
@@ -46,19 +48,22 @@ pub(super) fn list(task: Task, places: &[Place], done: &BTreeMap<Key, (Batch, Do
         return Err(invalid(format!("{}: {} rows are more than one result holds: {hint}", task.name(), rows.length)));
     }
     let lengths = OffsetBuffer::from_lengths(rows.lengths.iter().copied());
-    let rows = StructArray::new(task.fields(), rows.columns(task), None);
-    let item = Arc::new(Field::new_list_field(DataType::Struct(task.fields()), true));
+    let rows = StructArray::new(task.fields(by_level), rows.columns(task), None);
+    let item = Arc::new(Field::new_list_field(DataType::Struct(task.fields(by_level)), true));
     Ok(ListArray::new(item, lengths, Arc::new(rows), None))
 }
 
 /// Columns that grow row by row; a task fills those it has.
 #[derive(Default)]
 struct Rows {
+    /// Whether the levels have a column.
+    by_level: bool,
     length: usize,
     lengths: Vec<usize>,
     times: Vec<Option<i64>>,
     counts: [Vec<i64>; 2],
     periods: Vec<IntervalMonthDayNano>,
+    levels: Vec<f64>,
     numbers: [Vec<Option<f64>>; 7],
 }
 
@@ -67,11 +72,21 @@ impl Rows {
         match done {
             Done::Forecast(forecast) => {
                 let steps = key.steps;
-                self.times.extend((1..=steps as i64).map(|step| batch.ends[index].after(step)));
-                let own = index * steps..(index + 1) * steps;
-                self.numbers([&forecast.mean, &forecast.lower, &forecast.upper].map(|values| &values[own.clone()]));
+                let mean = &forecast.mean[index * steps..][..steps];
+                let first = index * key.levels().count();
+                for (place, level) in key.levels().enumerate() {
+                    self.times.extend((1..=steps as i64).map(|step| batch.ends[index].after(step)));
+                    self.levels.extend(std::iter::repeat_n(level, steps));
+                    let ends = [&forecast.lower, &forecast.upper].map(|ends| &ends[(first + place) * steps..][..steps]);
+                    self.numbers([mean, ends[0], ends[1]]);
+                }
             }
-            Done::Accuracy(all) => self.accuracy(&all[index]),
+            Done::Accuracy(all) => {
+                for (level, coverage) in key.levels().zip(&all[index].coverage) {
+                    self.levels.push(level);
+                    self.accuracy(&all[index], *coverage);
+                }
+            }
             Done::Seasons(all) => self.seasons(&all[index], batch.ends[index].step_us),
             Done::Parts(parts) => {
                 let own = batch.range(index);
@@ -90,12 +105,11 @@ impl Rows {
         }
     }
 
-    fn accuracy(&mut self, one: &Accuracy) {
+    fn accuracy(&mut self, one: &Accuracy, coverage: f64) {
         self.counts[0].push(one.origins as i64);
         self.counts[1].push(one.season as i64);
         let (model, naive) = (&one.model, &one.naive);
-        let numbers =
-            [model.mase, model.smape, model.wape, one.coverage, naive.mase, naive.smape, naive.wape].map(|v| [v]);
+        let numbers = [model.mase, model.smape, model.wape, coverage, naive.mase, naive.smape, naive.wape].map(|v| [v]);
         self.numbers(numbers.each_ref().map(|number| &number[..]));
     }
 
@@ -116,12 +130,15 @@ impl Rows {
         let [first, second] = self.counts.map(|counts| Arc::new(Int64Array::from(counts)) as ArrayRef);
         let periods: ArrayRef = Arc::new(IntervalMonthDayNanoArray::from(self.periods));
         let numbers = self.numbers.into_iter().map(|column| Arc::new(Float64Array::from(column)) as ArrayRef);
-        let before = match task {
+        let mut before = match task {
             Task::Forecast | Task::Parts => vec![times],
             Task::Accuracy => vec![first, second],
             Task::Seasons => vec![first, periods],
         };
-        let left = task.fields().len() - before.len();
+        if self.by_level {
+            before.push(Arc::new(Float64Array::from(self.levels)));
+        }
+        let left = task.fields(self.by_level).len() - before.len();
         before.into_iter().chain(numbers.take(left)).collect()
     }
 }

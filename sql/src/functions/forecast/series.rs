@@ -3,6 +3,7 @@
 //! **Invariant:** pure but for the launch it counts; series that ask for the same share a launch.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, ListArray};
 use datafusion::common::{Result, resources_datafusion_err};
@@ -21,8 +22,6 @@ pub(super) const POINTS_MIN: usize = 3;
 
 /// The most slots that the grids of one call have together: 4 GiB of them.
 const SLOTS_MAX: usize = 1 << 29;
-/// How many numbers a step of a forecast takes: three from the kernel, and those with a time in the result.
-const STEP_NUMBERS: usize = 7;
 /// How many numbers a point that is taken apart takes.
 const PART_NUMBERS: usize = 11;
 
@@ -30,6 +29,13 @@ const PART_NUMBERS: usize = 11;
 pub(super) struct Wanted<'a> {
     pub(super) points: &'a ListArray,
     pub(super) request: &'a Request,
+}
+
+impl Wanted<'_> {
+    /// How many numbers a step of a forecast takes: a mean and two ends a level from the kernel, and five a level in the result.
+    fn step_numbers(&self) -> usize {
+        1 + 7 * self.request.levels.as_slice().len()
+    }
 }
 
 /// The lists of each wanted column, row by row, and what they cost.
@@ -48,7 +54,7 @@ pub(super) fn work(device: &Device, wanted: &[Wanted], mut reserve: impl FnMut(u
     let (mut places, mut layout) = (Vec::with_capacity(wanted.len()), Layout::default());
     for column in wanted {
         let rows = (0..column.points.len()).map(|row| layout.add(column, row, &mut reserve));
-        places.push((column.request.task, rows.collect::<Result<Vec<_>>>()?));
+        places.push((column.request, rows.collect::<Result<Vec<_>>>()?));
     }
     let mut done = BTreeMap::new();
     let (mut launched, mut series) = (0, 0);
@@ -58,20 +64,26 @@ pub(super) fn work(device: &Device, wanted: &[Wanted], mut reserve: impl FnMut(u
         series += batch.ends.len();
         done.insert(key, (batch, results));
     }
-    let lists = places.iter().map(|(task, places)| list(*task, places, &done)).collect::<Result<_>>()?;
+    let lists = places.iter().map(|(request, places)| list(request, places, &done)).collect::<Result<_>>()?;
     Ok(Lists { lists, launches: launched, series })
 }
 
 /// What series must agree on to share a launch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     task: Task,
     /// Steps of the horizon; 0 for a task without.
     pub(super) steps: usize,
-    /// The bits of the level.
-    level: u64,
+    /// The bits of the levels.
+    levels: Arc<[u64]>,
     model: Model,
     origins: usize,
+}
+
+impl Key {
+    pub(super) fn levels(&self) -> impl Iterator<Item = f64> {
+        self.levels.iter().copied().map(f64::from_bits)
+    }
 }
 
 /// Where a row's results are: in which launch, as which series. None for a row that has none.
@@ -97,7 +109,8 @@ impl Batch {
         let failed = |error: juno_kernels::Error| invalid(format!("{}: {error}", key.task.name()));
         let offsets: Vec<usize> = std::iter::once(0).chain(self.offsets.iter().copied()).collect();
         let series = Series::new(&self.values, &offsets).map_err(failed)?;
-        let params = seasonal_ar::Params { horizon: key.steps, level: f64::from_bits(key.level) };
+        let levels: Vec<f64> = key.levels().collect();
+        let params = seasonal_ar::Params { horizon: key.steps, levels: &levels };
         let (done, launched) = match key.task {
             Task::Forecast => {
                 let forecast = forecast(device, &series, &params, key.model).map_err(failed)?;
@@ -160,15 +173,16 @@ impl Layout {
             ));
         }
         let numbers = match request.task {
-            Task::Forecast => slots + steps * STEP_NUMBERS,
-            Task::Accuracy => slots * (1 + request.origins) + steps * request.origins * STEP_NUMBERS,
+            Task::Forecast => slots + steps * column.step_numbers(),
+            Task::Accuracy => slots * (1 + request.origins) + steps * request.origins * column.step_numbers(),
             Task::Seasons => slots,
             Task::Parts => slots * (1 + PART_NUMBERS),
         };
         reserve(numbers * size_of::<f64>())?;
-        let Request { task, level, model, origins, .. } = *request;
-        let key = Key { task, steps, level: level.to_bits(), model, origins };
-        let batch = self.batches.entry(key).or_default();
+        let Request { task, ref levels, model, origins, .. } = *request;
+        let levels = levels.as_slice().iter().map(|level| level.to_bits()).collect();
+        let key = Key { task, steps, levels, model, origins };
+        let batch = self.batches.entry(key.clone()).or_default();
         batch.values.extend(grid.values);
         batch.offsets.push(batch.values.len());
         batch.ends.push(end);

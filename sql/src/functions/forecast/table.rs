@@ -28,7 +28,8 @@ const LISTS: &str = "__forecast";
 ///
 /// In place of the table's name stands a sub-query in parentheses or the name of a CTE; `by` names no column, one, or several
 /// (`'a, b'` or `ARRAY['a', 'b']`); `time` names the time column, which else is `time` or the only timestamp. Gives the `by`
-/// columns, then the columns of the task, for a forecast `time`, `forecast`, `lower`, `upper`.
+/// columns, then the columns of the task, for a forecast `time`, `forecast`, `lower`, `upper`, with a `level` behind the time where
+/// the levels are an array.
 #[derive(Debug)]
 pub(in super::super) struct Table {
     /// In the order of [`Task::ALL`].
@@ -43,7 +44,7 @@ impl Table {
     }
 
     fn plan(&self, task: Task, arguments: Arguments) -> Result<LogicalPlan> {
-        let Arguments { input, time, value, by, constants } = arguments;
+        let Arguments { input, time, value, by, constants, fields } = arguments;
         let names: Vec<String> = by.iter().map(|column| column.name.clone()).collect();
         let time = Expr::Column(time_column(task, input.schema(), time)?);
         let args = [time, Expr::Column(value)].into_iter().chain(constants).collect();
@@ -54,7 +55,7 @@ impl Table {
             .iter()
             .zip(&names)
             .map(|(key, name)| key.clone().alias(name))
-            .chain(task.fields().iter().map(|field| step(field.name())))
+            .chain(fields.iter().map(|field| step(field.name())))
             .collect();
         let options = UnnestOptions::new().with_null_handling(NullHandling::Drop);
         let steps = LogicalPlanBuilder::from(input)

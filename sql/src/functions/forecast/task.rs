@@ -66,24 +66,30 @@ impl Task {
         }
     }
 
-    /// One row of the result.
-    pub(super) fn fields(self) -> Fields {
+    /// One row of the result; `by_level` where it says which of several levels it is of.
+    pub(super) fn fields(self, by_level: bool) -> Fields {
         let number = |name: &str| Field::new(name, DataType::Float64, true);
         let count = |name: &str| Field::new(name, DataType::Int64, true);
         let time = || Field::new("time", timestamptz(), true);
+        let level = by_level.then(|| number("level"));
         match self {
-            Task::Forecast => vec![time(), number("forecast"), number("lower"), number("upper")],
-            Task::Accuracy => vec![
-                count("origins"),
-                count("season"),
-                number("mase"),
-                number("smape"),
-                number("wape"),
-                number("coverage"),
-                number("naive_mase"),
-                number("naive_smape"),
-                number("naive_wape"),
-            ],
+            Task::Forecast => {
+                let numbers = [number("forecast"), number("lower"), number("upper")];
+                std::iter::once(time()).chain(level).chain(numbers).collect::<Vec<_>>()
+            }
+            Task::Accuracy => [count("origins"), count("season")]
+                .into_iter()
+                .chain(level)
+                .chain([
+                    number("mase"),
+                    number("smape"),
+                    number("wape"),
+                    number("coverage"),
+                    number("naive_mase"),
+                    number("naive_smape"),
+                    number("naive_wape"),
+                ])
+                .collect(),
             Task::Seasons => vec![
                 count("season"),
                 Field::new("period", DataType::Interval(IntervalUnit::MonthDayNano), true),
@@ -102,7 +108,7 @@ impl Task {
     }
 
     /// The rows of one series: a list.
-    pub(super) fn rows_type(self) -> DataType {
-        DataType::List(std::sync::Arc::new(Field::new_list_field(DataType::Struct(self.fields()), true)))
+    pub(super) fn rows_type(self, by_level: bool) -> DataType {
+        DataType::List(std::sync::Arc::new(Field::new_list_field(DataType::Struct(self.fields(by_level)), true)))
     }
 }

@@ -169,6 +169,50 @@ async fn the_aggregate_forecasts_alike_where_the_rule_does_not_reach() {
 }
 
 #[tokio::test]
+async fn several_levels_share_a_fit_and_each_is_what_it_is_alone() {
+    let context = small();
+    let both = TABLE.replace("0.9", "ARRAY[0.5, 0.9]");
+    assert_eq!(metric(&context, &both, "ForecastExec", "launches").await, 1);
+    assert_eq!(metric(&context, &both, "ForecastExec", "series").await, 3);
+    let columns = query(&context, &both).await[0].schema();
+    let names: Vec<_> = columns.fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(names, ["host", "time", "level", "forecast", "lower", "upper"]);
+    for level in ["0.5", "0.9"] {
+        let part = format!("SELECT host, time, forecast, lower, upper FROM ({both}) AS both WHERE level = {level}");
+        assert_eq!(ordered(&context, &part).await, ordered(&context, &TABLE.replace("0.9", level)).await, "{level}");
+    }
+    let nested = format!(
+        "SELECT count(*), bool_and(w.lower <= n.lower AND n.upper <= w.upper) FROM ({both}) AS w JOIN ({both}) AS n \
+         ON w.host = n.host AND w.time = n.time WHERE w.level = 0.9 AND n.level = 0.5"
+    );
+    assert_eq!(one(&context, &nested).await, "72|true");
+    let aggregate = AGGREGATE.replace("0.9", "ARRAY[0.5, 0.9]");
+    let rows = format!(
+        "SELECT host, f['time'] AS t, f['level'], f['forecast'], f['lower'], f['upper'] \
+         FROM (SELECT host, unnest(f) AS f FROM ({aggregate}))"
+    );
+    let all = "SELECT * FROM (SQL) AS q ORDER BY 1, 2, 3";
+    let (rows, both) = (all.replace("SQL", &rows), all.replace("SQL", &both));
+    assert_eq!(text(&context, &rows).await, text(&context, &both).await);
+    let array =
+        "SELECT count(*), min(level), max(level) FROM forecast('cpu', 'usage', horizon => 2, level => ARRAY[0.5])";
+    assert_eq!(one(&context, array).await, "2|0.5|0.5");
+}
+
+#[tokio::test]
+async fn accuracy_has_a_row_for_each_of_several_levels() {
+    let context = small();
+    let both = "SELECT * FROM forecast_accuracy('cpu', 'usage', by => 'host', horizon => 12, level => ARRAY[0.5, 0.9])";
+    for level in ["0.5", "0.9"] {
+        let columns = "host, origins, season, mase, smape, wape, coverage, naive_mase, naive_smape, naive_wape";
+        let part = format!("SELECT {columns} FROM ({both}) AS both WHERE level = {level}");
+        let alone = both.replace("ARRAY[0.5, 0.9]", level);
+        assert_eq!(ordered(&context, &part).await, ordered(&context, &alone).await, "{level}");
+    }
+    assert_eq!(metric(&context, both, "ForecastExec", "launches").await, 1);
+}
+
+#[tokio::test]
 async fn parameters_stand_for_horizon_and_level() {
     let context = small();
     let sql = TABLE.replace("'24 hours'", "$1").replace("0.9", "$2");
@@ -195,6 +239,15 @@ async fn bad_arguments_are_refused_by_name() {
         ("'cpu', 'usage', horizon => 24, level => 95", "argument level"),
         ("'cpu', 'usage', horizon => 24, level => 0", "argument level"),
         ("'cpu', 'usage', horizon => 24, level => 'high'", "argument level"),
+        ("'cpu', 'usage', horizon => 24, level => '0.5, 0.9'", "ARRAY[0.5, 0.95]"),
+        ("'cpu', 'usage', horizon => 24, level => ARRAY[0.5, 95]", "argument level"),
+        ("'cpu', 'usage', horizon => 24, level => ARRAY[0.5, NULL]", "argument level"),
+        ("'cpu', 'usage', horizon => 24, level => ARRAY[0.5, 0.5]", "names 0.5 twice"),
+        ("'cpu', 'usage', horizon => 24, level => ARRAY['high']", "argument level"),
+        (
+            "(SELECT time, usage, host AS level FROM cpu), 'usage', by => 'level', horizon => 24, level => ARRAY[0.5]",
+            "rename it",
+        ),
         ("'cpu', 'usage'", "argument horizon"),
         ("'cpu'", "argument value"),
         ("", "argument relation"),

@@ -87,12 +87,8 @@ async fn predict(invocation: &Invocation) -> Result<Value> {
     let parts = targets.iter().enumerate().map(|(at, target)| points(invocation, &ask, at, target));
     let series = parts.collect::<Result<Vec<_>>>()?.join(" UNION ALL ");
     let trained = trained(invocation, &series, targets).await?;
-    let mut points: Vec<BTreeMap<String, Map<String, Value>>> = vec![BTreeMap::new(); targets.len()];
-    let quantiles = quantiles(invocation);
-    for (done, quantile) in quantiles.iter().enumerate() {
-        forecast(invocation, &ask, &series, *quantile, &mut points).await?;
-        invocation.progress((done + 1) as f64 / (quantiles.len() + 1) as f64).await?;
-    }
+    let mut points = forecast(invocation, &ask, &series, targets.len()).await?;
+    invocation.progress(0.5).await?;
     let asked = |what: &str| invocation.list("include").iter().any(|word| word == what);
     let backtests = if asked("backtest") { backtest(invocation, &ask, &series).await? } else { BTreeMap::new() };
     let mut answers = Vec::with_capacity(targets.len());
@@ -105,7 +101,7 @@ async fn predict(invocation: &Invocation) -> Result<Value> {
         }
         answer.insert("model".into(), ask.model.clone().into());
         answer.insert("trained_on".into(), trained[at].clone());
-        let own: Vec<Map<String, Value>> = points[at].values().cloned().collect();
+        let own = std::mem::take(&mut points[at]);
         if asked("capacity_exhaustion")
             && let Some(capacity) = target["capacity"].as_f64()
         {
@@ -232,34 +228,50 @@ async fn trained(invocation: &Invocation, series: &str, targets: &[Value]) -> Re
     Ok(all)
 }
 
-/// Adds one quantile, and the mean where it is the middle one, to the points of every series.
+/// The points of every series, each with its time, the mean and the quantiles.
 async fn forecast(
     invocation: &Invocation,
     ask: &Ask,
     series: &str,
-    quantile: f64,
-    points: &mut [BTreeMap<String, Map<String, Value>>],
-) -> Result<()> {
+    count: usize,
+) -> Result<Vec<Vec<Map<String, Value>>>> {
+    let quantiles = quantiles(invocation);
+    let mut levels: Vec<String> = quantiles.iter().map(|quantile| bound(*quantile).1).collect();
+    // As texts of one length they are in the order of their numbers.
+    levels.sort_unstable();
+    levels.dedup();
+    let sql = format!(
+        "SELECT series, time, forecast, lower, upper FROM forecast(({series}), 'value', by => 'series', horizon => {}, \
+         level => ARRAY[{}], model => '{}') ORDER BY series, time, level",
+        ask.steps,
+        levels.join(", "),
+        ask.model
+    );
+    let mut points = vec![Vec::new(); count];
+    for rows in invocation.session.objects(&sql, &[]).await?.chunks(levels.len()) {
+        let at = rows[0]["series"].as_u64().and_then(|at| usize::try_from(at).ok()).unwrap_or_default();
+        let mut point = Map::from_iter([("t".to_owned(), rows[0]["time"].clone())]);
+        for quantile in &quantiles {
+            let (column, level) = bound(*quantile);
+            let row = levels.binary_search(&level).map_or(&rows[0], |place| &rows[place]);
+            if *quantile == 0.5 {
+                point.insert("mean".into(), row[column].clone());
+            }
+            point.insert(named(*quantile), row[column].clone());
+        }
+        points[at].push(point);
+    }
+    Ok(points)
+}
+
+/// Which bound of which interval a quantile is; the middle one is the same at every level.
+fn bound(quantile: f64) -> (&'static str, String) {
     let (column, level) = match quantile {
         0.5 => ("forecast", 0.9),
         low if low < 0.5 => ("lower", 1.0 - 2.0 * low),
         high => ("upper", 2.0 * high - 1.0),
     };
-    let sql = format!(
-        "SELECT series, time, {column} AS value FROM forecast(({series}), 'value', by => 'series', horizon => {}, \
-         level => {level:.6}, model => '{}') ORDER BY series, time",
-        ask.steps, ask.model
-    );
-    for row in invocation.session.objects(&sql, &[]).await? {
-        let at = row["series"].as_u64().and_then(|at| usize::try_from(at).ok()).unwrap_or_default();
-        let time = row["time"].as_str().unwrap_or_default().to_owned();
-        let point = points[at].entry(time.clone()).or_insert_with(|| Map::from_iter([("t".into(), time.into())]));
-        if quantile == 0.5 {
-            point.insert("mean".into(), row["value"].clone());
-        }
-        point.insert(named(quantile), row["value"].clone());
-    }
-    Ok(())
+    (column, format!("{level:.6}"))
 }
 
 /// `q05` of 0.05, `q975` of 0.975.
@@ -299,6 +311,20 @@ mod tests {
     #[test]
     fn quantiles_are_named_by_their_percent() {
         assert_eq!([0.05, 0.5, 0.95, 0.975, 0.001].map(named), ["q05", "q50", "q95", "q975", "q001"]);
+    }
+
+    #[test]
+    fn quantiles_are_bounds_of_intervals() {
+        let bounds = [0.05, 0.5, 0.95, 0.99, 0.001].map(bound);
+        let texts = bounds.each_ref().map(|(column, level)| (*column, level.as_str()));
+        let expected = [
+            ("lower", "0.900000"),
+            ("forecast", "0.900000"),
+            ("upper", "0.900000"),
+            ("upper", "0.980000"),
+            ("lower", "0.998000"),
+        ];
+        assert_eq!(texts, expected);
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::{Error, Result};
 
 /// The fewest points that a forecast is made from.
 const POINTS_MIN: i64 = 20;
-/// The level whose upper bound is the 95 % quantile, and that of the 99 % quantile.
-const LEVELS: [f64; 2] = [0.9, 0.98];
+/// The level at which past forecasts are judged.
+const LEVEL: f64 = 0.9;
 /// How many past forecasts are looked back on.
 const ORIGINS: usize = 5;
 /// What a unit carries of its own processor, memory, disk or network, where demand is a share of it.
@@ -218,48 +218,54 @@ pub(super) async fn known(subject: Subject<'_>, source: &Source) -> Result<f64> 
 /// The forecast of a source; refuses one with too little history.
 pub(super) async fn outlook(subject: Subject<'_>, ask: &Ask, source: &Source) -> Result<Outlook> {
     let now = known(subject, source).await?;
-    let mut points = Vec::with_capacity(ask.steps);
-    for (at, level) in LEVELS.into_iter().enumerate() {
-        let sql = format!(
-            "SELECT time, forecast, upper FROM forecast(({}), 'value', horizon => {}, level => {level}) ORDER BY time",
-            source.sql, ask.steps
-        );
-        for (step, row) in subject.session.objects(&sql, &[]).await?.iter().enumerate() {
-            let number = |name: &str| row.get(name).and_then(Value::as_f64).unwrap_or_default().max(0.0);
-            let (middle, upper) = (number("forecast"), number("upper"));
-            match at {
-                0 => points.push(Quantiles { q50: middle, q95: upper.max(middle), q99: upper.max(middle) }),
-                _ => points[step].q99 = points[step].q95.max(upper),
-            }
-        }
-    }
+    let rows = quantiles(subject, ask, source, &[0.5, 0.95, 0.99]).await?;
+    let points = rows.into_iter().map(|(_, values)| {
+        let q95 = values[1].max(values[0]);
+        Quantiles { q50: values[0], q95, q99: values[2].max(q95) }
+    });
+    let points = points.collect();
     let past = accuracy(subject, source, ask.steps, ORIGINS).await?;
     let load = Load { resource: source.resource, capacity: source.capacity, points };
     Ok(Outlook { load, now, confidence: past.confidence, wape: past.wape, coverage: past.coverage })
 }
 
-/// One quantile of the demand at every step, with the step's time.
-pub(super) async fn quantile(
+/// Quantiles of the demand at every step, with the step's time: one fit, whatever their number.
+pub(super) async fn quantiles(
     subject: Subject<'_>,
     ask: &Ask,
     source: &Source,
-    share: f64,
-) -> Result<Vec<(String, f64)>> {
-    let (column, level) = match share {
-        0.5 => ("forecast", LEVELS[0]),
-        low if low < 0.5 => ("lower", 1.0 - 2.0 * low),
-        high => ("upper", 2.0 * high - 1.0),
-    };
+    shares: &[f64],
+) -> Result<Vec<(String, Vec<f64>)>> {
+    // The interval of which a quantile is an end, in millionths; the middle is that of any.
+    let level = |share: f64| if share == 0.5 { None } else { Some(((2.0 * share - 1.0).abs() * 1e6).round() as u32) };
+    let mut levels: Vec<u32> = shares.iter().filter_map(|share| level(*share)).collect();
+    levels.sort_unstable();
+    levels.dedup();
+    if levels.is_empty() {
+        levels.push((LEVEL * 1e6) as u32);
+    }
+    let list: Vec<String> = levels.iter().map(|level| format!("{:.6}", f64::from(*level) / 1e6)).collect();
     let sql = format!(
-        "SELECT time, {column} AS value FROM forecast(({}), 'value', horizon => {}, level => {level:.6}) ORDER BY time",
-        source.sql, ask.steps
+        "SELECT time, forecast, lower, upper FROM forecast(({}), 'value', horizon => {}, level => ARRAY[{}]) ORDER BY time, level",
+        source.sql,
+        ask.steps,
+        list.join(", ")
     );
     let rows = subject.session.objects(&sql, &[]).await?;
-    let point = |row: &Map<String, Value>| {
-        let time = row.get("time").and_then(Value::as_str).unwrap_or_default().to_owned();
-        (time, row.get("value").and_then(Value::as_f64).unwrap_or_default().max(0.0))
+    let step = |rows: &[Map<String, Value>]| {
+        let value = |share: &f64| {
+            let at = level(*share).and_then(|level| levels.binary_search(&level).ok()).unwrap_or_default();
+            let column = match share.total_cmp(&0.5) {
+                std::cmp::Ordering::Equal => "forecast",
+                std::cmp::Ordering::Less => "lower",
+                std::cmp::Ordering::Greater => "upper",
+            };
+            rows[at].get(column).and_then(Value::as_f64).unwrap_or_default().max(0.0)
+        };
+        let time = rows[0].get("time").and_then(Value::as_str).unwrap_or_default().to_owned();
+        (time, shares.iter().map(value).collect())
     };
-    Ok(rows.iter().map(point).collect())
+    Ok(rows.chunks_exact(levels.len()).map(step).collect())
 }
 
 /// How past forecasts of a source did.
@@ -276,11 +282,11 @@ pub(super) async fn accuracy(subject: Subject<'_>, source: &Source, steps: usize
     let sql = format!(
         "SELECT coverage, wape, mase, naive_mase FROM forecast_accuracy(({}), 'value', horizon => {steps}, level => {}, \
          origins => {origins})",
-        source.sql, LEVELS[0]
+        source.sql, LEVEL
     );
     let row = subject.session.objects(&sql, &[]).await?.pop().unwrap_or_default();
     let number = |name: &str| row.get(name).and_then(Value::as_f64);
-    let covered = number("coverage").map(|coverage| (coverage / LEVELS[0]).min(1.0));
+    let covered = number("coverage").map(|coverage| (coverage / LEVEL).min(1.0));
     let skill = match (number("mase"), number("naive_mase")) {
         (Some(own), Some(naive)) if own > 0.0 => (naive / own).min(1.0),
         _ => 1.0,

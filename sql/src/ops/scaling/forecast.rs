@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::demand::{
-    AS_OF, Accuracy, Ask, DEMAND, HORIZON, NAMES, SERVICE, STEP, Source, Subject, accuracy, known, quantile, seasons,
+    AS_OF, Accuracy, Ask, DEMAND, HORIZON, NAMES, SERVICE, STEP, Source, Subject, accuracy, known, quantiles, seasons,
     sources,
 };
 use crate::Result;
@@ -47,10 +47,10 @@ pub(crate) const OPERATION: Operation = Operation {
 async fn run(invocation: &Invocation) -> Result<Value> {
     let (ask, subject) = (Ask::of(invocation)?, Subject::of(invocation));
     let sources = wanted(invocation, sources(subject, &ask)?)?;
-    let mut quantiles: Vec<f64> = invocation.list("quantiles").iter().filter_map(Value::as_f64).collect();
-    quantiles.sort_by(f64::total_cmp);
-    quantiles.dedup();
-    let Some(highest) = quantiles.last().copied() else {
+    let mut shares: Vec<f64> = invocation.list("quantiles").iter().filter_map(Value::as_f64).collect();
+    shares.sort_by(f64::total_cmp);
+    shares.dedup();
+    let Some(highest) = shares.last().copied() else {
         return Err(Refusal::new(Refused::InvalidValue, "name at least one quantile").at("/quantiles").into());
     };
     for source in &sources {
@@ -59,20 +59,16 @@ async fn run(invocation: &Invocation) -> Result<Value> {
     let first = &sources[0];
     let mut points: Vec<Map<String, Value>> = Vec::new();
     let mut needed: Vec<Map<String, Value>> = Vec::new();
-    for (at, share) in quantiles.iter().enumerate() {
-        for (step, (time, value)) in quantile(subject, &ask, first, *share).await?.into_iter().enumerate() {
-            if at == 0 {
-                points.push(Map::from_iter([("t".to_owned(), time.into())]));
-                needed.push(Map::new());
-            }
-            points[step].insert(named(*share), value.into());
-        }
+    for (time, values) in quantiles(subject, &ask, first, &shares).await? {
+        let mut point = Map::from_iter([("t".to_owned(), time.into())]);
+        point.extend(shares.iter().zip(values).map(|(share, value)| (named(*share), value.into())));
+        points.push(point);
+        needed.push(Map::new());
     }
     for source in &sources {
-        for (step, (_, value)) in quantile(subject, &ask, source, highest).await?.into_iter().enumerate() {
-            if let Some(needed) = needed.get_mut(step) {
-                needed.insert(source.name().into(), (value / source.capacity).ceil().into());
-            }
+        let rows = quantiles(subject, &ask, source, &[highest]).await?;
+        for ((_, values), needed) in rows.into_iter().zip(&mut needed) {
+            needed.insert(source.name().into(), (values[0] / source.capacity).ceil().into());
         }
     }
     for (point, needed) in points.iter_mut().zip(needed) {

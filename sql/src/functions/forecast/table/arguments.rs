@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::Fields;
 use datafusion::catalog::CatalogProviderList;
-use datafusion::common::{Column, Result};
+use datafusion::common::{Column, DFSchema, Result};
 use datafusion::logical_expr::planner::RelationPlannerContext;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, FunctionArg};
 
 use super::super::{Request, Task};
@@ -23,6 +24,8 @@ pub(super) struct Arguments {
     pub(super) by: Vec<Column>,
     /// The task's constants as the aggregate takes them.
     pub(super) constants: Vec<Expr>,
+    /// The columns of the result behind those of `by`.
+    pub(super) fields: Fields,
 }
 
 impl Arguments {
@@ -51,15 +54,20 @@ impl Arguments {
         let schema = input.schema();
         let value = given.column(schema, "value", value)?;
         let time = time.map(|expr| given.column(schema, "time", expr)).transpose()?;
-        let fields = task.fields();
-        let taken: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
-        let by = by.map(|expr| given.columns(schema, "by", expr, &taken)).transpose()?.unwrap_or_default();
         let mut constant = |(name, expr): (&&str, Option<SqlExpr>)| match expr {
             Some(expr) => given.constant(expr, &type_of(name), context),
             None => Ok(Expr::Literal(Request::default_of(name), None)),
         };
         let constants = task.constants().iter().zip(constants).map(&mut constant).collect::<Result<Vec<_>>>()?;
         Request::check(task, constants.iter().map(Some))?;
-        Ok(Arguments { time, value, by, constants, input })
+        let level = task.constants().iter().zip(&constants).find(|(name, _)| **name == "level");
+        let by_level = match level {
+            Some((_, expr)) => expr.get_type(&DFSchema::empty())?.is_list(),
+            None => false,
+        };
+        let fields = task.fields(by_level);
+        let taken: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+        let by = by.map(|expr| given.columns(schema, "by", expr, &taken)).transpose()?.unwrap_or_default();
+        Ok(Arguments { time, value, by, constants, fields, input })
     }
 }
