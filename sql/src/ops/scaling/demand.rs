@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::policy::capacity::{Load, POINTS_MAX, Quantiles, Resource};
 use crate::operation::{Kind, Parameter, Refusal, Refused, duration_us};
+use crate::ops::healing::HEALTH;
 use crate::ops::operations::predict::quoted;
 use crate::session::{Invocation, Session, rfc3339};
 use crate::{Error, Result};
@@ -166,7 +167,9 @@ fn by_names(subject: Subject<'_>, ask: &Ask) -> Vec<Source> {
     let catalog = subject.session.db().catalog();
     let mut found: Vec<Source> = Vec::new();
     for (name, resource) in RESOURCES {
-        let one = catalog.tables.values().find_map(|table| {
+        // What juno writes of its own fleet counts where nothing else is there.
+        let (own, others): (Vec<_>, Vec<_>) = catalog.tables.values().partition(|table| table.name == HEALTH);
+        let one = others.into_iter().chain(own).find_map(|table| {
             let agg = if resource == Resource::Requests { "sum" } else { "avg" };
             source(subject, ask, table, (resource, name, agg, SHARE))
         });

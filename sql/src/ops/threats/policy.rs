@@ -204,6 +204,7 @@ pub(crate) fn verdict(proposal: &Proposal, situation: &Situation) -> Verdict {
     let confidence = situation.confidence;
     let doubtful = action.contains() && confidence < situation.confidence_min;
     let long = action.contains() && ttl_s as f64 > situation.ttl_max_s;
+    let wish = if proposal.wants_approval { "approval was asked for" } else { "no approval was asked for" };
     Verdict {
         rules: vec![
             deny("open", Refused::AlreadyResolved, over, "the threat is open"),
@@ -216,7 +217,7 @@ pub(crate) fn verdict(proposal: &Proposal, situation: &Situation) -> Verdict {
                 format!("the confidence is {confidence}, {} is asked for", situation.confidence_min),
             ),
             ask("response_ttl_s", long, format!("it lasts {ttl_s} s, {} s need no approval", situation.ttl_max_s)),
-            ask("approval", proposal.wants_approval, "whether approval was asked for".to_owned()),
+            ask("approval", proposal.wants_approval, wish.to_owned()),
         ],
     }
 }

@@ -183,9 +183,10 @@ pub(super) async fn note(own: &Session, threat_id: &str, resolved_at: Option<&st
     let all = "SELECT id, at, action, executor, target, state, actor, contained_at, expires_at, undone_at \
                FROM juno_threat_responses WHERE threat_event_id = $1 ORDER BY at, id";
     let actions = own.objects(all, &[threat_id.into()]).await?;
-    let before = "SELECT response_actions FROM threat_events WHERE id = $1";
-    let before = own.objects(before, &[threat_id.into()]).await?.pop();
-    let before = before.and_then(|mut row| row.remove("response_actions")).unwrap_or_default();
+    let before = "SELECT response_actions, resolved_at FROM threat_events WHERE id = $1";
+    let mut before = own.objects(before, &[threat_id.into()]).await?.pop().unwrap_or_default();
+    let resolved = before.remove("resolved_at").filter(|at| !at.is_null()).unwrap_or_else(|| resolved_at.into());
+    let before = before.remove("response_actions").unwrap_or_default();
     let is_in_force = |row: &Map<String, Value>| row["state"] == "active" || row["state"] == "undo_failed";
     let status = if actions.iter().any(is_in_force) { "contained" } else { "acknowledged" };
     let mut noted = json!({ "state": status, "actions": actions });
@@ -194,9 +195,8 @@ pub(super) async fn note(own: &Session, threat_id: &str, resolved_at: Option<&st
     if earlier.is_array() {
         noted["earlier"] = earlier;
     }
-    let update =
-        "UPDATE threat_events SET response_actions = $2, resolved_at = coalesce(resolved_at, $3) WHERE id = $1";
-    let changed = own.changed_rows(update, &[threat_id.into(), noted, resolved_at.into()]).await?;
+    let update = "UPDATE threat_events SET response_actions = $2, resolved_at = $3 WHERE id = $1";
+    let changed = own.changed_rows(update, &[threat_id.into(), noted, resolved]).await?;
     match changed {
         0 => Err(Error::Corrupt(format!("threat {threat_id} has responses and is not there"))),
         _ => Ok(if resolved_at.is_some() { "resolved" } else { status }),
