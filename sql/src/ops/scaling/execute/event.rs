@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::asked::{Asked, Ruled};
 use crate::Result;
-use crate::ops::scaling::demand::{Ask, Source, Subject, quantile, sources};
+use crate::ops::scaling::demand::{Ask, Source, Subject, quantiles, sources};
 use crate::ops::scaling::policy::execution::watched_until_s;
 use crate::session::{Invocation, Session, rfc3339};
 
@@ -194,9 +194,9 @@ async fn predicted(subject: Subject<'_>, ask: &Ask, resource: &str) -> (Value, V
 async fn forecast(subject: Subject<'_>, ask: &Ask, source: &Source) -> Result<Value> {
     crate::ops::scaling::demand::known(subject, source).await?;
     let mut one = Map::from_iter([("metric".to_owned(), Value::from(source.metric.as_str()))]);
-    for (name, share) in QUANTILES {
-        let points = quantile(subject, ask, source, share).await?;
-        let values = points.iter().map(|(_, value)| *value);
+    let points = quantiles(subject, ask, source, &QUANTILES.map(|(_, share)| share)).await?;
+    for (at, (name, _)) in QUANTILES.into_iter().enumerate() {
+        let values = points.iter().map(|(_, values)| values[at]);
         let value = match name {
             "q50" => values.sum::<f64>() / points.len().max(1) as f64,
             _ => values.fold(0.0, f64::max),
