@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, IntervalMonthDayNano, Inter
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::util::display::array_value_to_string;
 use chrono::{DateTime, Months};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{ColumnarValue, Expr};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
@@ -102,7 +102,10 @@ impl fmt::Display for Request {
 
 /// The value of a constant expression; none where it needs rows or parameters.
 fn known(expr: &Expr) -> Option<ScalarValue> {
-    match ExprSimplifier::new(SimplifyContext::default()).simplify(expr.clone()).ok()? {
+    let simplifier = ExprSimplifier::new(SimplifyContext::default());
+    // The elements of an array have one type only once they are coerced, which the analysis of the plan does later.
+    let expr = simplifier.coerce(expr.clone(), &DFSchema::empty()).ok()?;
+    match simplifier.simplify(expr).ok()? {
         Expr::Literal(value, _) => Some(value),
         _ => None,
     }
