@@ -1,7 +1,8 @@
 //! `operations_optimize`: what the knobs of a service's scaling rule should be, and what that brings on days that nothing was tuned on.
 //!
-//! The service is simulated under its own load; the newest third of the days judges. What decides is the active policy for it, or where there is none the fixed rule tuned
-//! on the older days; it is held against the knobs that were logged last, or where none were against Kubernetes' autoscaler at 70 %.
+//! The service is simulated under its own load; the newest third of the days judges. What decides is the active policy for it, or
+//! where there is none the fixed rule tuned on the older days; it is held against the knobs that were logged last, or where none
+//! were against Kubernetes' autoscaler at 70 %.
 //!
 //! **Invariant:** applies nothing; the improvement of a proposal is not known before it was measured, and is left empty.
 
