@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::compute::concat_batches;
+use arrow::compute::{concat_batches, filter_record_batch, not};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
@@ -223,12 +223,15 @@ pub(crate) fn write_part(
     build::write(store, definition, &layout, sources, (&profile, &sample), Made { window, sequence, age: None })
 }
 
-/// A few chunks of the largest run.
+/// A few chunks of the largest run, without deleted rows: these hold nulls where the table takes none.
 fn sample(schema: &SchemaRef, runs: &[Arc<Run>]) -> Result<RecordBatch> {
     let Some(run) = runs.iter().max_by_key(|run| run.rows()) else {
         return Ok(RecordBatch::new_empty(Arc::clone(schema)));
     };
-    let batch = project(&run.batch, schema)?;
+    let mut batch = project(&run.batch, schema)?;
+    if let Some(deleted) = &run.marks.deleted {
+        batch = filter_record_batch(&batch, &not(deleted)?)?;
+    }
     let stride = batch.num_rows().div_ceil(SAMPLE_CHUNKS).max(1);
     let starts = (0..batch.num_rows()).step_by(stride);
     let chunks: Vec<_> =

@@ -361,3 +361,17 @@ fn a_look_up_by_key_reads_a_page_of_each_part_and_finds_the_newest_version() {
         db.flush(None).unwrap();
     }
 }
+
+#[test]
+fn a_table_that_takes_no_nulls_is_flushed_when_its_last_write_deletes() {
+    let mut table = users();
+    table.columns[1].nullable = false;
+    let (disk, db) = opened_with(&[table]);
+    for id in 1..=3 {
+        db.commit(vec![insert(&[(id, "a")])]).unwrap();
+    }
+    db.commit(vec![delete_users(&[3])]).unwrap();
+    db.flush(None).unwrap();
+    drop(db);
+    assert_eq!(user_contents(&open(&disk).snapshot()).into_keys().collect::<Vec<_>>(), [1, 2]);
+}
