@@ -48,7 +48,7 @@ impl Stored {
     pub(crate) fn model(&self) -> Result<Arc<ThreatModel>> {
         let decode = || {
             let checksum = checksum(&self.artefact);
-            if checksum != self.checksum {
+            if checksum != self.checksum && self.checksum != RESIDUE {
                 return Err(format!("its checksum is {checksum} and should be {}", self.checksum));
             }
             ThreatModel::from_bytes(&self.artefact).map(Arc::new).map_err(|error| error.to_string())
@@ -62,9 +62,12 @@ impl Stored {
     }
 }
 
-/// The checksum of an artefact, as the table has it.
+/// What earlier versions wrote for every artefact: the CRC-32 of bytes that end in their own.
+const RESIDUE: &str = "2144df1c";
+
+/// The checksum of an artefact, as the table has it: of what stands before its own, which ends it.
 pub(crate) fn checksum(artefact: &[u8]) -> String {
-    format!("{:08x}", crc32fast::hash(artefact))
+    format!("{:08x}", crc32fast::hash(&artefact[..artefact.len().saturating_sub(4)]))
 }
 
 impl Models {
