@@ -28,6 +28,9 @@ fn error(mean: &[f64], truth: impl Fn(usize) -> f64) -> f64 {
     sums.0 / sums.1
 }
 
+/// The lower and the upper ends of an interval, by step.
+type Ends<'a> = (&'a [f64], &'a [f64]);
+
 #[test]
 fn every_kind_of_series_gets_a_row_and_only_nothing_known_is_nan() {
     let (values, offsets) = series_of_all_kinds();
@@ -97,7 +100,7 @@ fn several_levels_are_what_each_is_alone_and_nested() {
     for model in [Model::Full, Model::Lean, Model::Ar, Model::Naive] {
         let together = of(&LEVELS, model);
         let (lower, upper) = (together.lower.chunks(48), together.upper.chunks(48));
-        let ends: Vec<(&[f64], &[f64])> = lower.zip(upper).collect();
+        let ends: Vec<Ends> = lower.zip(upper).collect();
         assert_eq!(ends.len(), series.len() * LEVELS.len());
         for (place, level) in LEVELS.into_iter().enumerate() {
             let alone = of(&[level], model);
@@ -111,7 +114,7 @@ fn several_levels_are_what_each_is_alone_and_nested() {
         }
         for [half, most, more] in ends.as_chunks::<3>().0 {
             let known = (0..48).filter(|step| !half.0[*step].is_nan());
-            let nested = |(narrow, wide): (&(&[f64], &[f64]), &(&[f64], &[f64])), step: usize| {
+            let nested = |(narrow, wide): (&Ends, &Ends), step: usize| {
                 wide.0[step] <= narrow.0[step] && narrow.1[step] <= wide.1[step]
             };
             assert!(
