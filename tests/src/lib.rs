@@ -227,6 +227,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // The processes of a fleet outlive a server that is killed, and end with one that is stopped.
+        if self.variables.iter().any(|(name, _)| name == "JUNO_FLEET") {
+            let _ = self.stop();
+        }
         let _ = self.kill();
     }
 }
