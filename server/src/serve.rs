@@ -250,6 +250,8 @@ impl Server {
         }
         let closed = doors.session.db().close();
         query.shutdown_timeout(Duration::from_secs(1));
+        // The loops are gone: the processes of a fleet end with its last owner.
+        doors.session.set_actuators(Vec::new());
         io.shutdown_timeout(Duration::from_secs(1));
         closed.map_err(|cause| Error::Data { path: config.storage.data, cause: cause.into() })
     }
