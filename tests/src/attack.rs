@@ -53,7 +53,7 @@ impl Guarded {
 
     /// Waits for a moment, between two questions.
     pub fn pause(&self) {
-        self.runtime.block_on(sleep(Duration::from_millis(500)));
+        self.runtime.block_on(async { sleep(Duration::from_millis(500)).await });
     }
 
     async fn asked(&self, path: &str) -> Result<Value> {
