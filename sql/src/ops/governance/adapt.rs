@@ -32,9 +32,9 @@ const OUTCOMES: &[(&str, &str)] = &[
     ),
     (
         "scaling",
-        "SELECT count(*) FILTER (WHERE (performance_impact ->> 'within_capacity') = 'true') AS good, count(*) AS all_of, \
-         CAST(NULL AS BIGINT) AS hour_max \
-         FROM scaling_events WHERE timestamp > $1 AND timestamp <= $2 AND (performance_impact ->> 'within_capacity') IS NOT NULL",
+        "SELECT count(*) FILTER (WHERE CAST(performance_impact ->> 'sla_during' AS DOUBLE PRECISION) >= 0.999) AS good, \
+         count(*) AS all_of, CAST(NULL AS BIGINT) AS hour_max \
+         FROM scaling_events WHERE timestamp > $1 AND timestamp <= $2 AND (performance_impact ->> 'sla_during') IS NOT NULL",
     ),
 ];
 
@@ -134,6 +134,26 @@ mod tests {
             );
             own.query(&row).await.expect("a row");
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn missed_service_levels_ask_for_more_confidence() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let db = juno_engine::Db::open(directory.path()).expect("a database");
+        let own = Session::open(db, Device::cpu()).await.expect("migrations");
+        let autopilot = own.connect_as(User { name: AUTOPILOT.into(), role: Some(Role::Responder) });
+        own.query("UPDATE juno_policies SET changed_at = now() - INTERVAL '2 days'").await.expect("an update");
+        for n in 0..30 {
+            let share = if n % 3 == 0 { "0.97" } else { "1.0" };
+            let row = format!(
+                "INSERT INTO scaling_events (id, timestamp, scaling_type, resource_type, predicted_demand, scaling_action, \
+                 performance_impact) VALUES ('00000000-0000-7000-8000-{n:012}', now() - INTERVAL '1 hour', 'scale_up', 'cpu', '{{}}', \
+                 '{{}}', '{{\"sla_during\": {share}}}')"
+            );
+            own.query(&row).await.expect("a row");
+        }
+        let adapted = own.adapt(&autopilot).await.expect("it looks");
+        assert_eq!((adapted[0].policy_type.as_str(), adapted[0].what), ("scaling", "proposed"), "{adapted:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
