@@ -12,11 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use juno_sql::healing::alarm::Alarm;
+use juno_sql::healing::escalation::escalate;
 use juno_sql::healing::group::Group;
 use juno_sql::healing::severity::Severity;
-use juno_sql::{AUTOPILOT, Component, Error, IncidentOpening, OPERATIONS, Operation, Role, Session, User};
+use juno_sql::healing::status::Status;
+use juno_sql::{
+    AUTOPILOT, Component, Error, IncidentChange, IncidentOpening, OPERATIONS, Operation, Role, Session, User,
+};
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use self::healing::Healing;
@@ -160,6 +164,32 @@ fn as_autopilot(session: &Session) -> Session {
 fn operation(name: &str) -> Result<&'static Operation> {
     let found = OPERATIONS.iter().find(|operation| operation.name == name);
     found.copied().ok_or_else(|| Error::Internal(format!("there is no operation {name}")))
+}
+
+/// The end that an incident comes to where people must look.
+fn escalated(severity: Severity, reason: String) -> IncidentChange {
+    IncidentChange {
+        status: Some(Status::Escalated),
+        severity: Some(severity),
+        reason: Some(reason),
+        ..IncidentChange::default()
+    }
+}
+
+/// The escalation of an incident that lasts too long.
+fn overdue(session: &Session, severity: Severity, opened_us: i64, now_us: i64) -> Option<IncidentChange> {
+    let timeout_us = session.operation_settings().escalation_timeout_s.saturating_mul(1_000_000);
+    let timeout_us = i64::try_from(timeout_us).unwrap_or(i64::MAX);
+    let call = escalate(Status::Diagnosing, severity, opened_us, now_us, timeout_us)?;
+    Some(escalated(call.severity, call.reason))
+}
+
+/// The id, the severity and the time of an incident that an earlier process left.
+fn stored(row: &Map<String, Value>) -> Result<(String, Severity, i64)> {
+    let detected = row["detected_at"].as_str().and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
+    let opened_us = detected.ok_or_else(|| Error::Corrupt("an incident has no time".into()))?.timestamp_micros();
+    let severity = serde_json::from_value(row["severity"].clone()).unwrap_or(Severity::High);
+    Ok((row["id"].as_str().unwrap_or_default().to_owned(), severity, opened_us))
 }
 
 /// What is written down about a new incident.

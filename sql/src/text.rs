@@ -28,8 +28,7 @@ pub(crate) fn texts(array: &ArrayRef) -> Result<StringArray> {
         }
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
             let bytes = cast(array, &DataType::Binary)?;
-            let hex = |bytes: &[u8]| bytes.iter().fold("\\x".to_owned(), |out, byte| out + &format!("{byte:02x}"));
-            bytes.as_binary::<i32>().iter().map(|bytes| bytes.map(hex)).collect()
+            bytes.as_binary::<i32>().iter().map(|bytes| bytes.map(|bytes| format!("\\x{}", hex(bytes)))).collect()
         }
         DataType::Interval(_) | DataType::Duration(_) | DataType::List(_) | DataType::Struct(_) => (0..array.len())
             .map(|row| if array.is_valid(row) { array_value_to_string(array, row).map(Some) } else { Ok(None) })
@@ -62,6 +61,11 @@ fn timestamp(at: i64, zone: bool) -> Option<String> {
         text.push_str(format!(".{fraction:06}").trim_end_matches('0'));
     }
     Some(if zone { text + "+00" } else { text })
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

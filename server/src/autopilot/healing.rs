@@ -17,7 +17,6 @@ use juno_sql::healing::budget::Budget;
 use juno_sql::healing::cause::Cause;
 use juno_sql::healing::course::{Attempt, Next, Patience, Progress, Targets, next};
 use juno_sql::healing::diagnosis::{Candidate, Diagnosis, diagnose};
-use juno_sql::healing::escalation::escalate;
 use juno_sql::healing::evidence::Evidence;
 use juno_sql::healing::graph::Graph;
 use juno_sql::healing::group::{Watch, groups};
@@ -32,7 +31,7 @@ use self::detector::Detector;
 pub use self::detector::WARM_UP;
 use self::evidence::{evidence, moved};
 use self::scrape::{Looks, Scraper};
-use super::{Result, as_autopilot, opening, operation};
+use super::{Result, as_autopilot, escalated, opening, operation, overdue, stored};
 use crate::actuator::process::ProcessActuator;
 
 /// Alarms may be so far apart to belong together.
@@ -165,14 +164,9 @@ impl Healing {
     async fn judge(&mut self) -> Result<()> {
         let now_us = self.now_us();
         let looks = self.looks.back().cloned().unwrap_or_default();
-        if let Some(mut incident) = self.incident.take() {
+        if self.incident.is_some() {
             self.detector.push_checks(&looks, now_us);
-            let goes_on = self.go_on(&mut incident, now_us).await;
-            // What failed is tried again at the next look.
-            if *goes_on.as_ref().unwrap_or(&true) {
-                self.incident = Some(incident);
-            }
-            return goes_on.map(drop);
+            return self.step(now_us).await;
         }
         if self.settle > 0 {
             self.settle -= 1;
@@ -229,11 +223,11 @@ impl Healing {
             self.looks.pop_front();
         }
         self.incident = Some(Incident::new(id, now_us, severity));
-        self.judge_opened(now_us).await
+        self.step(now_us).await
     }
 
-    /// The first step of an incident, at the look that opened it.
-    async fn judge_opened(&mut self, now_us: i64) -> Result<()> {
+    /// One step of the incident; what failed is tried again at the next look.
+    async fn step(&mut self, now_us: i64) -> Result<()> {
         let Some(mut incident) = self.incident.take() else { return Ok(()) };
         let goes_on = self.go_on(&mut incident, now_us).await;
         if *goes_on.as_ref().unwrap_or(&true) {
@@ -242,12 +236,12 @@ impl Healing {
         goes_on.map(drop)
     }
 
-    /// One step of an incident; whether it goes on.
+    /// What follows for an incident from a look; whether it goes on.
     async fn go_on(&mut self, incident: &mut Incident, now_us: i64) -> Result<bool> {
-        let known = evidence(&self.detector, self.looks.make_contiguous(), &self.calls, &self.changes, now_us);
         if self.is_at_work(incident).await? {
             return Ok(true);
         }
+        let known = evidence(&self.detector, self.looks.make_contiguous(), &self.calls, &self.changes, now_us);
         let diagnosis = diagnose(&known, &self.graph);
         let is_calm = known.values().all(|evidence: &Evidence| evidence.illness() < CALM);
         incident.calm_since_us = is_calm.then_some(incident.calm_since_us.unwrap_or(now_us));
@@ -264,17 +258,20 @@ impl Healing {
             now_us,
         };
         let step = next(&progress, diagnosis, &targets, &choice, &Patience::default());
+        let is_waiting = incident.at_work.is_some() || now_us < incident.refused_until_us;
         let change = match step {
-            Next::Run { .. } if incident.at_work.is_some() || now_us < incident.refused_until_us => return Ok(true),
-            Next::Run { candidate, runbook, .. } => {
+            Next::Run { candidate, runbook, .. } if !is_waiting => {
                 let runbook = runbook.name.clone();
                 self.tell_diagnosis(incident, diagnosis).await?;
                 return self.ask(incident, candidate, runbook, now_us).await;
             }
-            Next::Wait => match self.overdue(incident, now_us) {
-                Some(change) => change,
-                None => return Ok(true),
-            },
+            // What waits for an approval, or for a guard, waits no longer than everything else.
+            Next::Run { .. } | Next::Wait => {
+                match overdue(&self.session, incident.severity, incident.opened_us, now_us) {
+                    Some(change) => change,
+                    None => return Ok(true),
+                }
+            }
             Next::Resolve { success } => {
                 IncidentChange { status: Some(Status::Resolved), success, ..IncidentChange::default() }
             }
@@ -284,30 +281,12 @@ impl Healing {
                 reason: Some(reason),
                 ..IncidentChange::default()
             },
-            Next::Escalate { reason } => IncidentChange {
-                status: Some(Status::Escalated),
-                severity: Some(incident.severity.raised()),
-                reason: Some(reason),
-                ..IncidentChange::default()
-            },
+            Next::Escalate { reason } => escalated(incident.severity.raised(), reason),
         };
         if change.status != Some(Status::Resolved) {
             self.tell_diagnosis(incident, diagnosis).await?;
         }
         self.end(incident, change).await
-    }
-
-    /// The escalation of an incident that lasts too long.
-    fn overdue(&self, incident: &Incident, now_us: i64) -> Option<IncidentChange> {
-        let timeout_us = self.session.operation_settings().escalation_timeout_s.saturating_mul(1_000_000);
-        let timeout_us = i64::try_from(timeout_us).unwrap_or(i64::MAX);
-        let call = escalate(Status::Diagnosing, incident.severity, incident.opened_us, now_us, timeout_us)?;
-        Some(IncidentChange {
-            status: Some(Status::Escalated),
-            severity: Some(call.severity),
-            reason: Some(call.reason),
-            ..IncidentChange::default()
-        })
     }
 
     /// Ends an incident; false, as it does not go on.
@@ -390,10 +369,7 @@ impl Healing {
                 let told_us = refusal.retry_after_s.and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or(0);
                 incident.refused_until_us = now_us + (told_us * 1_000_000).max(least_us);
                 tracing::info!(incident = incident.id, runbook, reason = refusal.detail, "a remediation was refused");
-                match self.overdue(incident, now_us) {
-                    Some(change) => self.end(incident, change).await,
-                    None => Ok(true),
-                }
+                Ok(true)
             }
             Err(error) => Err(error),
         }

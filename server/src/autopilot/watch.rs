@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use juno_sql::healing::alarm::Alarm;
 use juno_sql::healing::budget::Budget;
-use juno_sql::healing::escalation::escalate;
 use juno_sql::healing::graph::Graph;
 use juno_sql::healing::group::{Group, Watch, groups};
 use juno_sql::healing::severity::{Impact, Severity, severity};
@@ -18,7 +17,7 @@ use juno_sql::{AUTOPILOT, Error, IncidentChange, Operation, Request, Session, Su
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
-use super::{Result, as_autopilot, opening, operation};
+use super::{Result, as_autopilot, opening, operation, overdue, stored};
 
 /// Alarms that are older are nobody's concern any more.
 const RECENT_US: i64 = 600_000_000;
@@ -122,13 +121,7 @@ impl Watching {
 
     /// Who calls whom, where a table says so.
     async fn graph(&self) -> Result<Graph> {
-        let catalog = self.session.db().catalog();
-        let says = |name: &&str| {
-            catalog
-                .table(name)
-                .is_some_and(|table| table.column("caller").is_some() && table.column("callee").is_some())
-        };
-        let Some(table) = ["calls", "service_calls"].into_iter().find(says) else { return Ok(Graph::default()) };
+        let Some(table) = self.session.calls_table() else { return Ok(Graph::default()) };
         let sql =
             format!("SELECT DISTINCT CAST(caller AS TEXT) AS caller, CAST(callee AS TEXT) AS callee FROM {table}");
         let rows = self.session.objects(&sql, &[]).await?;
@@ -139,32 +132,23 @@ impl Watching {
 
     /// Ends incidents that are over, and calls people to those that last too long.
     async fn end(&mut self, now_us: i64) -> Result<()> {
-        let timeout_us = self.session.operation_settings().escalation_timeout_s.saturating_mul(1_000_000);
-        let timeout_us = i64::try_from(timeout_us).unwrap_or(i64::MAX);
         let mut lasting = Vec::new();
-        for open in std::mem::take(&mut self.open) {
-            let call = escalate(Status::Diagnosing, open.severity, open.opened_us, now_us, timeout_us);
-            let change = match call {
-                _ if now_us - open.last_us > CALM_US => {
-                    IncidentChange { status: Some(Status::Resolved), ..IncidentChange::default() }
-                }
-                Some(call) => IncidentChange {
-                    status: Some(Status::Escalated),
-                    severity: Some(call.severity),
-                    reason: Some(call.reason),
-                    ..IncidentChange::default()
-                },
-                None => {
-                    lasting.push(open);
-                    continue;
-                }
+        let mut left = std::mem::take(&mut self.open).into_iter();
+        while let Some(open) = left.next() {
+            let change = match now_us - open.last_us > CALM_US {
+                true => Some(IncidentChange { status: Some(Status::Resolved), ..IncidentChange::default() }),
+                false => overdue(&self.session, open.severity, open.opened_us, now_us),
+            };
+            let Some(change) = change else {
+                lasting.push(open);
+                continue;
             };
             match self.session.change_incident(&open.id, change).await {
                 // People have ended it.
                 Ok(_) | Err(Error::Refused(_)) => {}
                 Err(error) => {
-                    self.open.append(&mut lasting);
-                    self.open.push(open);
+                    lasting.push(open);
+                    self.open = lasting.into_iter().chain(left).collect();
                     return Err(error);
                 }
             }
@@ -175,14 +159,8 @@ impl Watching {
 }
 
 fn left_open(row: &Map<String, Value>) -> Result<Open> {
-    let detected = row["detected_at"].as_str().and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
-    let opened_us = detected.ok_or_else(|| Error::Corrupt("an incident has no time".into()))?.timestamp_micros();
+    let (id, severity, opened_us) = stored(row)?;
     let services = row["symptoms"]["services"].as_array().into_iter().flatten();
-    Ok(Open {
-        id: row["id"].as_str().unwrap_or_default().to_owned(),
-        services: services.filter_map(|service| service.as_str().map(str::to_owned)).collect(),
-        severity: serde_json::from_value(row["severity"].clone()).unwrap_or(Severity::High),
-        opened_us,
-        last_us: opened_us,
-    })
+    let services = services.filter_map(|service| service.as_str().map(str::to_owned)).collect();
+    Ok(Open { id, services, severity, opened_us, last_us: opened_us })
 }

@@ -14,7 +14,7 @@ mod idempotency;
 mod job;
 mod rows;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, StringArray};
@@ -23,6 +23,7 @@ use serde_json::{Map, Value, json};
 
 pub(crate) use self::acting::{Found, Mandate, refused};
 pub(crate) use self::history::VIEW as HISTORY;
+pub(crate) use self::hold::Hold;
 use self::idempotency::Claim;
 use self::job::Jobs;
 pub(crate) use self::rows::objects;
@@ -67,8 +68,6 @@ pub(crate) struct Operations {
     pub(crate) incidents: tokio::sync::Mutex<()>,
     /// Logons that doors refused and nobody has looked at yet.
     refused_logons: Mutex<Vec<RefusedLogon>>,
-    /// Targets that are acted on, by executor and name.
-    turns: Mutex<BTreeSet<(String, String)>>,
     holds: hold::Holds,
 }
 
@@ -86,7 +85,6 @@ impl Operations {
             history: history::History::new(),
             incidents: tokio::sync::Mutex::default(),
             refused_logons: Mutex::default(),
-            turns: Mutex::default(),
             holds: hold::Holds::default(),
         }
     }
@@ -139,7 +137,7 @@ pub(crate) struct Invocation {
     request_id: Option<String>,
     trace_id: Option<String>,
     job: Option<Arc<job::Live>>,
-    held: Mutex<Vec<hold::Held>>,
+    held: Mutex<Vec<Hold>>,
 }
 
 impl Session {

@@ -8,13 +8,12 @@ use arrow::array::{ArrayRef, DictionaryArray, Float64Array, TimestampMicrosecond
 use arrow::datatypes::Int32Type;
 use arrow::record_batch::RecordBatch;
 use juno_sql::healing::evidence::Evidence;
-use juno_sql::healing::severity::Severity;
 use juno_sql::healing::status::Status;
-use juno_sql::{AUTOPILOT, Error, HEALTH, IncidentChange, Incoming, Session};
+use juno_sql::{AUTOPILOT, HEALTH, IncidentChange, Incoming, Session};
 
 use super::evidence::health;
 use super::scrape::{Look, SERIES};
-use super::{Incident, Result};
+use super::{Incident, Result, stored};
 
 /// One row of each service.
 pub(super) fn health_rows<'a>(
@@ -44,10 +43,7 @@ pub(super) async fn left_open(session: &Session) -> Result<Option<Incident>> {
                  AND symptoms ->> 'reported_by' = $1 AND symptoms ->> 'source' = 'fleet' AND status IN ('open', 'diagnosing', 'remediating', 'verifying') \
                  ORDER BY detected_at DESC LIMIT 1";
     let Some(row) = session.objects(found, &[AUTOPILOT.into()]).await?.pop() else { return Ok(None) };
-    let id = row["id"].as_str().unwrap_or_default().to_owned();
-    let severity = serde_json::from_value(row["severity"].clone()).unwrap_or(Severity::High);
-    let detected = row["detected_at"].as_str().and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok());
-    let opened_us = detected.ok_or_else(|| Error::Corrupt("an incident has no time".into()))?.timestamp_micros();
+    let (id, severity, opened_us) = stored(&row)?;
     let change = IncidentChange { status: Some(Status::Diagnosing), ..IncidentChange::default() };
     session.change_incident(&id, change).await?;
     Ok(Some(Incident::new(id, opened_us, severity)))

@@ -51,7 +51,6 @@ pub(crate) async fn replace(
     (actor, now, adaptation): (&str, &str, &str),
     with: (&str, Vec<Value>),
 ) -> Result<()> {
-    own.query("BEGIN").await?;
     let changed = async {
         let update = "UPDATE juno_policies SET version = $2, policy = $3, changed_at = $4, changed_by = $5, adaptation_id = $6 \
                       WHERE policy_type = $1 AND version = $7";
@@ -70,11 +69,5 @@ pub(crate) async fn replace(
         }
         own.changed_rows(with.0, &with.1).await
     };
-    match changed.await {
-        Ok(_) => own.query("COMMIT").await.map(drop),
-        Err(error) => {
-            own.query("ROLLBACK").await?;
-            Err(error)
-        }
-    }
+    own.atomically(changed).await.map(drop)
 }

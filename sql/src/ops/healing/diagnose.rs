@@ -14,7 +14,7 @@ use crate::ops::healing::incident::IncidentChange;
 use crate::ops::healing::policy::status::Status;
 use crate::ops::operations::predict::quoted;
 use crate::role::Role;
-use crate::session::{Invocation, rfc3339};
+use crate::session::{Invocation, Session, rfc3339};
 use crate::{Error, Result};
 
 /// Metrics that are looked at.
@@ -177,11 +177,7 @@ async fn causes(invocation: &Invocation, asked: &Asked, rows: &str) -> Result<Ve
         rfc3339(asked.from_us),
         rfc3339(asked.to_us)
     );
-    let catalog = invocation.session.db().catalog();
-    let is_calls = |name: &&str| {
-        catalog.table(name).is_some_and(|table| table.column("caller").is_some() && table.column("callee").is_some())
-    };
-    if let Some(calls) = ["calls", "service_calls"].into_iter().find(is_calls) {
+    if let Some(calls) = invocation.session.calls_table() {
         call.push_str(&format!(", calls => '{calls}'"));
     }
     if let Some((service, metric)) = &asked.symptom {
@@ -193,6 +189,19 @@ async fn causes(invocation: &Invocation, asked: &Asked, rows: &str) -> Result<Ve
         Error::InvalidArgument(text) => Refusal::new(Refused::NoTelemetry, text).at("/symptoms/0").into(),
         other => other,
     })
+}
+
+impl Session {
+    /// The table that says which service calls which.
+    pub fn calls_table(&self) -> Option<&'static str> {
+        let catalog = self.db().catalog();
+        let says = |name: &&str| {
+            catalog
+                .table(name)
+                .is_some_and(|table| table.column("caller").is_some() && table.column("callee").is_some())
+        };
+        ["calls", "service_calls"].into_iter().find(says)
+    }
 }
 
 /// A cause with its evidence, and when it first was halfway to what it was during the incident.

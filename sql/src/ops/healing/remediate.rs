@@ -13,6 +13,7 @@ use self::asked::Asked;
 use self::carry_out::Work;
 use super::AUTOPILOT;
 use super::incident::IncidentChange;
+use super::policy::cause::CAUSE_NAMES;
 use super::policy::guard::{self, Guard, Verdict};
 use super::policy::status::Status;
 use crate::Result;
@@ -36,17 +37,6 @@ const VERIFY: &[Parameter] = &[
     Parameter::new("hold", Kind::Integer(1, 60), "By how many looks in a row, one a second.").or("3"),
     Parameter::new("within_s", Kind::Integer(1, 600), "How soon after the action.").or("120"),
 ];
-const CAUSES: &[&str] = &[
-    "process_down",
-    "hang",
-    "disk_full",
-    "memory_leak",
-    "bad_configuration",
-    "dependency_down",
-    "saturation",
-    "errors",
-    "slow",
-];
 
 /// `POST /healing/remediate`.
 pub(crate) const OPERATION: Operation = Operation {
@@ -62,7 +52,7 @@ pub(crate) const OPERATION: Operation = Operation {
         .required(),
         Parameter::new(
             "cause",
-            Kind::Choice(CAUSES),
+            Kind::Choice(&CAUSE_NAMES),
             "What it is done against; the diagnosis says where it is left out.",
         ),
         Parameter::new("target", Kind::Object(TARGET), "On what; the incident's service where it is left out."),
@@ -131,10 +121,7 @@ fn run(invocation: &Invocation) -> Doing<'_, Value> {
 async fn remediate(invocation: &Invocation) -> Result<Value> {
     let asked = Asked::of(invocation).await?;
     let own = &invocation.own;
-    let Some(_turn) = own.operations().turn(asked.found.actuator.executor(), &asked.found.target.name) else {
-        let text = format!("another operation acts on {} now", asked.found.target.name);
-        return Err(Refusal::new(Refused::Concurrent, text).into());
-    };
+    let _turn = own.turn(asked.found.actuator.executor(), "", &asked.found.target.name)?;
     let id = invocation.new_id();
     let cooldown_s = asked.cooldown_s(own).await?;
     past::begin(invocation, &asked, &id, cooldown_s).await?;
@@ -154,7 +141,7 @@ async fn remediate(invocation: &Invocation) -> Result<Value> {
         work.take_back(invocation, &asked).await;
     }
     past::end(own, &id, success).await?;
-    let told = work.told(&id, &asked, success);
+    let mut told = work.told(&id, &asked, success);
     let by_autopilot = invocation.actor() == AUTOPILOT;
     let mut change = IncidentChange { action: Some(told.clone()), ..IncidentChange::default() };
     if success && !by_autopilot {
@@ -164,7 +151,6 @@ async fn remediate(invocation: &Invocation) -> Result<Value> {
     }
     let status = own.change_incident(&asked.incident.id, change).await?;
     done?;
-    let mut told = told;
     told["status"] = status.name().into();
     Ok(told)
 }

@@ -12,6 +12,7 @@ use super::policy::state::schema_hash;
 use super::scene::space_json;
 use crate::operation::{Refusal, Refused, time_us};
 use crate::session::{Invocation, Session};
+use crate::text::hex;
 use crate::{Error, Result};
 
 const COLUMNS: &str = "id, name, version, state, revision, scope, metrics, replaced, checksum, \
@@ -118,10 +119,6 @@ pub(crate) fn checksum(artefact: &[u8]) -> String {
     hex(digest(&SHA256, artefact).as_ref())
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Bytes of hexadecimal digits.
 fn bytes(hex: &str) -> Option<Vec<u8>> {
     let digits = hex.as_bytes();
@@ -175,7 +172,6 @@ pub(crate) async fn restage(invocation: &Invocation, moves: &[(&Stored, Stage)],
         let text = format!("version {} of policy \"{}\" became active meanwhile: read it again", now.version, now.name);
         return Err(Refusal::new(Refused::PreconditionFailed, text).into());
     }
-    own.query("BEGIN").await?;
     let moved = async {
         for (stored, stage) in moves {
             let became = *stage == Stage::Active;
@@ -202,13 +198,7 @@ pub(crate) async fn restage(invocation: &Invocation, moves: &[(&Stored, Stage)],
         }
         Ok::<(), Error>(())
     };
-    match moved.await {
-        Ok(()) => own.query("COMMIT").await.map(drop)?,
-        Err(error) => {
-            own.query("ROLLBACK").await?;
-            return Err(error);
-        }
-    }
+    own.atomically(moved).await?;
     for (stored, stage) in moves {
         let data = json!({ "policy": stored.name, "version": stored.version, "state": stage.name() });
         own.tell("policy", &stored.id, data).await?;

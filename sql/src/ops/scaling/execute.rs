@@ -67,10 +67,7 @@ fn run(invocation: &Invocation) -> Doing<'_, Value> {
 async fn execute(invocation: &Invocation) -> Result<Value> {
     let own = &invocation.own;
     let found = Asked::of(invocation).await?.found;
-    let Some(_turn) = own.operations().turn(found.actuator.executor(), &found.target.name) else {
-        let text = format!("another operation acts on {} now", found.target.name);
-        return Err(Refusal::new(Refused::Concurrent, text).into());
-    };
+    let _turn = own.turn(found.actuator.executor(), "", &found.target.name)?;
     // Nobody else acts on it from here on: what is there now is judged once more.
     let asked = Asked::of(invocation).await?;
     let ruled = asked.ruled(invocation).await?;

@@ -83,10 +83,7 @@ async fn take_back(own: &Session, mandate: Mandate<'_>, row: &Map<String, Value>
     let text = |name: &str| row[name].as_str().unwrap_or_default();
     let (id, threat_id) = (text("id"), text("threat_event_id"));
     let blocked = action(row).and_then(Action::blocked).unwrap_or_default();
-    let Some(_turn) = own.operations().turn(text("executor"), &format!("{blocked}{}", text("target"))) else {
-        let refusal = format!("another operation acts on {} now", text("target"));
-        return Err(Refusal::new(Refused::Concurrent, refusal).into());
-    };
+    let _turn = own.turn(text("executor"), blocked, text("target"))?;
     let undone = match action(row) {
         Some(action) if action.ordered().is_some() => reversed(own, mandate, row, action).await,
         _ => own.unblock(id).await,

@@ -97,17 +97,8 @@ pub async fn load_feed(own: &Session, feed: &str, text: &str) -> Result<usize> {
     // Of several lines about the same value the surest counts.
     all.sort_by(|a, b| (a.kind, &a.value).cmp(&(b.kind, &b.value)).then(b.confidence.total_cmp(&a.confidence)));
     all.dedup_by(|a, b| (a.kind, &a.value) == (b.kind, &b.value));
-    own.query("BEGIN").await?;
-    match replace(own, feed, &all).await {
-        Ok(()) => {
-            own.query("COMMIT").await?;
-            Ok(all.len())
-        }
-        Err(error) => {
-            own.query("ROLLBACK").await?;
-            Err(error)
-        }
-    }
+    own.atomically(replace(own, feed, &all)).await?;
+    Ok(all.len())
 }
 
 /// Forgets the feeds that are not among these.

@@ -17,6 +17,7 @@ use crate::operation::{
 };
 use crate::role::Role;
 use crate::session::{Invocation, Session, rfc3339};
+use crate::text::hex;
 use crate::{Error, Result, jsonb};
 
 const TARGET: &[Parameter] = &[
@@ -62,11 +63,7 @@ fn run(invocation: &Invocation) -> Doing<'_, Value> {
 
 async fn respond(invocation: &Invocation) -> Result<Value> {
     let own = &invocation.own;
-    let place = Asked::of(invocation).await?.place();
-    let Some(_turn) = own.operations().turn(&place.0, &place.1) else {
-        let text = format!("another operation acts on {} now", place.1);
-        return Err(Refusal::new(Refused::Concurrent, text).into());
-    };
+    let _turn = Asked::of(invocation).await?.turn(own)?;
     // Nobody else acts on it from here on: what is there now is judged once more.
     let asked = Asked::of(invocation).await?;
     let verdict = asked.verdict(invocation).await?;
@@ -113,8 +110,7 @@ impl Response {
         let ttl_us = invocation.arguments["ttl_s"].as_i64().unwrap_or(3_600) * 1_000_000;
         let expires_us = asked.action.contains().then(|| now_us + ttl_us);
         let evidence = jsonb::canonical(&asked.evidence(now_us).to_string())?;
-        let sha256: String =
-            digest(&SHA256, evidence.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex(digest(&SHA256, evidence.as_bytes()).as_ref());
         let response = Self { id: invocation.new_id(), expires_us, sha256 };
         let insert = "INSERT INTO juno_threat_responses (id, threat_event_id, at, action, executor, target, state, actor, \
                       approved_by, expires_at, undo_attempts, evidence, evidence_sha256) \

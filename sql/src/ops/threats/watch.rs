@@ -42,11 +42,14 @@ struct Behaviour {
     is_slow: bool,
 }
 
+/// The columns of logons.
+const LOGON: &[&str] = &["time", "src_ip", "actor_user", "status_id", "device_hostname"];
+
 const BEHAVIOURS: [Behaviour; 6] = [
     Behaviour {
         name: "brute_force",
         entity: "source",
-        columns: &["time", "src_ip", "actor_user", "status_id", "device_hostname"],
+        columns: LOGON,
         filter: "class_uid = 3002",
         hours: (6, 6),
         is_slow: false,
@@ -54,7 +57,7 @@ const BEHAVIOURS: [Behaviour; 6] = [
     Behaviour {
         name: "password_spray",
         entity: "source",
-        columns: &["time", "src_ip", "actor_user", "status_id", "device_hostname"],
+        columns: LOGON,
         filter: "class_uid = 3002",
         hours: (24, 2),
         is_slow: true,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Invocation, Operations, rfc3339};
+use super::{Invocation, rfc3339};
 use crate::actuator::{Action, Actuator, ActuatorError, Effect, Observation, Order, Target, reverse};
 use crate::operation::{Refusal, Refused};
 use crate::session::Session;
@@ -18,6 +18,8 @@ pub(crate) struct Found {
     pub(crate) actuator: Arc<dyn Actuator>,
     pub(crate) target: Target,
     pub(crate) observed: Observation,
+    /// How many targets there are in all.
+    pub(crate) fleet: usize,
 }
 
 /// On whose behalf an order is given.
@@ -35,27 +37,6 @@ impl Invocation {
     pub(crate) fn mandate<'a>(&'a self, subject: Option<&'a str>) -> Mandate<'a> {
         let job = self.job.as_ref().map(|job| job.id.as_str());
         Mandate { operation: self.operation.name, actor: self.actor(), job, subject }
-    }
-}
-
-/// The turn of an operation at a target; over when it is dropped.
-pub(crate) struct Turn {
-    operations: Arc<Operations>,
-    target: (String, String),
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.operations.turns.lock().remove(&self.target);
-    }
-}
-
-impl Operations {
-    /// The turn to act on a target; None while another operation has it.
-    pub(crate) fn turn(self: &Arc<Self>, executor: &str, target: &str) -> Option<Turn> {
-        let target = (executor.to_owned(), target.to_owned());
-        let is_free = self.turns.lock().insert(target.clone());
-        is_free.then(|| Turn { operations: Arc::clone(self), target })
     }
 }
 
@@ -83,6 +64,7 @@ impl Session {
     pub(crate) async fn target(&self, executor: Option<&str>, name: &str) -> Result<Found> {
         let all = self.targets().await?;
         let known: Vec<String> = all.iter().map(|(_, target)| target.name.clone()).collect();
+        let fleet = all.len();
         let is_meant = |actuator: &Arc<dyn Actuator>, target: &Target| {
             target.name == name && executor.is_none_or(|executor| actuator.executor() == executor)
         };
@@ -93,7 +75,7 @@ impl Session {
             return Err(Refusal::new(Refused::UnknownTarget, text).at("/target").into());
         };
         let observed = actuator.observe(&target.name).await.map_err(refused)?;
-        Ok(Found { actuator, target, observed })
+        Ok(Found { actuator, target, observed, fleet })
     }
 
     /// Gives an order, with a row before and after it; gives the order as it was given, and what it did.

@@ -18,6 +18,7 @@ use super::{Invocation, rfc3339};
 use crate::operation::Effect;
 use crate::role::AUDIT;
 use crate::session::{Session, blocking};
+use crate::text::hex;
 use crate::{Error, Result, change, jsonb};
 
 /// The longest result that is kept in a record, in bytes of JSON.
@@ -53,8 +54,7 @@ pub(crate) struct Verified {
 }
 
 fn chained(previous: &str, seq: i64, record: &str) -> String {
-    let hash = digest(&SHA256, format!("{previous}\n{seq}\n{record}").as_bytes());
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(digest(&SHA256, format!("{previous}\n{seq}\n{record}").as_bytes()).as_ref())
 }
 
 impl Invocation {

@@ -14,6 +14,7 @@ use super::{Invocation, rfc3339};
 use crate::jsonb;
 use crate::operation::{Answered, Refusal, Refused, time_us};
 use crate::session::Session;
+use crate::text::hex;
 use crate::{Error, Result};
 
 /// How long a key is kept: 24 hours.
@@ -36,7 +37,7 @@ pub(super) enum Claim {
 }
 
 fn hash(text: &str) -> String {
-    digest(&SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(digest(&SHA256, text.as_bytes()).as_ref())
 }
 
 impl Invocation {

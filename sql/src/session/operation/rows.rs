@@ -37,6 +37,18 @@ impl Session {
         }
     }
 
+    /// Does all of it in one transaction, or nothing.
+    pub(crate) async fn atomically<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.query("BEGIN").await?;
+        match work.await {
+            Ok(done) => self.query("COMMIT").await.map(|_| done),
+            Err(error) => {
+                self.query("ROLLBACK").await?;
+                Err(error)
+            }
+        }
+    }
+
     /// Runs one statement with values for its parameters.
     async fn bound(&self, sql: &str, values: &[Value]) -> Result<Outcome> {
         let statement = self.parse(sql)?.pop().ok_or_else(|| Error::Internal("there is no statement".into()))?;

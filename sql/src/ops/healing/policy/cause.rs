@@ -47,6 +47,16 @@ pub const CAUSES: [Cause; 9] = [
     Cause::Errors,
     Cause::Slow,
 ];
+/// Their names.
+pub const CAUSE_NAMES: [&str; CAUSES.len()] = {
+    let mut names = [""; CAUSES.len()];
+    let mut at = 0;
+    while at < CAUSES.len() {
+        names[at] = CAUSES[at].name();
+        at += 1;
+    }
+    names
+};
 /// The score of a cause that nothing speaks for.
 const NOTHING: f64 = -6.0;
 /// How long a change is suspected, in seconds.
@@ -56,7 +66,7 @@ const EXPLAINED: f64 = 3.0;
 
 impl Cause {
     /// Its name in `healing_incidents.incident_type` and in runbooks.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::ProcessDown => "process_down",
             Self::Hang => "hang",

@@ -11,34 +11,17 @@ use serde::{Deserialize, Serialize};
 
 use super::circuit::Circuit;
 use super::runbook::Risk;
+use crate::operation::Automation;
 
-/// How much is done without asking (`HEALING_AUTOMATION_LEVEL`).
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// Nothing, not even on request.
-    Off,
-    /// It recommends.
-    Low,
-    /// It acts at low risk.
-    #[default]
-    Medium,
-    /// It acts at low and medium risk.
-    High,
-    /// It acts.
-    Full,
-}
-
-impl Level {
-    fn acts_alone(self, risk: Risk, is_autonomous: bool) -> bool {
-        let reach = match (self, is_autonomous) {
-            (Self::Off | Self::Low, _) => return false,
-            (Self::Medium, false) => Risk::Low,
-            (Self::Medium, true) | (Self::High, false) => Risk::Medium,
-            (Self::High, true) | (Self::Full, _) => Risk::High,
-        };
-        risk <= reach
-    }
+/// Whether the autopilot acts alone at a risk.
+fn acts_alone(level: Automation, risk: Risk, is_autonomous: bool) -> bool {
+    let reach = match (level, is_autonomous) {
+        (Automation::Off | Automation::Low, _) => return false,
+        (Automation::Medium, false) => Risk::Low,
+        (Automation::Medium, true) | (Automation::High, false) => Risk::Medium,
+        (Automation::High, true) | (Automation::Full, _) => Risk::High,
+    };
+    risk <= reach
 }
 
 /// Who asks.
@@ -77,7 +60,7 @@ pub struct Situation<'a> {
     /// Whether self-healing is on, and acting at all (`SELF_HEALING_ENABLED`, `AI_NATIVE_OPERATIONS`).
     pub is_enabled: bool,
     /// How much is done without asking.
-    pub level: Level,
+    pub level: Automation,
     /// Whether the kill switch is pulled.
     pub kill_switch: bool,
     /// The freeze or maintenance window that it is in.
@@ -221,7 +204,7 @@ fn ruling(rule: Guard, passed: bool, yes: &str, no: &str) -> Ruling {
 }
 
 fn enabled(situation: &Situation) -> Ruling {
-    let on = situation.is_enabled && situation.level != Level::Off;
+    let on = situation.is_enabled && situation.level != Automation::Off;
     ruling(Guard::Enabled, on, "self-healing is on", "self-healing is off, or only advises")
 }
 
@@ -279,7 +262,7 @@ fn circuit(situation: &Situation) -> Ruling {
 fn approval(proposal: &Proposal, situation: &Situation) -> Ruling {
     let by_other = proposal.approved_by.is_some_and(|approver| proposal.origin != Origin::Person(approver));
     let alone = match proposal.origin {
-        Origin::Autopilot => situation.level.acts_alone(proposal.risk, proposal.is_autonomous),
+        Origin::Autopilot => acts_alone(situation.level, proposal.risk, proposal.is_autonomous),
         Origin::Person(_) => proposal.risk < Risk::High,
     };
     let reason = match (by_other, alone && !proposal.wants_approval) {

@@ -11,10 +11,11 @@ use super::diagnosis::diagnose;
 use super::evidence::{Evidence, Process};
 use super::graph::Graph;
 use super::group::{Watch, groups};
-use super::guard::{Decision, Level, Origin, Proposal, Situation, verdict};
+use super::guard::{Decision, Origin, Proposal, Situation, verdict};
 use super::runbook::{Choice, Risk, built_in};
 use super::status::Status;
 use super::verification::{Outcome, Sample};
+use crate::operation::Automation;
 use crate::ops::actuator::{Action, Observation, Target};
 
 const SERVICES: [&str; 4] = ["shop", "orders", "store", "mail"];
@@ -103,7 +104,7 @@ fn may(risk: Risk, cooldown_until_us: Option<i64>, now_us: i64) -> bool {
     let situation = Situation {
         now_us,
         is_enabled: true,
-        level: Level::High,
+        level: Automation::High,
         kill_switch: false,
         frozen: None,
         is_protected: false,

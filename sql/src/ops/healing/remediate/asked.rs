@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::past;
 use crate::actuator::Action;
-use crate::operation::{Automation, Refusal, Refused};
+use crate::operation::{Refusal, Refused};
 use crate::ops::governance;
 use crate::ops::healing::AUTOPILOT;
 use crate::ops::healing::incident::Incident;
 use crate::ops::healing::policy::cause::Cause;
 use crate::ops::healing::policy::circuit::Breaker;
-use crate::ops::healing::policy::guard::{Level, Origin, Proposal, Situation, Verdict, verdict};
+use crate::ops::healing::policy::guard::{Origin, Proposal, Situation, Verdict, verdict};
 use crate::ops::healing::policy::runbook::{Risk, Runbook, Step, built_in};
 use crate::ops::healing::policy::status::Status;
 use crate::ops::healing::policy::verification::{Comparison, Condition, Verification};
@@ -29,8 +29,6 @@ pub(super) struct Asked {
     pub(super) found: Found,
     /// A SELECT that verifies in place of the runbook's metrics.
     pub(super) sql: Option<String>,
-    /// How many targets there are, for the blast radius.
-    fleet: usize,
 }
 
 impl Asked {
@@ -54,8 +52,7 @@ impl Asked {
         }
         let sql = verification(invocation, &mut runbook)?;
         let cause = cause.and_then(|cause| serde_json::from_value(Value::String(cause)).ok());
-        let fleet = own.targets().await?.len();
-        Ok(Self { incident, runbook, cause, found, sql, fleet })
+        Ok(Self { incident, runbook, cause, found, sql })
     }
 
     /// How long the target is left alone after it: as the runbook says, and no longer than the policy does.
@@ -89,14 +86,14 @@ impl Asked {
         let situation = Situation {
             now_us,
             is_enabled: settings.ai_native || !by_autopilot,
-            level: level(settings.healing),
+            level: settings.healing,
             kill_switch,
             // Freeze windows have stopped it before, and a dry run is told of them here by nobody: it does nothing.
             frozen: None,
             is_protected: self.found.target.is_protected && by_autopilot,
             locked_by: past.running(name),
             cooldown_until_us: past.cooldown_until_us(name, &self.incident.id, now_us),
-            fleet: self.fleet,
+            fleet: self.found.fleet,
             acted_on: past.acted_on(name),
             blast_radius: number("blast_radius_pct") / 100.0,
             actions: past.since(now_us - 3_600_000_000),
@@ -110,7 +107,7 @@ impl Asked {
     /// What would be done.
     pub(super) fn plan(&self, verdict: &Verdict) -> Value {
         let steps: Vec<Value> = self.runbook.steps.iter().map(|step| json!(step)).collect();
-        let share = 100.0 / self.fleet.max(1) as f64;
+        let share = 100.0 / self.found.fleet.max(1) as f64;
         json!({
             "incident_id": self.incident.id,
             "runbook": self.runbook.name,
@@ -122,16 +119,6 @@ impl Asked {
             "policy": verdict,
             "blast_radius": { "targets": 1, "pct_of_fleet": share },
         })
-    }
-}
-
-fn level(automation: Automation) -> Level {
-    match automation {
-        Automation::Off => Level::Off,
-        Automation::Low => Level::Low,
-        Automation::Medium => Level::Medium,
-        Automation::High => Level::High,
-        Automation::Full => Level::Full,
     }
 }
 

@@ -71,14 +71,7 @@ impl Event {
 
     /// Writes both rows.
     pub(super) async fn begin(&self, own: &Session) -> Result<()> {
-        own.query("BEGIN").await?;
-        match self.insert(own).await {
-            Ok(()) => own.query("COMMIT").await.map(drop),
-            Err(error) => {
-                own.query("ROLLBACK").await?;
-                Err(error)
-            }
-        }
+        own.atomically(self.insert(own)).await
     }
 
     async fn insert(&self, own: &Session) -> Result<()> {

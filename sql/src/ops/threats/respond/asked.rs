@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::operation::{Refusal, Refused};
 use crate::ops::governance;
 use crate::ops::threats::policy::{Action, Proposal, Situation, Verdict, protected_address, protected_user, verdict};
-use crate::session::{Found, Invocation, rfc3339};
+use crate::session::{Found, Hold, Invocation, Session, rfc3339};
 use crate::{Error, Result};
 
 const HOUR_US: i64 = 3_600_000_000;
@@ -26,8 +26,6 @@ pub(super) struct Asked {
     pub(super) on: On,
     threat: Map<String, Value>,
     protected: Option<String>,
-    /// Targets that there are.
-    fleet: usize,
 }
 
 /// What is acted on.
@@ -61,7 +59,6 @@ impl Asked {
             on: On::Nothing,
             threat,
             protected: None,
-            fleet: own.targets().await?.len(),
             threat_id,
         };
         asked.find(invocation, executor).await?;
@@ -111,15 +108,12 @@ impl Asked {
         Ok(())
     }
 
-    /// Executor and name, by which one operation at a time acts.
-    pub(super) fn place(&self) -> (String, String) {
-        if !self.action.contains() {
-            return (OWN.to_owned(), self.threat_id.clone());
+    /// The turn to act on it.
+    pub(super) fn turn(&self, own: &Session) -> Result<Hold> {
+        match self.action.contains() {
+            true => own.turn(self.executor().unwrap_or(OWN), self.action.blocked().unwrap_or_default(), &self.name),
+            false => own.turn(OWN, "threat", &self.threat_id),
         }
-        (
-            self.executor().unwrap_or(OWN).to_owned(),
-            format!("{}{}", self.action.blocked().unwrap_or_default(), self.name),
-        )
     }
 
     pub(super) fn executor(&self) -> Option<&str> {
@@ -209,8 +203,12 @@ impl Asked {
     }
 
     pub(super) fn blast_radius(&self) -> Value {
-        let targets = usize::from(self.action.ordered().is_some());
-        json!({ "targets": targets, "pct_of_fleet": 100.0 * targets as f64 / self.fleet.max(1) as f64 })
+        let acted_on = match &self.on {
+            On::Target(found) if self.action.ordered().is_some() => Some(found.fleet),
+            _ => None,
+        };
+        let share = acted_on.map_or(0.0, |fleet| 100.0 / fleet.max(1) as f64);
+        json!({ "targets": usize::from(acted_on.is_some()), "pct_of_fleet": share })
     }
 
     /// What is known before anything is done.

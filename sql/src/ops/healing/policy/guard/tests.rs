@@ -16,7 +16,7 @@ fn calm() -> Situation<'static> {
     Situation {
         now_us: 100_000_000,
         is_enabled: true,
-        level: Level::Medium,
+        level: Automation::Medium,
         kill_switch: false,
         frozen: None,
         is_protected: false,
@@ -73,7 +73,7 @@ fn what_passed_its_time_does_not_stop() {
 
 #[test]
 fn levels_reach_so_far_and_autonomy_one_step_farther() {
-    let levels = [Level::Low, Level::Medium, Level::High, Level::Full];
+    let levels = [Automation::Low, Automation::Medium, Automation::High, Automation::Full];
     let acts = |risk, is_autonomous| {
         let proposal = Proposal { risk, is_autonomous, ..PROPOSAL };
         levels.map(|level| decide(proposal, Situation { level, ..calm() }).0 == Decision::Allow)
@@ -84,7 +84,7 @@ fn levels_reach_so_far_and_autonomy_one_step_farther() {
     assert_eq!(acts(Risk::Low, true), [false, true, true, true]);
     assert_eq!(acts(Risk::Medium, true), [false, true, true, true]);
     assert_eq!(acts(Risk::High, true), [false, false, true, true]);
-    let off = Situation { level: Level::Off, ..calm() };
+    let off = Situation { level: Automation::Off, ..calm() };
     assert_eq!(decide(PROPOSAL, off), (Decision::Deny, Some(Guard::Enabled)));
 }
 
@@ -96,7 +96,7 @@ fn approval_comes_from_another_person() {
     assert_eq!(decide(Proposal { approved_by: Some("ann"), ..risky }, calm()).0, Decision::Allow);
     assert_eq!(decide(Proposal { risk: Risk::Medium, ..risky }, calm()).0, Decision::Allow);
     let asked = Proposal { wants_approval: true, ..PROPOSAL };
-    assert_eq!(decide(asked, Situation { level: Level::Full, ..calm() }).0, Decision::NeedsApproval);
+    assert_eq!(decide(asked, Situation { level: Automation::Full, ..calm() }).0, Decision::NeedsApproval);
 }
 
 #[test]
