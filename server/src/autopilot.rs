@@ -3,6 +3,7 @@
 //! **Invariant:** whatever it does to other systems it asks for by an operation, as the user `autopilot`, under every guard.
 
 mod healing;
+mod scale;
 mod sweep;
 mod threats;
 mod watch;
@@ -25,6 +26,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use self::healing::Healing;
 pub use self::healing::{Pulse, WARM_UP};
+pub use self::scale::scale;
 pub use self::sweep::sweep;
 pub use self::threats::guard;
 use self::watch::Watching;

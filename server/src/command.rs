@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use juno_sql::engine::system::System;
-use juno_sql::{OPERATIONS, Request};
+use juno_sql::{OPERATIONS, OperationSettings, Request};
 
 use crate::actuator::process::Fleet;
 use crate::config::{
@@ -101,9 +101,10 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Error> {
 
 fn run_server(args: ServeArgs, matches: &ArgMatches) -> Result<(), Error> {
     let fleet = args.fleet.as_deref().map(Fleet::read).transpose().map_err(serve::Error::Fleet)?;
+    let rules = args.operations.rules().map_err(serve::Error::GuardRails)?;
     let config = Config {
         fleet,
-        operations: args.operations.settings(shown(matches)),
+        operations: OperationSettings { rules, ..args.operations.settings(shown(matches)) },
         storage: args.data.storage(),
         pg_addr: args.listen.pg_addr,
         http_addr: args.listen.http_addr,

@@ -102,6 +102,9 @@ pub enum Error {
     /// The bucket for parts cannot be used.
     #[error("--object-store (JUNO_OBJECT_STORE): {0}")]
     Bucket(std::io::Error),
+    /// The guard rails cannot be used.
+    #[error("--guard-rails (JUNO_GUARD_RAILS): {0}")]
+    GuardRails(String),
     /// The fleet cannot be run.
     #[error("--fleet (JUNO_FLEET): {0}")]
     Fleet(String),
@@ -186,6 +189,7 @@ impl Server {
         query.spawn(watch(session.connect(), config.fleet.as_ref()));
         query.spawn(autopilot::govern(session.connect()));
         query.spawn(autopilot::sweep(session.connect()));
+        query.spawn(autopilot::scale(session.connect()));
         query.spawn(guard(session.connect()));
         query.spawn(autopilot::learn(session.connect()));
         let doors = Arc::new(Doors { session, query: query.handle().clone(), counters });

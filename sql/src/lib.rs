@@ -63,8 +63,8 @@ pub use juno_engine as engine;
 pub use juno_kernels as kernels;
 pub use memory::{Memory, TEMPORARY_DIR};
 pub use operation::{
-    Answered, Automation, Component, DRY_RUN, Effect, KEY_CHARS_MAX, Kind, Lasts, Operation, OperationSettings,
-    Parameter, Refusal, Refused, Request, Shown, WAIT_S_MAX, check,
+    Answered, Automation, Component, DRY_RUN, Effect, HouseRules, KEY_CHARS_MAX, Kind, Lasts, Operation,
+    OperationSettings, Parameter, Refusal, Refused, Request, Shown, WAIT_S_MAX, check,
 };
 pub use ops::OPERATIONS;
 pub use ops::actuator;
@@ -73,6 +73,7 @@ pub use ops::healing::incident::{IncidentChange, IncidentOpening};
 pub use ops::healing::policy as healing;
 pub use ops::healing::{AUTOPILOT, HEALTH};
 pub use ops::rl::policy as rl;
+pub use ops::scaling::autoscaler::Autoscaler;
 pub use ops::scaling::policy as scaling;
 pub use ops::scaling::verify::verify_scaling;
 pub use ops::threats::expire::{Swept, expire_responses};

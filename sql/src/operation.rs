@@ -7,6 +7,7 @@
 
 mod parameter;
 mod refusal;
+mod rules;
 mod settings;
 
 use std::pin::Pin;
@@ -18,6 +19,7 @@ use serde_json::{Map, Value};
 pub use self::parameter::{Kind, Parameter, check};
 pub(crate) use self::parameter::{duration_us, time_us};
 pub use self::refusal::{Refusal, Refused};
+pub use self::rules::HouseRules;
 pub use self::settings::{Automation, Component, OperationSettings, Shown};
 use crate::role::Role;
 use crate::session::Invocation;

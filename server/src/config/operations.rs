@@ -1,11 +1,12 @@
 //! Settings of operations: the phase, the components, how much is done without asking.
 //!
-//! **Invariant:** values are checked here; what they do is decided in the operations.
+//! **Invariant:** values are checked here; what they do is decided in the operations. No file is read but that of the guard rails.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{ArgAction, Args};
-use juno_sql::{Automation, Component, OperationSettings, Shown};
+use juno_sql::{Automation, Component, HouseRules, OperationSettings, Shown};
 
 /// What operations may do.
 #[derive(Debug, Clone, Args)]
@@ -70,6 +71,9 @@ pub struct OperationArgs {
     /// Directory of indicator feeds
     #[arg(long, env = "JUNO_FEEDS_DIR", value_name = "DIR")]
     pub feeds_dir: Option<PathBuf>,
+    /// File with guard rails in Rego, of the package juno: its deny and ask hold on top of juno's own
+    #[arg(long, env = "JUNO_GUARD_RAILS", value_name = "FILE")]
+    pub guard_rails: Option<PathBuf>,
 }
 
 /// The settings of this section: the id, the flag and the variable.
@@ -94,6 +98,7 @@ pub(super) const SETTINGS: &[(&str, &str, &str)] = &[
     ("threat_response_automation", "--threat-response-automation", "THREAT_RESPONSE_AUTOMATION"),
     ("threat_intelligence_feeds", "--threat-intelligence-feeds", "THREAT_INTELLIGENCE_FEEDS"),
     ("feeds_dir", "--feeds-dir", "JUNO_FEEDS_DIR"),
+    ("guard_rails", "--guard-rails", "JUNO_GUARD_RAILS"),
 ];
 
 impl OperationArgs {
@@ -123,8 +128,20 @@ impl OperationArgs {
             threat_response: self.threat_response_automation,
             threat_feeds: self.threat_intelligence_feeds,
             feeds_dir: self.feeds_dir.clone(),
+            rules: None,
             shown,
         }
+    }
+
+    /// Reads the guard rails of the operator's own.
+    ///
+    /// # Errors
+    /// A text that says what is wrong with the file.
+    pub fn rules(&self) -> Result<Option<Arc<HouseRules>>, String> {
+        let Some(file) = &self.guard_rails else { return Ok(None) };
+        let name = file.display().to_string();
+        let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+        HouseRules::parse(&name, &text).map(|rules| Some(Arc::new(rules)))
     }
 }
 

@@ -195,6 +195,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     ),
     Endpoint::post("/api/v4/scaling/plan", "CALL scaling_plan", Role::Operator).made("plan_id"),
     Endpoint::post("/api/v4/scaling/execute", "CALL scaling_execute", Role::Operator),
+    Endpoint::post("/api/v4/scaling/autoscale", "CALL scaling_autoscale", Role::Responder),
+    Endpoint::get("/api/v4/scaling/autoscale", "SELECT * FROM scaling_autoscaled", Shape::All),
     Endpoint::get(
         "/api/v4/scaling/plans",
         "SELECT * FROM scaling_plans",

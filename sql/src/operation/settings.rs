@@ -5,6 +5,9 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
+
+use super::HouseRules;
 
 /// A part of operations that can be switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,6 +132,8 @@ pub struct OperationSettings {
     pub threat_feeds: bool,
     /// Where feeds lie.
     pub feeds_dir: Option<PathBuf>,
+    /// Guard rails of the operator's own.
+    pub rules: Option<Arc<HouseRules>>,
     /// All settings of the server with their sources.
     pub shown: Vec<Shown>,
 }
@@ -153,6 +158,7 @@ impl Default for OperationSettings {
             threat_response: false,
             threat_feeds: false,
             feeds_dir: None,
+            rules: None,
             shown: Vec::new(),
         }
     }

@@ -13,6 +13,7 @@ mod hold;
 mod idempotency;
 mod job;
 mod rows;
+mod ruled;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -331,13 +332,14 @@ impl Invocation {
         Ok(Answered { value, job: None, pending: false, replayed: false })
     }
 
-    /// Gates first, then the operation's own decision.
+    /// Gates first, then the operation's own decision, then the rules of the house.
     async fn decide(&self) -> Result<Option<Decision>> {
         gate(self.operation.effect, self.dry_run(), &self.gates().await?)?;
-        match self.operation.decide {
-            Some(decide) => Ok(Some(decide(self).await?)),
-            None => Ok(None),
-        }
+        let decision = match self.operation.decide {
+            Some(decide) => Some(decide(self).await?),
+            None => None,
+        };
+        self.ruled(decision)
     }
 
     /// Does it, with an audit row before and after.

@@ -150,6 +150,15 @@ fn every_call_of_the_table_gives_by_sql_what_it_gives_by_rest() {
     both.check("kill_switch", 200, &json!({ "engaged": false, "reason": "over" }));
     labels(&mut both);
     executions(&mut both);
+    both.check(
+        "scaling_autoscale",
+        200,
+        &json!({
+            "service": "shop", "step": "5m", "bounds": { "min": 1, "max": 4 },
+            "demand": [{ "resource": "cpu", "metric": "load.cpu", "capacity": 50 }],
+        }),
+    );
+    both.check("scaling_autoscale", 200, &json!({ "service": "shop", "enabled": false }));
     responses(&mut both);
     windows(&mut both);
     governance(&mut both);

@@ -25,8 +25,7 @@ SELECT
     CAST(remediation_actions ->> 'remediation_s' AS DOUBLE PRECISION) AS remediation_s
 FROM healing_incidents;
 
--- GET /api/v4/runbooks: what can be done about an incident, as sql/src/ops/healing/policy/runbooks.json has it; risk decides by the
--- automation level what is done without asking
+-- GET /api/v4/runbooks: what can be done about an incident; risk decides by the automation level what is done without asking
 CREATE VIEW runbooks AS
 SELECT
     b.id,
@@ -35,16 +34,7 @@ SELECT
     b.does,
     tried.successes,
     tried.failures
-FROM (VALUES
-    ('restart', 1, 'low', 'Restarts the target.'),
-    ('clean_disk', 1, 'low', 'Removes the disposable files of the target.'),
-    ('config_correct', 1, 'low', 'Applies the last configuration again where other hands changed it.'),
-    ('rollback', 1, 'medium', 'Goes back to the configuration before.'),
-    ('failover', 1, 'medium', 'Lets the standby take over from the target.'),
-    ('scale_up', 1, 'low', 'Gives the target one replica more.'),
-    ('rebalance', 1, 'low', 'Lowers the scheduling priority of the target.'),
-    ('cordon_and_failover', 1, 'high', 'Lets the standby take over and starts nothing of the target any more.')
-) AS b (id, version, risk, does)
+FROM runbooks_built_in AS b
 LEFT JOIN (
     SELECT
         runbook,

@@ -1,4 +1,5 @@
-//! The views `operations_config` and `operations_live`: settings, components and the backend, as they are in memory.
+//! The views `operations_config`, `operations_live` and `runbooks_built_in`: settings, components, the backend and the runbooks that
+//! juno has, as they are in memory.
 //!
 //! **Invariant:** worked out when it is read; nothing here reads a table.
 
@@ -12,6 +13,7 @@ use juno_kernels::Device;
 use serde_json::{Map, Value, json};
 
 use crate::operation::Component;
+use crate::ops::healing::policy::runbook::built_in;
 use crate::role::CONFIG;
 use crate::session::{Operations, rfc3339};
 use crate::types::{TYPE_KEY, timestamptz};
@@ -49,7 +51,22 @@ pub(crate) fn views(live: &Live) -> Result<Vec<(&'static str, Arc<dyn TableProvi
         let rows = move |schema: &SchemaRef| Ok(RecordBatch::try_new(Arc::clone(schema), compute(&live))?);
         computed::view(Arc::new(Schema::new(fields)), rows)
     };
-    Ok(vec![(CONFIG, table(config, settings)?), ("operations_live", table(now, state)?)])
+    let books = vec![text("id"), Field::new("version", DataType::Int64, true), text("risk"), text("does")];
+    Ok(vec![
+        (CONFIG, table(config, settings)?),
+        ("operations_live", table(now, state)?),
+        ("runbooks_built_in", table(books, runbooks)?),
+    ])
+}
+
+fn runbooks(_: &Live) -> Vec<ArrayRef> {
+    let all = built_in();
+    vec![
+        texts(all.iter().map(|book| book.name.as_str())),
+        Arc::new(Int64Array::from_iter_values(all.iter().map(|book| i64::from(book.version)))),
+        texts(all.iter().map(|book| book.risk.name())),
+        texts(all.iter().map(|book| book.does.as_str())),
+    ]
 }
 
 fn texts<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {

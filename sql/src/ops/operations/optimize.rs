@@ -12,7 +12,7 @@ use crate::operation::{Component, Decision, Doing, Effect, Kind, Lasts, Operatio
 use crate::ops::governance::stored;
 use crate::ops::rl::load::{AGG, Load, METRIC, STEP, load};
 use crate::ops::rl::policy::Policy;
-use crate::ops::rl::policy::action::{ActionSpace, KNOB_NAMES, KNOBS, Knobs};
+use crate::ops::rl::policy::action::{ActionSpace, KNOB_NAMES, Knobs};
 use crate::ops::rl::policy::comparison::Improvement;
 use crate::ops::rl::policy::refusal as judged;
 use crate::ops::rl::policy::reward::{COMPONENTS, Objective};
@@ -174,7 +174,7 @@ fn simulated(
     let space = policy.map_or(&usual, Policy::space);
     let fixed = tuned(&scene.service, &scene.track, scene.training.clone(), space, &objective)?;
     let baseline = scene.fixed(in_force.map_or(Control::DEFAULT, Control::Knobs))?;
-    let moved = |old: &Knobs, new: Knobs| moved(space, old, new, change_pct);
+    let moved = |old: &Knobs, new: Knobs| space.moved(old, new, change_pct);
     let (proposed, new) = match policy {
         Some(policy) => {
             let (run, last) = scene.follow(policy, in_force, moved)?;
@@ -190,17 +190,6 @@ fn simulated(
     let new = in_force.map_or(new, |old| moved(&old, new));
     let from_us = load.epoch_us(scene.held_out.start);
     Ok(Found { baseline, proposed, price: fixed.price, lead, new, told: scene.told(), from_us })
-}
-
-/// Knobs on the way to new ones, as far as one decision may go: so many percent of each knob's range.
-fn moved(space: &ActionSpace, old: &Knobs, new: Knobs, change_pct: f64) -> Knobs {
-    let (from, to) = (old.array(), new.array());
-    Knobs::of(std::array::from_fn::<f64, KNOBS, _>(|knob| {
-        let rungs = &space.rungs()[knob];
-        let range = rungs.last().unwrap_or(&0.0) - rungs.first().unwrap_or(&0.0);
-        let most = range * change_pct / 100.0;
-        from[knob] + (to[knob] - from[knob]).clamp(-most, most)
-    }))
 }
 
 /// The measures of a run, means over its epochs.
@@ -322,18 +311,4 @@ async fn keep(invocation: &Invocation, ask: &Ask, answer: &Value) -> Result<Stri
     ];
     invocation.own.changed_rows(insert, &values).await?;
     Ok(id)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_decision_moves_a_knob_by_a_share_of_its_range() {
-        let space = ActionSpace::default();
-        let (old, new) = (Knobs { k: 1.0, hold_s: 300.0, guard: 1.0 }, Knobs { k: 4.5, hold_s: 60.0, guard: 1.05 });
-        let found = moved(&space, &old, new, 25.0);
-        assert_eq!(found, Knobs { k: 1.0 + 4.5 / 4.0, hold_s: 240.0, guard: 1.05 });
-        assert_eq!(moved(&space, &old, new, 100.0), new);
-    }
 }

@@ -11,6 +11,7 @@ pub(crate) mod promote;
 pub(crate) mod request;
 mod retrain;
 pub(crate) mod rollback;
+pub(crate) mod rule;
 pub(crate) mod scene;
 pub(crate) mod store;
 pub(crate) mod train;

@@ -73,8 +73,14 @@ pub(crate) async fn found(own: &Session, id: &str, at: &str) -> Result<Stored> {
 
 /// The active version of a name.
 pub(crate) async fn active(own: &Session, name: &str) -> Result<Option<Stored>> {
-    let sql = format!("SELECT {COLUMNS} FROM juno_rl_policies WHERE name = $1 AND state = 'active'");
-    own.objects(&sql, &[name.into()]).await?.pop().map(decoded).transpose()
+    in_stage(own, name, Stage::Active).await
+}
+
+/// The newest version of a name in a stage.
+pub(crate) async fn in_stage(own: &Session, name: &str, stage: Stage) -> Result<Option<Stored>> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM juno_rl_policies WHERE name = $1 AND state = $2 ORDER BY version DESC LIMIT 1");
+    own.objects(&sql, &[name.into(), stage.name().into()]).await?.pop().map(decoded).transpose()
 }
 
 /// The active version that decides for a service: its own one, or one for any; of several the last promoted.

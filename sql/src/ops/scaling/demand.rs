@@ -2,11 +2,13 @@
 //!
 //! **Invariant:** reads what the caller may read and writes nothing; with `as_of` the same rows give the same answer.
 
+use std::collections::BTreeMap;
+
 use juno_engine::TableSchema;
 use serde_json::{Map, Value, json};
 
 use super::policy::capacity::{Load, POINTS_MAX, Quantiles, Resource};
-use crate::operation::{Kind, Parameter, Refusal, Refused, duration_us};
+use crate::operation::{Kind, Parameter, Refusal, Refused, duration_us, time_us};
 use crate::ops::healing::HEALTH;
 use crate::ops::operations::predict::quoted;
 use crate::session::{Invocation, Session, rfc3339};
@@ -306,6 +308,14 @@ pub(super) async fn seasons(subject: Subject<'_>, ask: &Ask, source: &Source) ->
     let one =
         |row: &Map<String, Value>| Some((number(row, "season")? * ask.step_us as f64 / 1e6, number(row, "strength")?));
     Ok(rows.iter().filter_map(one).collect())
+}
+
+/// What was measured of a source: the value of each step that has one, by when it began.
+pub(super) async fn measured(subject: Subject<'_>, source: &Source) -> Result<BTreeMap<i64, f64>> {
+    let sql = format!("SELECT time, value FROM ({}) AS points WHERE value IS NOT NULL", source.sql);
+    let rows = subject.session.objects(&sql, &[]).await?;
+    let point = |row: &Map<String, Value>| Some((row["time"].as_str().and_then(time_us)?, row["value"].as_f64()?));
+    Ok(rows.iter().filter_map(point).collect())
 }
 
 /// What was seen of a source, step by step; none where nothing was.

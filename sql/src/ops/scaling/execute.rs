@@ -4,7 +4,7 @@
 //! the order is given, and says what came of it afterwards.
 
 mod asked;
-mod event;
+pub(crate) mod event;
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ fn run(invocation: &Invocation) -> Doing<'_, Value> {
 async fn execute(invocation: &Invocation) -> Result<Value> {
     let own = &invocation.own;
     let found = Asked::of(invocation).await?.found;
-    let _turn = own.turn(found.actuator.executor(), "", &found.target.name)?;
+    let turn = own.turn(found.actuator.executor(), "", &found.target.name)?;
     // Nobody else acts on it from here on: what is there now is judged once more.
     let asked = Asked::of(invocation).await?;
     let ruled = asked.ruled(invocation).await?;
@@ -82,24 +82,29 @@ async fn execute(invocation: &Invocation) -> Result<Value> {
         return Err(error);
     }
     event.applied(own).await?;
-    let ready = ready(invocation, &asked, timeout_s).await;
+    // Units take long to be ready, and more of them must not wait for that.
+    drop(turn);
+    let ready = ready(invocation, &asked, &event, timeout_s).await;
     match &ready {
-        Ok(()) => event.end(own, "ready").await?,
+        Ok(state) => event.end(own, state).await?,
         Err(_) => event.end(own, "not_ready").await?,
     }
     ready?;
     Ok(event.told(&asked, &ruled))
 }
 
-/// Waits until there are as many units as asked for, all ready.
-async fn ready(invocation: &Invocation, asked: &Asked, timeout_s: u64) -> Result<()> {
+/// Waits until there are as many units as asked for, all ready: `ready`; or until another change took its place: `superseded`.
+async fn ready(invocation: &Invocation, asked: &Asked, event: &Event, timeout_s: u64) -> Result<&'static str> {
     let Found { actuator, target, .. } = &asked.found;
     let clock = invocation.own.db().system().clock();
     let until_us = clock.monotonic_us() + timeout_s * 1_000_000;
     let mut last: Option<Error> = None;
     loop {
         match actuator.observe(&target.name).await {
-            Ok(observed) if units_ready(&observed) == asked.to as usize => return Ok(()),
+            Ok(observed) if units_ready(&observed) == asked.to as usize => return Ok("ready"),
+            Ok(observed) if observed.wanted != asked.to as usize && event.is_superseded(&invocation.own).await? => {
+                return Ok("superseded");
+            }
             Ok(_) => {}
             Err(error) => last = Some(refused(error)),
         }
@@ -115,7 +120,7 @@ async fn ready(invocation: &Invocation, asked: &Asked, timeout_s: u64) -> Result
 }
 
 /// Units that run and are not known to be ill; where the actuator tells of none, those that there should be.
-fn units_ready(observed: &Observation) -> usize {
+pub(super) fn units_ready(observed: &Observation) -> usize {
     match observed.replicas.as_slice() {
         [] => observed.wanted,
         replicas => {

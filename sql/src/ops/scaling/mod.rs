@@ -2,9 +2,12 @@
 //!
 //! **Invariant:** each procedure is a file of its own; judgement knows no clock, no table and no process.
 
+pub(crate) mod autoscale;
+pub(crate) mod autoscaler;
 pub(crate) mod demand;
 pub(crate) mod execute;
 pub(crate) mod forecast;
+mod limits;
 pub(crate) mod plan;
 pub mod policy;
 pub(crate) mod verify;

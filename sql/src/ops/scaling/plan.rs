@@ -13,14 +13,17 @@ use crate::role::Role;
 use crate::session::{Invocation, rfc3339};
 use crate::{Error, Result};
 
-const SLO: &[Parameter] =
+/// What must be kept.
+pub(super) const SLO: &[Parameter] =
     &[Parameter::new("capacity_share", Kind::Number(0.5, 0.99999), "The share of the demand within capacity.")
         .or("0.999")];
-const UNIT: &[Parameter] = &[
+/// What is added and taken away.
+pub(super) const UNIT: &[Parameter] = &[
     Parameter::new("startup_s", Kind::Integer(1, 3600), "Seconds from the order until it serves.").or("90"),
     Parameter::new("cost_per_hour", Kind::Number(0.0, 1e9), "What one costs an hour.").or("1"),
 ];
-const BOUNDS: &[Parameter] = &[
+/// How many units there may be.
+pub(super) const BOUNDS: &[Parameter] = &[
     Parameter::new("min", Kind::Integer(0, 1_000_000), "The fewest units.").or("1"),
     Parameter::new("max", Kind::Integer(1, 1_000_000), "The most units.").or("1000"),
     Parameter::new("max_step", Kind::Integer(0, 1_000_000), "The largest change at a time; 0 for any.").or("0"),

@@ -195,6 +195,11 @@ impl Planner {
         })
     }
 
+    /// Whether it has seen anything.
+    pub fn has_seen(&self) -> bool {
+        self.last_s.is_some()
+    }
+
     /// Its settings.
     pub fn options(&self) -> &Options {
         &self.options

@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::demand::{Ask, Source, Subject, seen, sources};
+use super::execute::event::next_order;
 use super::policy::execution::{Impact, Seen, cost, impact};
 use crate::operation::time_us;
 use crate::session::{Session, rfc3339};
@@ -27,7 +28,7 @@ pub async fn verify_scaling(own: &Session) -> Result<usize> {
                    AND ordered_at < $1";
     own.changed_rows(cut_off, &[rfc3339(now_us - CUT_OFF_US).into()]).await?;
     let due = format!(
-        "SELECT * FROM juno_scaling_executions WHERE state IN ('ready', 'not_ready', 'interrupted') AND watched_until <= $1 \
+        "SELECT * FROM juno_scaling_executions WHERE state IN ('ready', 'not_ready', 'superseded', 'interrupted') AND watched_until <= $1 \
          ORDER BY watched_until LIMIT {CHANGES_MAX}"
     );
     let due = own.objects(&due, &[rfc3339(now_us - LATE_US).into()]).await?;
@@ -39,6 +40,7 @@ pub async fn verify_scaling(own: &Session) -> Result<usize> {
 
 async fn verify(own: &Session, row: &Map<String, Value>) -> Result<()> {
     let id = row["event_id"].as_str().unwrap_or_default();
+    let row = &until_the_next(own, row).await?;
     let found = impacts(own, row).await;
     let found = match found {
         Ok(found) => found,
@@ -57,7 +59,7 @@ async fn verify(own: &Session, row: &Map<String, Value>) -> Result<()> {
         found.iter().map(|(name, impact)| (name.clone(), of(impact))).collect::<Map<_, _>>().into()
     };
     let actual = match found.is_empty() {
-        true => json!({ "unknown": "no telemetry came in the time in which it was watched" }),
+        true => json!({ "unknown": "no telemetry came before the next change, or the end of the watch" }),
         false => member(&|impact| json!({ "mean": impact.mean, "max": impact.max, "steps": impact.steps })),
     };
     let worst = found.iter().map(|(_, impact)| impact).min_by(|a, b| a.sla_during.total_cmp(&b.sla_during));
@@ -76,10 +78,25 @@ async fn verify(own: &Session, row: &Map<String, Value>) -> Result<()> {
     own.tell("scaling", id, json!({ "status": state, "service": row["service"], "performance": performance })).await
 }
 
+/// The row with an end of its watch that lies before the next change of the same target, in whole steps.
+async fn until_the_next(own: &Session, row: &Map<String, Value>) -> Result<Map<String, Value>> {
+    let mut row = row.clone();
+    let target = (&row["executor"], &row["target"]);
+    let next = next_order(own, target, row["ordered_at"].as_str().unwrap_or_default()).await?;
+    let step_us = row["step_s"].as_i64().unwrap_or(300).max(1) * 1_000_000;
+    if let Some(next_us) = next.as_deref().and_then(time_us).map(|us| us.div_euclid(step_us) * step_us)
+        && row["watched_until"].as_str().and_then(time_us).is_some_and(|until_us| until_us > next_us)
+    {
+        let from_us = row["watched_from"].as_str().and_then(time_us).unwrap_or_default();
+        row.insert("watched_until".into(), rfc3339(next_us.max(from_us)).into());
+    }
+    Ok(row)
+}
+
 /// What was seen of each resource.
 async fn impacts(own: &Session, row: &Map<String, Value>) -> Result<Vec<(String, Impact)>> {
     let demand = row["demand"].as_array().map_or(&[] as &[Value], Vec::as_slice);
-    if demand.is_empty() {
+    if demand.is_empty() || row["watched_from"] == row["watched_until"] {
         return Ok(Vec::new());
     }
     let at = |name: &str| row[name].as_str().and_then(time_us).unwrap_or_default();

@@ -36,3 +36,18 @@ SELECT
     request,
     CAST(id AS TEXT) AS etag
 FROM juno_scaling_plans;
+
+-- GET /api/v4/scaling/autoscale
+CREATE VIEW scaling_autoscaled AS
+SELECT
+    service,
+    enabled,
+    executor,
+    target,
+    request,
+    changed_at,
+    changed_by,
+    decided_at,
+    decision ->> 'state' AS state,
+    decision
+FROM juno_autoscaled;

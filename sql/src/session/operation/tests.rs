@@ -4,7 +4,8 @@ use juno_kernels::Device;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::operation::{Kind, Parameter};
+use crate::operation::{HouseRules, Kind, Parameter};
+use crate::ops::governance;
 use crate::role::{Role, User};
 
 static RESTART: Operation = Operation {
@@ -100,6 +101,44 @@ async fn what_acts_needs_a_key_decides_first_and_is_audited() {
     assert_eq!(stages(&session).await[2..], ["before", "after"]);
     let viewer = session.connect_as(User { name: "eve".into(), role: Some(Role::Operator) });
     assert!(matches!(ask(&viewer, shop(), Some("b")).await, Err(Error::Forbidden(text)) if text.contains("responder")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_of_the_house_deny_and_ask_on_top() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let session = open(&directory).await;
+    let rules = r#"
+        package juno
+        deny contains "payments is left alone" if input.arguments.service == "payments"
+        ask contains sprintf("%v asks for %v", [input.actor, input.plan.restart]) if {
+            input.operation == "test_restart"
+            input.arguments.service == "cart"
+        }
+        deny contains "no change today" if input.operation == "governance_propose"
+    "#;
+    let rules = Some(Arc::new(HouseRules::parse("test.rego", rules).expect("rules")));
+    session.set_operations(OperationSettings { rules, ..OperationSettings::default() }, |_| Value::Null);
+    match ask(&session, json!({ "service": "payments" }), Some("a")).await {
+        Err(Error::Refused(refusal)) => {
+            assert_eq!(refusal.kind, Refused::PolicyDenied);
+            assert!(refusal.detail.contains("payments is left alone"), "{}", refusal.detail);
+        }
+        other => panic!("{other:?}"),
+    }
+    let waits = ask(&session, json!({ "service": "cart" }), Some("b")).await.expect("an approval");
+    assert!(waits.pending, "{waits:?}");
+    let reason = session.objects("SELECT reason FROM approvals", &[]).await.expect("rows")[0]["reason"].clone();
+    assert_eq!(reason, format!("{} asks for cart", session.user().name));
+    assert_eq!(restarts(&session).await, 0);
+    ask(&session, json!({ "service": "shop" }), Some("c")).await.expect("nothing is said of it");
+    let change = json!({ "policy_type": "healing", "policy": { "cooldown_s": 600 }, "reason": "calm" });
+    let change = Request { if_match: Some("*".into()), ..request(&change, None) };
+    assert_eq!(kind(session.operate(&governance::propose::OPERATION, change).await), Some(Refused::PolicyDenied));
+    session
+        .connect()
+        .query("CALL kill_switch(true, 'drill')")
+        .await
+        .expect("what makes things safer is not asked about");
 }
 
 #[tokio::test(flavor = "multi_thread")]

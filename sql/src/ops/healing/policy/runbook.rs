@@ -34,6 +34,15 @@ pub enum Risk {
 }
 
 impl Risk {
+    /// Its name in answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+
     fn price(self) -> f64 {
         match self {
             Self::Low => 0.0,
@@ -78,6 +87,8 @@ pub struct Step {
 pub struct Runbook {
     /// Its name.
     pub name: String,
+    /// What it does, in a sentence.
+    pub does: String,
     /// Its version.
     pub version: u32,
     /// How much harm it can do.

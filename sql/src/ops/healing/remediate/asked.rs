@@ -154,15 +154,16 @@ fn unknown(action: &str) -> Error {
 
 /// What is no runbook of its own: one step, verified by the health check.
 fn single(action: &str) -> Option<Runbook> {
-    let (action, risk) = match action {
-        "scale" => (Action::Scale, Risk::Low),
-        "cordon" => (Action::Cordon, Risk::Medium),
-        "uncordon" => (Action::Uncordon, Risk::Low),
+    let (action, risk, does) = match action {
+        "scale" => (Action::Scale, Risk::Low, "Changes the replicas of the target."),
+        "cordon" => (Action::Cordon, Risk::Medium, "Starts nothing of the target any more."),
+        "uncordon" => (Action::Uncordon, Risk::Low, "Lifts a cordon of the target."),
         _ => return None,
     };
     let healthy = Condition { metric: "healthy".into(), is: Comparison::AtLeast, value: 1.0, if_known: false };
     Some(Runbook {
         name: action.name().to_owned(),
+        does: does.to_owned(),
         version: 1,
         risk,
         causes: BTreeMap::new(),

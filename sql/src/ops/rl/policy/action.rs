@@ -114,6 +114,18 @@ impl ActionSpace {
         (0..self.arms()).map(chance).collect()
     }
 
+    /// Knobs on the way to new ones, as far as one decision may go: so many percent of each knob's range.
+    #[must_use]
+    pub fn moved(&self, old: &Knobs, new: Knobs, change_pct: f64) -> Knobs {
+        let (from, to) = (old.array(), new.array());
+        Knobs::of(std::array::from_fn(|knob| {
+            let rungs = &self.rungs[knob];
+            let range = rungs.last().unwrap_or(&0.0) - rungs.first().unwrap_or(&0.0);
+            let most = range * change_pct / 100.0;
+            from[knob] + (to[knob] - from[knob]).clamp(-most, most)
+        }))
+    }
+
     /// Where knobs stand on their ladders: 0 is the first rung, 1 the second, and a half is halfway between.
     pub(super) fn positions(&self, knobs: &Knobs) -> [f64; KNOBS] {
         let values = knobs.array();
@@ -152,6 +164,15 @@ impl ActionSpace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_decision_moves_a_knob_by_a_share_of_its_range() {
+        let space = ActionSpace::default();
+        let (old, new) = (Knobs { k: 1.0, hold_s: 300.0, guard: 1.0 }, Knobs { k: 4.5, hold_s: 60.0, guard: 1.05 });
+        let found = space.moved(&old, new, 25.0);
+        assert_eq!(found, Knobs { k: 1.0 + 4.5 / 4.0, hold_s: 240.0, guard: 1.05 });
+        assert_eq!(space.moved(&old, new, 100.0), new);
+    }
 
     #[test]
     fn chances_of_neighbouring_arms_mean_the_knobs() {

@@ -9,6 +9,7 @@
 //! **Invariant:** a run follows from service, track and controls alone; the state shows nothing of the load to come.
 
 mod forecast;
+pub mod live;
 pub mod load;
 pub mod track;
 
@@ -19,7 +20,7 @@ use self::track::Track;
 use super::action::Knobs;
 use super::refusal::{Refusal, Result};
 use super::reward::Components;
-use super::state::{FEATURES, State};
+use super::state::State;
 
 /// Seconds of a slot.
 pub const SLOT_S: f64 = 15.0;
@@ -185,14 +186,8 @@ impl<'a> Simulator<'a> {
     /// What a policy sees now.
     #[must_use]
     pub fn state(&self) -> State {
-        let mut state = [0.0; FEATURES];
         // After the last epoch of a track the state before it stands.
-        let seen = &self.track.seen[self.epoch.min(self.track.seen.len() - 1)];
-        state[..7].copy_from_slice(&seen.shape);
-        state[7] = (self.recent_violation / self.service.violation_max).ln_1p();
-        state[8] = seen.surprise;
-        state[9] = (seen.hour_level / self.service.capacity_rps).max(0.1).ln();
-        state
+        self.track.seen[self.epoch.min(self.track.seen.len() - 1)].state(self.service, self.recent_violation)
     }
 
     /// Runs one epoch under a rule.
@@ -203,23 +198,13 @@ impl<'a> Simulator<'a> {
             self.slot(slot, control, &mut sums);
         }
         self.epoch += 1;
-        let slots = EPOCH_SLOTS as f64;
-        let requests = (self.track.mean_load * slots).max(1e-9);
-        let need = (self.track.mean_load / self.service.capacity_rps * slots).max(1e-9);
-        let violation = sums.lost / requests;
-        self.recent_violation += VIOLATION_DECAY * (violation - self.recent_violation);
+        let outcome = sums.outcome(self.service, self.track.mean_load);
+        self.recent_violation = remembered(self.recent_violation, outcome.violation);
         self.totals.load += sums.load;
         self.totals.lost += sums.lost;
         self.totals.billed += sums.billed;
         self.totals.needed += sums.load / self.service.capacity_rps;
-        Components {
-            cost: (sums.billed - sums.load / self.service.capacity_rps) / need,
-            idle: (1.0 - sums.load / self.service.capacity_rps / sums.billed).max(0.0),
-            violation,
-            slow: sums.slow / requests,
-            latency: sums.latency / requests,
-            churn: sums.churn / slots,
-        }
+        outcome
     }
 
     /// Runs to the end under what `control` answers to each state.
@@ -240,16 +225,8 @@ impl<'a> Simulator<'a> {
         let load = self.track.load[slot];
         let capacity = self.ready * self.service.capacity_rps;
         let billed = self.billed;
-        self.queue = (self.queue + (load - capacity) * SLOT_S).clamp(0.0, capacity * WAIT_MAX_S);
-        let use_share = (load / capacity).min(1.0);
-        // In targets, the target being the latency at full use without a queue; the base is a fifth of it.
-        let served = (1.0 - LATENCY_SHARE) / (1.0 - LATENCY_SHARE * use_share);
-        let latency = (served + self.queue / capacity * 4.0).min(LATENCY_MAX_TARGETS);
-        sums.load += load;
-        sums.lost += (load - capacity).max(0.0);
+        sums.serve(&mut self.queue, load, capacity);
         sums.billed += billed;
-        sums.latency += load * latency;
-        sums.slow += load * (latency - 1.0).max(0.0);
         self.command(slot, control);
         sums.churn += (self.billed - billed).abs() / billed;
     }
@@ -258,12 +235,7 @@ impl<'a> Simulator<'a> {
     fn command(&mut self, slot: usize, control: &Control) {
         let (service, track, billed) = (self.service, self.track, self.billed);
         let (want, hold_s) = match control {
-            Control::Knobs(knobs) => {
-                let level = track.level[slot];
-                let forecast = level * (track.mean[slot] + knobs.k * track.spread[slot]).min(3.0).exp();
-                let want = forecast.max(level * knobs.guard).min(track.ceiling[slot]);
-                ((want / service.capacity_rps).ceil(), knobs.hold_s)
-            }
+            Control::Knobs(knobs) => ((track.wanted(slot, knobs) / service.capacity_rps).ceil(), knobs.hold_s),
             Control::Reactive { utilisation, hold_s } => {
                 let usage = track.usage[slot] / service.capacity_rps;
                 let ratio = usage / self.ready / utilisation;
@@ -312,6 +284,41 @@ struct Sums {
     latency: f64,
     slow: f64,
     churn: f64,
+}
+
+impl Sums {
+    /// A slot's load on so much capacity, behind a queue.
+    fn serve(&mut self, queue: &mut f64, load: f64, capacity: f64) {
+        *queue = (*queue + (load - capacity) * SLOT_S).clamp(0.0, capacity * WAIT_MAX_S);
+        let use_share = (load / capacity).min(1.0);
+        // In targets, the target being the latency at full use without a queue; the base is a fifth of it.
+        let served = (1.0 - LATENCY_SHARE) / (1.0 - LATENCY_SHARE * use_share);
+        let latency = (served + *queue / capacity * 4.0).min(LATENCY_MAX_TARGETS);
+        self.load += load;
+        self.lost += (load - capacity).max(0.0);
+        self.latency += load * latency;
+        self.slow += load * (latency - 1.0).max(0.0);
+    }
+
+    /// What an epoch brought, in shares of an epoch with the mean load.
+    fn outcome(&self, service: &Service, mean_load: f64) -> Components {
+        let slots = EPOCH_SLOTS as f64;
+        let requests = (mean_load * slots).max(1e-9);
+        let need = (mean_load / service.capacity_rps * slots).max(1e-9);
+        Components {
+            cost: (self.billed - self.load / service.capacity_rps) / need,
+            idle: (1.0 - self.load / service.capacity_rps / self.billed).max(0.0),
+            violation: self.lost / requests,
+            slow: self.slow / requests,
+            latency: self.latency / requests,
+            churn: self.churn / slots,
+        }
+    }
+}
+
+/// The recent violation after an epoch.
+fn remembered(recent: f64, violation: f64) -> f64 {
+    recent + VIOLATION_DECAY * (violation - recent)
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::actuator::Action;
 use crate::operation::{Refusal, Refused, duration_us, time_us};
-use crate::ops::governance;
-use crate::ops::scaling::policy::execution::{Planned, Rails, step};
+use crate::ops::scaling::limits::Limits;
+use crate::ops::scaling::policy::execution::{Planned, step};
 use crate::ops::scaling::policy::verdict::{self, Ask, Permit, PlanTrust, verdict};
 use crate::ops::scaling::policy::{Bounds, UNITS_MAX};
 use crate::role::Role;
@@ -58,7 +58,8 @@ impl Asked {
 
     /// Judges it.
     pub(super) async fn ruled(&self, invocation: &Invocation) -> Result<Ruled> {
-        let (rails, cooldown_s, threshold) = limits(invocation).await?;
+        let Limits { rails, cooldown_s, confidence: threshold } =
+            Limits::of(&invocation.own, &invocation.settings).await?;
         if self.to < self.from {
             invocation.session.user().needs(Role::Responder, "fewer units")?;
         }
@@ -257,24 +258,6 @@ async fn found(invocation: &Invocation, service: Option<&str>) -> Result<(Found,
     }
     let from = u32::try_from(found.observed.wanted).unwrap_or(UNITS_MAX);
     Ok((found, from))
-}
-
-/// Guard rails, cool-down and the confidence that is required. SCALING_COOLDOWN_PERIOD and SCALING_CONFIDENCE_THRESHOLD hold; what
-/// governance made of them since is kept too, where it is stricter.
-async fn limits(invocation: &Invocation) -> Result<(Rails, u32, f64)> {
-    /// What the policy is shipped with.
-    const SHIPPED: [(&str, f64); 2] = [("cooldown_s", 300.0), ("confidence_min", 0.8)];
-    let policy = governance::stored(&invocation.own, "scaling").await?.policy;
-    let number = |key: &str| policy.get(key).and_then(Value::as_f64).unwrap_or_default();
-    let [cooldown_s, confidence] = SHIPPED.map(|(key, shipped)| {
-        let adapted = number(key);
-        if (adapted - shipped).abs() < f64::EPSILON { 0.0 } else { adapted }
-    });
-    let units = |key: &str| number(key).clamp(0.0, f64::from(UNITS_MAX)) as u32;
-    let rails =
-        Rails { units_min: units("replicas_min"), units_max: units("replicas_max"), step_pct: number("step_pct") };
-    let set_s = u32::try_from(invocation.settings.scaling_cooldown_s).unwrap_or(u32::MAX);
-    Ok((rails, set_s.max(cooldown_s as u32), invocation.settings.scaling_confidence.max(confidence)))
 }
 
 /// An objection as a refusal.

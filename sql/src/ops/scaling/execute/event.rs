@@ -116,6 +116,12 @@ impl Event {
         self.state(own, "applied").await
     }
 
+    /// Whether another change of the same target came after it.
+    pub(super) async fn is_superseded(&self, own: &Session) -> Result<bool> {
+        let target = &self.action["target"];
+        Ok(next_order(own, (&target["executor"], &target["name"]), &self.ordered_at).await?.is_some())
+    }
+
     /// It ended in this state.
     pub(super) async fn end(&mut self, own: &Session, state: &str) -> Result<()> {
         if state == "ready" {
@@ -155,6 +161,17 @@ impl Event {
             "verified_after": rfc3339(self.watched_us.1),
         })
     }
+}
+
+/// When the change after one that was ordered then was ordered, of the same target.
+pub(crate) async fn next_order(
+    own: &Session,
+    (executor, target): (&Value, &Value),
+    ordered_at: &str,
+) -> Result<Option<String>> {
+    let next = "SELECT min(ordered_at) AS at FROM juno_scaling_executions WHERE executor = $1 AND target = $2 AND ordered_at > $3";
+    let row = own.objects(next, &[executor.clone(), target.clone(), ordered_at.into()]).await?.pop();
+    Ok(row.and_then(|row| row["at"].as_str().map(str::to_owned)))
 }
 
 fn executed_by(invocation: &Invocation) -> &'static str {

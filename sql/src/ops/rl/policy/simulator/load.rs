@@ -19,6 +19,22 @@ const DAYS_MAX: usize = 400;
 /// [`Refusal::InsufficientExperience`] for fewer than two samples, [`Refusal::Parameter`] for one that is not finite or negative
 /// and for a distance that is not above 0.
 pub fn resampled(samples: &[f64], sample_s: f64, seed: u64) -> Result<Vec<f64>> {
+    let mut random = SplitMix::new(seed, 1);
+    Ok(measured(samples, sample_s)?.into_iter().map(|rate| counted(&mut random, rate)).collect())
+}
+
+/// Requests per second in every slot, with straight lines between samples and no noise: a load as it was measured.
+///
+/// # Errors
+/// As for [`resampled`].
+pub fn measured(samples: &[f64], sample_s: f64) -> Result<Vec<f64>> {
+    checked(samples, sample_s)?;
+    let slots = (samples.len() as f64 * sample_s / SLOT_S) as usize;
+    Ok((0..slots).map(|slot| between(samples, sample_s, slot)).collect())
+}
+
+/// Refuses samples that no load can be made of.
+fn checked(samples: &[f64], sample_s: f64) -> Result<()> {
     if samples.len() < 2 {
         return Err(Refusal::InsufficientExperience("a load needs at least two samples".to_owned()));
     }
@@ -28,9 +44,7 @@ pub fn resampled(samples: &[f64], sample_s: f64, seed: u64) -> Result<Vec<f64>> 
     if let Some(place) = samples.iter().position(|sample| !(sample.is_finite() && *sample >= 0.0)) {
         return Err(Refusal::Parameter(format!("sample {place} of the load is {}: fill gaps first", samples[place])));
     }
-    let mut random = SplitMix::new(seed, 1);
-    let slots = (samples.len() as f64 * sample_s / SLOT_S) as usize;
-    Ok((0..slots).map(|slot| counted(&mut random, between(samples, sample_s, slot))).collect())
+    Ok(())
 }
 
 /// The value at the middle of a slot, samples being those of the middle of their spans.

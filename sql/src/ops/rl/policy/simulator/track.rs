@@ -6,7 +6,9 @@
 use super::forecast::{self, Forecast};
 use super::load::DAY_SLOTS;
 use super::{EPOCH_SLOTS, Service};
+use crate::ops::rl::policy::action::Knobs;
 use crate::ops::rl::policy::refusal::{Refusal, Result};
+use crate::ops::rl::policy::state::{FEATURES, State};
 
 /// Slots of an hour.
 const HOUR_SLOTS: usize = 240;
@@ -27,6 +29,8 @@ pub struct Track {
     pub(super) spread: Vec<f64>,
     pub(super) ceiling: Vec<f64>,
     pub(super) seen: Vec<Seen>,
+    /// What is seen after the last slot.
+    pub(super) last: Seen,
     pub(super) mean_load: f64,
 }
 
@@ -36,6 +40,18 @@ pub(super) struct Seen {
     pub(super) shape: [f64; 7],
     pub(super) surprise: f64,
     pub(super) hour_level: f64,
+}
+
+impl Seen {
+    /// The state, with what depends on decisions.
+    pub(super) fn state(&self, service: &Service, recent_violation: f64) -> State {
+        let mut state = [0.0; FEATURES];
+        state[..7].copy_from_slice(&self.shape);
+        state[7] = (recent_violation / service.violation_max).ln_1p();
+        state[8] = self.surprise;
+        state[9] = (self.hour_level / service.capacity_rps).max(0.1).ln();
+        state
+    }
 }
 
 impl Track {
@@ -68,8 +84,9 @@ impl Track {
         });
         let ceiling = ceiling.collect();
         let usage = trailing_mean(&raised, 2);
-        let mut track = Self { load, level, usage, mean, spread, ceiling, seen: Vec::new(), mean_load };
-        track.seen = track.look(&raised, &surprise);
+        let (seen, last) = (Vec::new(), Seen::default());
+        let mut track = Self { load, level, usage, mean, spread, ceiling, seen, last, mean_load };
+        (track.seen, track.last) = track.look(&raised, &surprise);
         Ok(track)
     }
 
@@ -79,12 +96,19 @@ impl Track {
         self.load.len() / EPOCH_SLOTS
     }
 
-    fn look(&self, raised: &[f64], surprise: &[f64]) -> Vec<Seen> {
+    /// The load that the rule on top of the forecast asks capacity for, after a slot.
+    pub(super) fn wanted(&self, slot: usize, knobs: &Knobs) -> f64 {
+        let level = self.level[slot];
+        let forecast = level * (self.mean[slot] + knobs.k * self.spread[slot]).min(3.0).exp();
+        forecast.max(level * knobs.guard).min(self.ceiling[slot])
+    }
+
+    /// What is seen before each epoch, and after the last slot.
+    fn look(&self, raised: &[f64], surprise: &[f64]) -> (Vec<Seen>, Seen) {
         let hour = trailing_mean(raised, HOUR_SLOTS);
         let change: Vec<f64> = (0..raised.len()).map(|i| (raised[i] / raised[i.saturating_sub(1)]).ln()).collect();
         let square: Vec<f64> = trailing_mean(&change.iter().map(|x| x * x).collect::<Vec<_>>(), HOUR_SLOTS);
-        let at = |epoch: usize| {
-            let Some(slot) = (epoch * EPOCH_SLOTS).checked_sub(1) else { return Seen::default() };
+        let after = |slot: usize| {
             let turn = std::f64::consts::TAU * (slot % DAY_SLOTS) as f64 / DAY_SLOTS as f64;
             let yesterday = slot.checked_sub(DAY_SLOTS).map_or(0.0, |before| (hour[slot] / hour[before]).ln());
             let shape = [
@@ -98,7 +122,8 @@ impl Track {
             ];
             Seen { shape, surprise: surprise[slot], hour_level: hour[slot] }
         };
-        (0..self.epochs()).map(at).collect()
+        let before = |epoch: usize| (epoch * EPOCH_SLOTS).checked_sub(1).map_or_else(Seen::default, after);
+        ((0..self.epochs()).map(before).collect(), after(raised.len() - 1))
     }
 }
 
