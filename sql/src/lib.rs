@@ -78,6 +78,7 @@ pub use ops::scaling::policy as scaling;
 pub use ops::scaling::verify::verify_scaling;
 pub use ops::threats::expire::{Swept, expire_responses};
 pub use ops::threats::feed::{keep_feeds, load_feed};
+pub use ops::threats::sigma::{RuleFile, RulesRead, load_rules};
 pub use ops::threats::watch::{Threat, ThreatWatch};
 pub use place::place;
 pub use role::{Role, User};

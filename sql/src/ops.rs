@@ -90,6 +90,7 @@ const SYSTEM_TABLES: &[&str] = &[
     "juno_scaling_executions",
     "juno_rl_policies",
     "juno_scaling_plans",
+    "juno_sigma_rules",
     "juno_threat_responses",
     "juno_users",
     "juno_views",

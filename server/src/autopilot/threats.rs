@@ -20,7 +20,10 @@ pub async fn guard(session: Session) -> Result<()> {
     let (autopilot, respond) = (as_autopilot(&session), operation("threats_respond")?);
     let (mut watch, mut runs) = (ThreatWatch::default(), Runs::new(&session, Component::Threats, LOOK));
     loop {
-        runs.wait().await;
+        let is_on = session.operation_settings().enabled(Component::Threats);
+        if !(is_on && watch.is_behind()) {
+            runs.wait().await;
+        }
         let looked = watch.look(&session).await;
         runs.ran(match looked {
             Ok(threats) => respond_to(&session, &autopilot, respond, &threats).await,

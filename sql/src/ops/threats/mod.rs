@@ -8,4 +8,5 @@ pub(crate) mod feed;
 pub(crate) mod label;
 pub(crate) mod policy;
 pub(crate) mod respond;
+pub(crate) mod sigma;
 pub(crate) mod watch;

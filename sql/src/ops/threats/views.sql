@@ -45,3 +45,17 @@ SELECT
     evidence,
     evidence_sha256
 FROM juno_threat_responses;
+
+-- What the watch looks for besides behaviours and indicators
+CREATE VIEW sigma_rules AS
+SELECT
+    id,
+    kind,
+    title,
+    level,
+    status,
+    tags,
+    techniques,
+    source_file,
+    loaded_at
+FROM juno_sigma_rules;

@@ -1,10 +1,12 @@
-//! The watch over security events: behaviours and indicators, told once each as rows of `threat_events`.
+//! The watch over security events: behaviours, indicators and Sigma rules, told once each as rows of `threat_events`.
 //!
-//! Logons are looked at as soon as there are new events, in the last hours; what needs days of ordinary events is looked at less often.
+//! Logons are looked at as soon as there are new events, in the last hours, and rules are run over each new event; what needs days of
+//! ordinary events is looked at less often.
 //!
-//! **Invariant:** the same entity alarms by the same behaviour once while its threat is open, and never again by events that a
-//! threat is on record for; what a behaviour calls ordinary is
-//! never told.
+//! **Invariant:** the same entity alarms by the same behaviour or rule once while its threat is open, and never again by events that
+//! a threat is on record for; what a behaviour calls ordinary is never told.
+
+mod rules;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicr
 use juno_engine::Follower;
 use serde_json::{Map, Value, json};
 
+use self::rules::Rules;
 use crate::ingest::Incoming;
 use crate::operation::time_us;
 use crate::session::{RefusedLogon, Session, rfc3339};
@@ -111,6 +114,7 @@ pub struct ThreatWatch {
     follower: Option<Follower>,
     is_new: Arc<AtomicBool>,
     slow_us: i64,
+    rules: Rules,
 }
 
 impl ThreatWatch {
@@ -122,6 +126,7 @@ impl ThreatWatch {
         keep_logons(own).await?;
         if own.db().catalog().table(EVENTS).is_none() {
             self.follower = None;
+            self.rules = Rules::default();
             return Ok(Vec::new());
         }
         if self.follower.is_none() {
@@ -131,23 +136,31 @@ impl ThreatWatch {
         }
         let now_us = own.db().system().clock().now_us();
         let is_slow_due = now_us - self.slow_us >= SLOW_US;
-        if !self.is_new.swap(false, Ordering::AcqRel) && !is_slow_due {
+        if !self.is_new.swap(false, Ordering::AcqRel) && !is_slow_due && !self.rules.is_behind() {
             return Ok(Vec::new());
         }
-        // That there are new events is enough; they are read from the table.
+        // Rules are run over the new events themselves; to behaviours it is enough that there are some.
         if let Some(follower) = &self.follower {
-            follower.take()?;
+            self.rules.hear(follower.take()?);
         }
         let found = self.find(own, now_us, is_slow_due).await;
         match &found {
             Ok(_) if is_slow_due => self.slow_us = now_us,
             Ok(_) => {}
-            Err(_) => self.is_new.store(true, Ordering::Release),
+            Err(_) => {
+                self.is_new.store(true, Ordering::Release);
+                self.rules = Rules::default();
+            }
         }
         found
     }
 
-    async fn find(&self, own: &Session, now_us: i64, slow: bool) -> Result<Vec<Threat>> {
+    /// Whether new events wait that the last look left to the next.
+    pub fn is_behind(&self) -> bool {
+        self.rules.is_behind()
+    }
+
+    async fn find(&mut self, own: &Session, now_us: i64, slow: bool) -> Result<Vec<Threat>> {
         let known = known(own, now_us).await?;
         let mut found = Vec::new();
         for behaviour in BEHAVIOURS.iter().filter(|behaviour| slow || !behaviour.is_slow) {
@@ -156,6 +169,7 @@ impl ThreatWatch {
             }
         }
         found.extend(indicated(own, now_us).await?);
+        found.extend(self.rules.find(own, now_us).await?);
         let mut threats = Vec::new();
         let targets: Vec<String> = own.targets().await?.into_iter().map(|(_, target)| target.name).collect();
         let mut told = known;
@@ -172,6 +186,8 @@ impl ThreatWatch {
 /// A threat on record.
 struct Known {
     threat_type: String,
+    /// The rule, where one found it.
+    rule: Option<String>,
     entity: String,
     /// Until when its events go; what is open has no end.
     until_us: i64,
@@ -179,12 +195,18 @@ struct Known {
 
 impl Known {
     fn of(finding: &Finding) -> Self {
-        Self { threat_type: finding.threat_type.clone(), entity: finding.entity.clone(), until_us: i64::MAX }
+        Self {
+            threat_type: finding.threat_type.clone(),
+            rule: finding.rule.clone(),
+            entity: finding.entity.clone(),
+            until_us: i64::MAX,
+        }
     }
 
     /// Whether a finding is of the same events, or of more of them while the threat is open.
     fn covers(&self, finding: &Finding) -> bool {
-        self.threat_type == finding.threat_type && self.entity == finding.entity && finding.until_us <= self.until_us
+        let is_same = self.threat_type == finding.threat_type && self.rule == finding.rule;
+        is_same && self.entity == finding.entity && finding.until_us <= self.until_us
     }
 }
 
@@ -193,6 +215,8 @@ struct Finding {
     /// The last event that counts.
     until_us: i64,
     threat_type: String,
+    /// The rule, where one found it.
+    rule: Option<String>,
     entity: String,
     severity: &'static str,
     confidence: f64,
@@ -255,18 +279,24 @@ async fn keep_logons(own: &Session) -> Result<()> {
     own.ingest(vec![Incoming { table: EVENTS.into(), rows, time: "time".into(), tags }]).await.map(drop)
 }
 
-/// Threats that are on record, open or over.
+/// Threats that are on record, open or over. One that a rule found goes until it was resolved: who resolved it saw what had come by then.
 async fn known(own: &Session, now_us: i64) -> Result<Vec<Known>> {
-    let all = "SELECT threat_type, entity, detected_at, resolved_at IS NULL AND false_positive IS NOT TRUE AS is_open, \
-               (indicators -> 'window') ->> 'to' AS until FROM threats_history WHERE detected_at > $1 AND entity IS NOT NULL";
+    let all = "SELECT threat_type, entity, detected_at, resolved_at IS NULL AND false_positive IS NOT TRUE AS is_open, resolved_at, \
+               (indicators -> 'window') ->> 'to' AS until, indicators ->> 'rule_id' AS rule FROM threats_history \
+               WHERE detected_at > $1 AND entity IS NOT NULL";
     let rows = own.objects(all, &[rfc3339(now_us - KNOWN_US).into()]).await?;
     let text = |row: &Map<String, Value>, name: &str| row[name].as_str().unwrap_or_default().to_owned();
+    let time = |row: &Map<String, Value>, name: &str| row[name].as_str().and_then(time_us);
     let until_us = |row: &Map<String, Value>| match row["is_open"].as_bool() {
         Some(true) => i64::MAX,
-        _ => row["until"].as_str().or(row["detected_at"].as_str()).and_then(time_us).unwrap_or(i64::MAX),
+        _ => {
+            let resolved = time(row, "resolved_at").filter(|_| !row["rule"].is_null());
+            time(row, "until").or(time(row, "detected_at")).max(resolved).unwrap_or(i64::MAX)
+        }
     };
     let one = |row: &Map<String, Value>| Known {
         threat_type: text(row, "threat_type"),
+        rule: row["rule"].as_str().map(str::to_owned),
         entity: text(row, "entity"),
         until_us: until_us(row),
     };
@@ -323,7 +353,8 @@ fn finding(own: &Session, behaviour: &Behaviour, row: &Map<String, Value>) -> Op
     let host = row.get("target").and_then(Value::as_str).filter(|_| succeeded).map(str::to_owned);
     let confidence = p_value.map_or(score, |p_value| 1.0 - p_value).min(0.99);
     let until_us = row["window_end"].as_str().and_then(time_us)?;
-    Some(Finding { until_us, threat_type: behaviour.name.to_owned(), entity, severity, confidence, host, indicators })
+    let threat_type = behaviour.name.to_owned();
+    Some(Finding { until_us, threat_type, rule: None, entity, severity, confidence, host, indicators })
 }
 
 /// Events of the last hour that name what a feed knows.
@@ -354,6 +385,7 @@ async fn indicated(own: &Session, now_us: i64) -> Result<Vec<Finding>> {
         Ok(Finding {
             until_us: row["until"].as_str().and_then(time_us).unwrap_or(now_us),
             threat_type: "indicator".to_owned(),
+            rule: None,
             severity: "high",
             confidence: row["confidence"].as_f64().unwrap_or_default().clamp(0.0, 0.99),
             host: None,
@@ -363,3 +395,6 @@ async fn indicated(own: &Session, now_us: i64) -> Result<Vec<Finding>> {
     };
     rows.iter().map(one).collect()
 }
+
+#[cfg(test)]
+mod tests;
