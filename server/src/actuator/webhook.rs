@@ -9,23 +9,24 @@
 //! within a try's limit are tried again after a growing, scattered wait, or after `Retry-After`, until the order's limit.
 //! Redirects are not followed: a signed order goes where it was sent.
 //!
-//! **Invariant:** time and randomness come from [`Outside`] alone; an order is sent only with its key.
+//! **Invariant:** an order is sent only with its key.
 
+pub(crate) mod hook;
 mod signature;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use juno_sql::actuator::{Actuator, ActuatorError, Effect, KEY_BYTES_MAX, Observation, Order, Target, reverse};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{StatusCode, Url};
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use self::hook::{Hook, Posted};
 pub use self::signature::{APART_S_MAX, is_signed, sign};
+use super::outside::Outside;
 
 /// The first wait before another try, which doubles each time.
 const WAIT: Duration = Duration::from_millis(200);
@@ -33,37 +34,13 @@ const WAIT: Duration = Duration::from_millis(200);
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// The most tries.
 const TRIES_MAX: u32 = 8;
-/// The shortest secret, in bytes.
-const SECRET_BYTES_MIN: usize = 16;
-/// The longest answer, in bytes.
-const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// How long a question may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
-
-/// What a webhook needs of the world.
-#[derive(Clone)]
-pub struct Outside {
-    /// Microseconds since 1970.
-    pub now_us: Arc<dyn Fn() -> i64 + Send + Sync>,
-    /// 64 random bits.
-    pub random: Arc<dyn Fn() -> u64 + Send + Sync>,
-}
-
-impl std::fmt::Debug for Outside {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Outside")
-    }
-}
 
 /// Whoever answers a webhook.
 #[derive(Debug)]
 pub struct WebhookActuator {
-    url: Url,
-    secret: Vec<u8>,
-    /// How long one try may take.
-    try_limit: Duration,
-    http: reqwest::Client,
-    outside: Outside,
+    hook: Hook,
 }
 
 /// What came back of one try.
@@ -81,16 +58,7 @@ impl WebhookActuator {
     /// # Errors
     /// A text that says what to do, for an address or a secret that is none.
     pub fn new(url: &str, secret: &[u8], try_limit: Duration, outside: Outside) -> Result<Self, String> {
-        let url = Url::parse(url).map_err(|error| format!("\"{url}\" is no address: {error}"))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("\"{url}\" is no address of a webhook: use http or https"));
-        }
-        if secret.len() < SECRET_BYTES_MIN {
-            return Err(format!("a secret of {} bytes is too short: use {SECRET_BYTES_MIN} or more", secret.len()));
-        }
-        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build();
-        let http = http.map_err(|error| format!("no HTTP client: {error}"))?;
-        Ok(Self { url, secret: secret.to_vec(), try_limit, http, outside })
+        Ok(Self { hook: Hook::new(url, secret, try_limit, outside)? })
     }
 
     /// Sends a message until there is an answer.
@@ -126,49 +94,16 @@ impl WebhookActuator {
     }
 
     async fn try_once(&self, target: &str, message: &Value, key: Option<&str>) -> Answer {
-        let body = message.to_string();
-        let at_s = (self.outside.now_us)().div_euclid(1_000_000);
-        let mut request = self
-            .http
-            .post(self.url.clone())
-            .timeout(self.try_limit)
-            .header("Content-Type", "application/json")
-            .header("X-Juno-Timestamp", at_s)
-            .header("X-Juno-Signature", sign(&self.secret, at_s, body.as_bytes()));
-        if let Some(key) = key {
-            request = request.header("Idempotency-Key", key);
-        }
-        let response = match request.body(body).send().await {
-            Ok(response) => response,
-            Err(error) if error.is_timeout() => return Answer::Again("no answer in time".into(), None),
-            // The address is in the configuration; an answer must not show its secrets.
-            Err(error) => return Answer::Again(format!("no connection: {}", error.without_url()), None),
-        };
-        let (status, headers) = (response.status(), response.headers().clone());
-        match read(response).await {
-            Ok(body) => judge(target, message, status, &headers, body),
+        match self.hook.post(message.to_string(), key).await {
+            Ok(posted) => judge(target, message, posted),
             Err(reason) => Answer::Again(reason, None),
         }
     }
 
-    /// The wait before the try after the `tried`th: from half of the doubled one up to all of it.
+    /// The wait before the try after the `tried`th.
     fn wait(&self, tried: u32) -> Duration {
-        let whole = WAIT_MAX.min(WAIT.saturating_mul(1 << tried.min(10)));
-        let share = (((self.outside.random)() >> 11) as f64) / ((1u64 << 53) as f64);
-        whole.mul_f64(0.5 + 0.5 * share)
+        self.hook.wait((WAIT, WAIT_MAX), tried)
     }
-}
-
-/// The body of an answer.
-async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| format!("a cut answer: {}", error.without_url()))? {
-        body.extend_from_slice(&chunk);
-        if body.len() > ANSWER_BYTES_MAX {
-            return Err(format!("an answer of more than {ANSWER_BYTES_MAX} bytes"));
-        }
-    }
-    Ok(body)
 }
 
 fn too_long(target: &str, message: &Value, limit: Duration) -> ActuatorError {
@@ -178,17 +113,18 @@ fn too_long(target: &str, message: &Value, limit: Duration) -> ActuatorError {
 }
 
 /// What a status means.
-fn judge(target: &str, message: &Value, status: StatusCode, headers: &HeaderMap, body: Vec<u8>) -> Answer {
+fn judge(target: &str, message: &Value, posted: Posted) -> Answer {
     /// As much of a problem document (RFC 9457) as is of use.
     #[derive(Deserialize)]
     struct Problem {
         detail: Option<String>,
         title: Option<String>,
     }
+    let status = posted.status;
     if status == StatusCode::OK {
-        return Answer::Good(body);
+        return Answer::Good(posted.body);
     }
-    let problem = serde_json::from_slice::<Problem>(&body).ok();
+    let problem = serde_json::from_slice::<Problem>(&posted.body).ok();
     let detail = problem.and_then(|problem| problem.detail.or(problem.title)).unwrap_or_default();
     let reason = if detail.is_empty() { format!("it answers {status}") } else { format!("{status}: {detail}") };
     match status.as_u16() {
@@ -198,10 +134,7 @@ fn judge(target: &str, message: &Value, status: StatusCode, headers: &HeaderMap,
             message,
             Duration::from_millis(message["order"]["limit_ms"].as_u64().unwrap_or_default()),
         )),
-        425 | 429 | 500 | 502 | 503 => {
-            let after = headers.get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
-            Answer::Again(reason, after.map(Duration::from_secs))
-        }
+        425 | 429 | 500 | 502 | 503 => Answer::Again(reason, posted.retry_after()),
         _ => Answer::Final(ActuatorError::Refused { target: target.to_owned(), reason }),
     }
 }

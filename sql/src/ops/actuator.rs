@@ -38,9 +38,9 @@ pub enum Action {
     ConfigCorrect,
     /// Give it the scheduling priority `params.nice`.
     Rebalance,
-    /// Start nothing new of it until it is uncordoned.
+    /// Start nothing new of it until it is uncordoned; what of it, `params` may say.
     Cordon,
-    /// Lift a cordon.
+    /// Lift a cordon; the one that `params` say.
     Uncordon,
     /// Remove its disposable files.
     CleanDisk,
@@ -76,7 +76,7 @@ impl Action {
 pub struct Target {
     /// Its name, unique in its actuator.
     pub name: String,
-    /// What it is there: `process`, `deployment`.
+    /// What it is there: `process`, `deployment`, `statefulset`.
     pub kind: String,
     /// Whether no autopilot may act on it.
     #[serde(default)]
@@ -215,7 +215,7 @@ pub enum ActuatorError {
 /// What acts on the world.
 #[async_trait]
 pub trait Actuator: Send + Sync {
-    /// Its name in requests: `process`, `webhook`.
+    /// Its name in requests: `process`, `kubernetes`, `webhook`.
     fn executor(&self) -> &'static str;
 
     /// What it can act on, by name.
@@ -241,8 +241,9 @@ pub fn reverse(order: &Order, effect: &Effect, key: &str) -> Option<Order> {
         Action::Failover => (Action::Failover, serde_json::json!({"back": after.is_failed_over})),
         Action::Rollback => (Action::Rollback, serde_json::json!({"redo": true})),
         Action::ConfigCorrect => (Action::Rollback, Value::Null),
-        Action::Cordon => (Action::Uncordon, Value::Null),
-        Action::Uncordon => (Action::Cordon, Value::Null),
+        // What is cordoned may be named.
+        Action::Cordon => (Action::Uncordon, order.params.clone()),
+        Action::Uncordon => (Action::Cordon, order.params.clone()),
         Action::Isolate => (Action::Resume, Value::Null),
         Action::Resume => (Action::Isolate, Value::Null),
         Action::Restart | Action::CleanDisk | Action::Rebalance => return None,
@@ -268,6 +269,9 @@ mod tests {
         assert_eq!((back.action, back.params["replicas"].as_u64(), back.key.as_str()), (Action::Scale, Some(2), "b"));
         assert_eq!(reverse(&order(Action::Isolate), &effect, "b").unwrap().action, Action::Resume);
         assert!(reverse(&order(Action::Restart), &effect, "b").is_none());
+        let node = Order { params: serde_json::json!({"node": "n1"}), ..order(Action::Cordon) };
+        let back = reverse(&node, &effect, "b").unwrap();
+        assert_eq!((back.action, back.params), (Action::Uncordon, node.params));
         let same = Effect { after: effect.before.clone(), ..effect };
         assert!(reverse(&order(Action::ConfigCorrect), &same, "b").is_none(), "nothing was changed");
     }

@@ -1,5 +1,6 @@
 //! A receiver that checks signatures and carries orders out on real processes, and others that misbehave.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use axum::Router;
@@ -12,6 +13,7 @@ use tokio::net::TcpListener;
 
 use super::super::conformance::{order, suite};
 use super::super::process::ProcessActuator;
+use super::hook::ANSWER_BYTES_MAX;
 use super::*;
 
 const SECRET: &[u8] = b"a secret of some length";

@@ -1,0 +1,106 @@
+//! An address that signed messages are posted to.
+//!
+//! **Invariant:** a redirect is not followed, an answer is read up to a limit, and no error shows the address or the secret.
+
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{StatusCode, Url};
+
+use super::super::outside::Outside;
+use super::signature::sign;
+
+/// The shortest secret, in bytes.
+const SECRET_BYTES_MIN: usize = 16;
+/// The longest answer, in bytes.
+pub(super) const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// The address.
+#[derive(Debug)]
+pub(crate) struct Hook {
+    url: Url,
+    secret: Vec<u8>,
+    /// How long one try may take.
+    try_limit: Duration,
+    http: reqwest::Client,
+    outside: Outside,
+}
+
+/// What came back of one try.
+pub(crate) struct Posted {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
+    headers: HeaderMap,
+}
+
+impl Hook {
+    /// Posts to an address, signed with a secret. A try takes `try_limit` at most.
+    ///
+    /// # Errors
+    /// A text that says what to do, for an address or a secret that is none.
+    pub(crate) fn new(url: &str, secret: &[u8], try_limit: Duration, outside: Outside) -> Result<Self, String> {
+        let url = Url::parse(url).map_err(|error| format!("\"{url}\" is no address: {error}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!("\"{url}\" is no address of a webhook: use http or https"));
+        }
+        if secret.len() < SECRET_BYTES_MIN {
+            return Err(format!("a secret of {} bytes is too short: use {SECRET_BYTES_MIN} or more", secret.len()));
+        }
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build();
+        let http = http.map_err(|error| format!("no HTTP client: {error}"))?;
+        Ok(Self { url, secret: secret.to_vec(), try_limit, http, outside })
+    }
+
+    /// Posts a body of JSON once, with the headers `X-Juno-Timestamp`, `X-Juno-Signature` and, where there is one, `Idempotency-Key`.
+    ///
+    /// # Errors
+    /// A text, where no whole answer came.
+    pub(crate) async fn post(&self, body: String, key: Option<&str>) -> Result<Posted, String> {
+        let at_s = (self.outside.now_us)().div_euclid(1_000_000);
+        let mut request = self
+            .http
+            .post(self.url.clone())
+            .timeout(self.try_limit)
+            .header("Content-Type", "application/json")
+            .header("X-Juno-Timestamp", at_s)
+            .header("X-Juno-Signature", sign(&self.secret, at_s, body.as_bytes()));
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        let response = match request.body(body).send().await {
+            Ok(response) => response,
+            Err(error) if error.is_timeout() => return Err("no answer in time".into()),
+            // The address is in the configuration; an answer must not show its secrets.
+            Err(error) => return Err(format!("no connection: {}", error.without_url())),
+        };
+        let (status, headers) = (response.status(), response.headers().clone());
+        Ok(Posted { status, headers, body: read(response).await? })
+    }
+
+    /// The wait before the try after the `tried`th: it doubles from `first` up to `most`, and is scattered over its upper half.
+    pub(crate) fn wait(&self, (first, most): (Duration, Duration), tried: u32) -> Duration {
+        let whole = most.min(first.saturating_mul(1 << tried.min(20)));
+        let share = (((self.outside.random)() >> 11) as f64) / ((1u64 << 53) as f64);
+        whole.mul_f64(0.5 + 0.5 * share)
+    }
+}
+
+impl Posted {
+    /// How long the receiver wants to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let seconds = self.headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+        Some(Duration::from_secs(seconds))
+    }
+}
+
+/// The body of an answer.
+async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| format!("a cut answer: {}", error.without_url()))? {
+        body.extend_from_slice(&chunk);
+        if body.len() > ANSWER_BYTES_MAX {
+            return Err(format!("an answer of more than {ANSWER_BYTES_MAX} bytes"));
+        }
+    }
+    Ok(body)
+}
