@@ -7,6 +7,7 @@ pub(crate) mod expire;
 pub(crate) mod feed;
 pub(crate) mod label;
 pub(crate) mod policy;
+mod recalibration;
 pub(crate) mod respond;
 pub(crate) mod sigma;
 pub(crate) mod watch;

@@ -17,6 +17,7 @@ use juno_engine::Follower;
 use serde_json::{Map, Value, json};
 
 use self::rules::Rules;
+use super::recalibration;
 use crate::ingest::Incoming;
 use crate::operation::time_us;
 use crate::session::{RefusedLogon, Session, rfc3339};
@@ -162,10 +163,13 @@ impl ThreatWatch {
 
     async fn find(&mut self, own: &Session, now_us: i64, slow: bool) -> Result<Vec<Threat>> {
         let known = known(own, now_us).await?;
+        let set = own.operation_settings().threat_false_alarms();
+        let limits = recalibration::limits(own, set, now_us).await?;
         let mut found = Vec::new();
         for behaviour in BEHAVIOURS.iter().filter(|behaviour| slow || !behaviour.is_slow) {
             for row in findings(own, behaviour, now_us).await? {
-                found.extend(finding(own, behaviour, &row));
+                let limit = limits.get(behaviour.name).copied().unwrap_or(set);
+                found.extend(finding(behaviour, &row, limit));
             }
         }
         found.extend(indicated(own, now_us).await?);
@@ -327,9 +331,8 @@ async fn findings(own: &Session, behaviour: &Behaviour, now_us: i64) -> Result<V
     own.objects(&sql, &[]).await
 }
 
-/// A finding that alarms at the sensitivity that is set.
-fn finding(own: &Session, behaviour: &Behaviour, row: &Map<String, Value>) -> Option<Finding> {
-    let limit = own.operation_settings().threat_false_alarms();
+/// A finding that alarms at this limit of p-values.
+fn finding(behaviour: &Behaviour, row: &Map<String, Value>, limit: f64) -> Option<Finding> {
     let (p_value, score) = (row["p_value"].as_f64(), row["score"].as_f64().unwrap_or_default());
     let alarms = p_value.map_or(score >= SCORE_MIN, |p_value| p_value <= limit);
     let entity = row[behaviour.entity].as_str().filter(|_| alarms)?.to_owned();
