@@ -36,6 +36,13 @@ const OUTCOMES: &[(&str, &str)] = &[
          count(*) AS all_of, CAST(NULL AS BIGINT) AS hour_max \
          FROM scaling_events WHERE timestamp > $1 AND timestamp <= $2 AND (performance_impact ->> 'sla_during') IS NOT NULL",
     ),
+    (
+        "rl",
+        "SELECT count(*) FILTER (WHERE CAST(outcome ->> 'violation' AS DOUBLE PRECISION) <= (SELECT \
+         max(CAST(policy ->> 'violation_max' AS DOUBLE PRECISION)) FROM juno_policies WHERE policy_type = 'rl')) AS good, \
+         count(*) AS all_of, CAST(NULL AS BIGINT) AS hour_max \
+         FROM rl_experience WHERE at > $1 AND at <= $2 AND outcome IS NOT NULL",
+    ),
 ];
 
 /// What was done about one policy.
@@ -134,6 +141,26 @@ mod tests {
             );
             own.query(&row).await.expect("a row");
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn decisions_that_overspend_the_error_budget_end_exploration() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let db = juno_engine::Db::open(directory.path()).expect("a database");
+        let own = Session::open(db, Device::cpu()).await.expect("migrations");
+        let autopilot = own.connect_as(User { name: AUTOPILOT.into(), role: Some(Role::Responder) });
+        own.query("UPDATE juno_policies SET changed_at = now() - INTERVAL '2 days'").await.expect("an update");
+        for n in 0..30 {
+            let violation = if n % 3 == 0 { "0.05" } else { "0.0" };
+            let row = format!(
+                "INSERT INTO rl_experience (id, at, policy, service, state, action, propensity, outcome) VALUES \
+                 ('00000000-0000-7000-8000-{n:012}', now() - INTERVAL '1 hour', 'shop', 'shop', '{{}}', '{{}}', 1.0, \
+                 '{{\"violation\": {violation}}}')"
+            );
+            own.query(&row).await.expect("a row");
+        }
+        let adapted = own.adapt(&autopilot).await.expect("it looks");
+        assert_eq!((adapted[0].policy_type.as_str(), adapted[0].what), ("rl", "proposed"), "{adapted:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
