@@ -112,8 +112,8 @@ pub(crate) fn learn(policy_type: &str, policy: &Map<String, Value>, outcomes: Ou
                 });
                 return lesson(change, "the error budget is overspent too often, so that less is tried");
             }
-            if share.lower() > 0.98 && exploration < EXPLORATION_MAX {
-                let more = rounded((1.2 * exploration).max(0.005).min(EXPLORATION_MAX));
+            if share.lower() > 0.98 && (0.001..EXPLORATION_MAX).contains(&exploration) {
+                let more = rounded((1.2 * exploration).min(EXPLORATION_MAX));
                 return lesson(
                     json!({ "exploration_max": more }),
                     "the error budget is kept, so that more may be tried",
