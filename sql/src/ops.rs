@@ -74,6 +74,7 @@ const SYSTEM_TABLES: &[&str] = &[
     "juno_audit",
     "juno_blocks",
     "juno_detectors",
+    "juno_escalations",
     "juno_events",
     "juno_idempotency",
     "juno_indicators",
