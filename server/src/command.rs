@@ -12,8 +12,8 @@ use juno_sql::{OPERATIONS, OperationSettings, Request};
 
 use crate::actuator::process::Fleet;
 use crate::config::{
-    ADMIN_PASSWORD, AuditCommand, Cli, Command, ImportArgs, ServeArgs, SqlArgs, UserCommand, report, shown,
-    unknown_variables,
+    ADMIN_PASSWORD, AuditCommand, Cli, Command, ImportArgs, ServeArgs, SqlArgs, UserCommand, WEBHOOK_SECRET, report,
+    shown, unknown_variables,
 };
 use crate::serve::{Config, Server, embedded};
 use crate::{console, demo, demo_service, import, serve, stopped, telemetry};
@@ -101,9 +101,11 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Error> {
 
 fn run_server(args: ServeArgs, matches: &ArgMatches) -> Result<(), Error> {
     let fleet = args.fleet.as_deref().map(Fleet::read).transpose().map_err(serve::Error::Fleet)?;
+    let secret = |variable: &str| std::env::var(variable).ok().filter(|secret| !secret.is_empty());
     let rules = args.operations.rules().map_err(serve::Error::GuardRails)?;
     let config = Config {
         fleet,
+        reach: args.reach.reach(secret(WEBHOOK_SECRET)),
         operations: OperationSettings { rules, ..args.operations.settings(shown(matches)) },
         storage: args.data.storage(),
         pg_addr: args.listen.pg_addr,
@@ -111,7 +113,7 @@ fn run_server(args: ServeArgs, matches: &ArgMatches) -> Result<(), Error> {
         memory: args.machine.memory(),
         device: args.machine.device,
         access: args.access,
-        admin_password: std::env::var(ADMIN_PASSWORD).ok().filter(|password| !password.is_empty()),
+        admin_password: secret(ADMIN_PASSWORD),
     };
     let data = config.storage.data.display().to_string();
     let server = Server::start(config)?;

@@ -3,8 +3,10 @@
 //! **Invariant:** reads no file and opens nothing; every setting has one default, which stands here.
 
 mod operations;
+mod reach;
 
 pub use operations::OperationArgs;
+pub use reach::{ReachArgs, WEBHOOK_SECRET};
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -82,6 +84,9 @@ pub struct ServeArgs {
     /// File with the fleet of local processes that juno runs and heals, as JSON
     #[arg(long, env = "JUNO_FLEET", value_name = "FILE")]
     pub fleet: Option<PathBuf>,
+    /// What is reached beyond this machine.
+    #[command(flatten)]
+    pub reach: ReachArgs,
     /// What operations may do.
     #[command(flatten)]
     pub operations: OperationArgs,
@@ -363,9 +368,13 @@ const SETTINGS: &[(&str, &str, &str)] = &[
     ("fleet", "--fleet", "JUNO_FLEET"),
 ];
 
+/// The settings of all sections.
+fn settings() -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str)> {
+    SETTINGS.iter().chain(reach::SETTINGS).chain(operations::SETTINGS)
+}
+
 /// Every setting with its value and where that came from, from the matches of a subcommand.
 pub fn shown(matches: &ArgMatches) -> Vec<Shown> {
-    let all = SETTINGS.iter().chain(operations::SETTINGS);
     let one = |(id, flag, variable): &(&str, &str, &str)| {
         let raw = matches.get_raw(id).and_then(|mut values| values.next()).unwrap_or_default();
         let source = match matches.value_source(id) {
@@ -375,7 +384,7 @@ pub fn shown(matches: &ArgMatches) -> Vec<Shown> {
         };
         Shown { name: flag[2..].to_owned(), value: raw.to_string_lossy().into_owned(), source }
     };
-    all.map(one).collect()
+    settings().map(one).collect()
 }
 
 /// The report of `juno config`, from the matches of its subcommand.
@@ -391,8 +400,9 @@ pub const ADMIN_PASSWORD: &str = "JUNO_ADMIN_PASSWORD";
 /// Names that start with `JUNO_` and mean nothing, such as a misspelt setting. `JUNO_REQUIRE_…` are switches of the tests.
 pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
     let known = |name: &String| {
-        SETTINGS.iter().chain(operations::SETTINGS).any(|(_, _, variable)| variable == name)
+        settings().any(|(_, _, variable)| variable == name)
             || name == ADMIN_PASSWORD
+            || name == WEBHOOK_SECRET
             || name.starts_with("JUNO_REQUIRE_")
     };
     names.filter(|name| name.starts_with("JUNO_") && !known(name)).collect()
@@ -480,14 +490,33 @@ mod tests {
             "--threat-detection-sensitivity 1.5",
             "--rl-learning-rate 0",
             "--scaling-forecast-horizon 0",
+            "--kubernetes-namespace My_Shop",
         ] {
             assert!(parsed(&format!("juno serve {odd}")).is_err(), "{odd}");
         }
     }
 
     #[test]
+    fn what_is_reached_is_shown_and_the_secret_is_not() {
+        let line = "juno serve --kubernetes-namespace shop --escalation-url https://example.org/call";
+        let Command::Serve(args) = parsed(line).unwrap().command else { panic!("{line}") };
+        let reach = args.reach.reach(Some("a secret of some length".into()));
+        let workloads = reach.kubernetes.unwrap();
+        assert_eq!((workloads.namespace.as_str(), workloads.selector.as_str()), ("shop", "juno.io/managed=true"));
+        assert_eq!(reach.escalation_url.as_deref(), Some("https://example.org/call"));
+        let matches = Cli::command().get_matches_from("juno config --webhook-url https://example.org/act".split(' '));
+        let report = report(matches.subcommand_matches("config").expect("the subcommand was given"));
+        for shown in ["kubernetes-namespace", "kubernetes-selector", "https://example.org/act", "escalation-url"] {
+            assert!(report.contains(shown), "{report}");
+        }
+        assert!(!report.contains("SECRET"), "{report}");
+    }
+
+    #[test]
     fn misspelt_variables_are_found() {
-        let names = ["JUNO_DATA", "JUNO_HTTP", "PATH", "JUNO_REQUIRE_GPU"].map(str::to_owned);
+        let names =
+            ["JUNO_DATA", "JUNO_HTTP", "PATH", "JUNO_REQUIRE_GPU", "JUNO_WEBHOOK_SECRET", "JUNO_ESCALATION_URL"];
+        let names = names.map(str::to_owned);
         assert_eq!(unknown_variables(names.into_iter()), ["JUNO_HTTP"]);
     }
 }

@@ -16,6 +16,7 @@ use juno_sql::{OperationSettings, Session};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{AccessArgs, DemoArgs};
+use crate::reach::Reach;
 use crate::serve::{Config, Doors, Server, Storage};
 use incident::Incident;
 use telemetry::{LIVE_TABLE, STEP_US, TABLE, Telemetry};
@@ -55,6 +56,7 @@ pub fn run(args: DemoArgs) -> Result<(), Error> {
         device,
         memory,
         fleet,
+        reach: Reach::default(),
         access,
         admin_password,
         operations: OperationSettings::default(),

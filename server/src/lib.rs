@@ -13,6 +13,7 @@ mod csv;
 pub mod demo;
 pub mod demo_service;
 pub mod error;
+mod escalation;
 mod feeds;
 pub mod http;
 pub mod import;
@@ -21,6 +22,7 @@ mod json;
 #[doc(hidden)]
 pub mod measured;
 pub mod pgwire;
+pub mod reach;
 pub mod serve;
 mod stopped;
 pub mod telemetry;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use juno_sql::actuator::Actuator;
 use juno_sql::engine::{Db, Options};
 use juno_sql::kernels::Device;
 use juno_sql::{Memory, OperationSettings, Session, TEMPORARY_DIR};
@@ -25,8 +26,9 @@ use crate::bucket::{self, Bucket, BucketDisk};
 use crate::config::{AccessArgs, MachineArgs};
 use crate::http::Gate;
 use crate::http::identity::{self, Tokens};
+use crate::reach::{self, Reach};
 use crate::telemetry::Counters;
-use crate::{autopilot, feeds, http, pgwire};
+use crate::{autopilot, escalation, feeds, http, pgwire};
 
 /// Threads of the I/O runtime: it only moves bytes.
 const IO_THREADS: usize = 2;
@@ -75,12 +77,12 @@ pub enum Error {
         /// What the engine or the session said.
         cause: juno_sql::Error,
     },
-    /// The certificate, the key or the tokens cannot be used.
+    /// What a setting names cannot be used.
     #[error("{flag} ({variable}): {text}")]
-    Access {
-        /// The flag that names the file.
+    Setting {
+        /// The flag.
         flag: &'static str,
-        /// The variable that names it.
+        /// The variable.
         variable: &'static str,
         /// What is wrong.
         text: String,
@@ -130,6 +132,8 @@ pub struct Config {
     pub operations: OperationSettings,
     /// The processes that are run, watched and healed.
     pub fleet: Option<Fleet>,
+    /// What is reached beyond this machine.
+    pub reach: Reach,
     /// Certificate, key and tokens.
     pub access: AccessArgs,
     /// The password of the admin `juno`, who is made where there are no users yet.
@@ -183,8 +187,15 @@ impl Server {
         query.block_on(feeds::load(&session, &config.operations));
         guarded(&session, (pg_addr, "--pg-addr", "JUNO_PG_ADDR"), false, tls.is_some())?;
         guarded(&session, (http_addr, "--http-addr", "JUNO_HTTP_ADDR"), has_tokens, tls.is_some())?;
-        if let Some(fleet) = &config.fleet {
-            query.block_on(heal(&session, fleet, &config.storage.data))?;
+        let beyond = config.reach.actuators(session.db().system())?;
+        let escalations = config.reach.escalations(session.db().system())?;
+        query.spawn(reach::greet(beyond.clone()));
+        match &config.fleet {
+            Some(fleet) => query.block_on(heal(&session, fleet, &config.storage.data, beyond))?,
+            None => session.set_actuators(beyond),
+        }
+        if let Some(hook) = escalations {
+            query.spawn(escalation::call(session.connect(), hook));
         }
         query.spawn(watch(session.connect(), config.fleet.as_ref()));
         query.spawn(autopilot::govern(session.connect()));
@@ -261,11 +272,13 @@ impl Server {
     }
 }
 
-/// Starts a fleet below the data directory, and what heals it.
-async fn heal(session: &Session, fleet: &Fleet, data: &Path) -> Result<(), Error> {
+/// Starts a fleet below the data directory, and what heals it; what acts beyond this machine is attached behind it.
+async fn heal(session: &Session, fleet: &Fleet, data: &Path, beyond: Vec<Arc<dyn Actuator>>) -> Result<(), Error> {
     let opened = ProcessActuator::open(fleet, data.join(FLEET_DIR)).await;
     let fleet = Arc::new(opened.map_err(|error| Error::Fleet(error.to_string()))?);
-    session.set_actuators(vec![Arc::<ProcessActuator>::clone(&fleet)]);
+    let mut all: Vec<Arc<dyn Actuator>> = vec![Arc::<ProcessActuator>::clone(&fleet)];
+    all.extend(beyond);
+    session.set_actuators(all);
     let session = session.connect();
     tokio::spawn(async move {
         if let Err(error) = autopilot::heal(session, fleet, Arc::default()).await {
@@ -295,13 +308,14 @@ async fn guard(session: Session) {
 /// The certificate and key of the settings.
 fn tls(access: &AccessArgs) -> Result<Option<TlsAcceptor>, Error> {
     let (Some(certificates), Some(key)) = (&access.tls_cert, &access.tls_key) else { return Ok(None) };
-    let refused = |text| Error::Access { flag: "--tls-cert, --tls-key", variable: "JUNO_TLS_CERT, JUNO_TLS_KEY", text };
+    let refused =
+        |text| Error::Setting { flag: "--tls-cert, --tls-key", variable: "JUNO_TLS_CERT, JUNO_TLS_KEY", text };
     crate::tls::acceptor(certificates, key).map(Some).map_err(refused)
 }
 
 fn tokens(access: &AccessArgs) -> Result<Tokens, Error> {
     let Some(path) = &access.auth_tokens_file else { return Ok(Tokens::new()) };
-    let refused = |text| Error::Access { flag: "--auth-tokens-file", variable: "JUNO_AUTH_TOKENS_FILE", text };
+    let refused = |text| Error::Setting { flag: "--auth-tokens-file", variable: "JUNO_AUTH_TOKENS_FILE", text };
     identity::tokens(path).map_err(refused)
 }
 

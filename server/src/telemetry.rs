@@ -14,6 +14,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
+/// What a library logs as an error each time that a cluster is not there; who asked the cluster tells it, once.
+const TOLD_ELSEWHERE: &str = "kube_client::client::builder=off";
+
 /// The way that a client came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Door {
@@ -144,7 +147,8 @@ impl Drop for Connected {
 
 /// Sends log lines of the filter to stderr; a text where the filter cannot be read.
 pub fn log_to_stderr(filter: &str, colours: bool) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("\"{filter}\" is no log filter: {error}"))?;
+    let filter = EnvFilter::try_new(format!("{TOLD_ELSEWHERE},{filter}"))
+        .map_err(|error| format!("\"{filter}\" is no log filter: {error}"))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     // A second call keeps the first subscriber: tests start several servers in one process.
     let _ = subscriber.try_init();

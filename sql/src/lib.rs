@@ -69,6 +69,7 @@ pub use operation::{
 pub use ops::OPERATIONS;
 pub use ops::actuator;
 pub use ops::governance::adapt::Adapted;
+pub use ops::healing::call::EscalationCall;
 pub use ops::healing::incident::{IncidentChange, IncidentOpening};
 pub use ops::healing::policy as healing;
 pub use ops::healing::{AUTOPILOT, HEALTH};

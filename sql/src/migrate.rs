@@ -20,6 +20,7 @@ const MIGRATIONS: &[(i32, &str, &str)] = &[
     (8, "rl", include_str!("../../migrations/0008_rl.sql")),
     (9, "scaling_execute", include_str!("../../migrations/0009_scaling_execute.sql")),
     (10, "threat_responses", include_str!("../../migrations/0010_threat_responses.sql")),
+    (11, "escalations", include_str!("../../migrations/0011_escalations.sql")),
     (12, "sigma", include_str!("../../migrations/0012_sigma.sql")),
     (13, "autoscale", include_str!("../../migrations/0013_autoscale.sql")),
 ];

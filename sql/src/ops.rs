@@ -76,6 +76,7 @@ const SYSTEM_TABLES: &[&str] = &[
     "juno_autoscaled",
     "juno_blocks",
     "juno_detectors",
+    "juno_escalations",
     "juno_events",
     "juno_idempotency",
     "juno_indicators",

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** every answer is judged as a stranger's client would; what REST can do, SQL is shown to do.
 
+mod escalation;
 mod guards;
 mod healing;
 mod jobs;

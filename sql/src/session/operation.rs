@@ -29,7 +29,7 @@ use self::idempotency::Claim;
 use self::job::Jobs;
 pub(crate) use self::rows::objects;
 use super::{RefusedLogon, Session};
-use crate::actuator::Actuator;
+use crate::actuator::{Actuator, ActuatorError};
 use crate::model::Models;
 use crate::operation::{
     Answered, Component, DRY_RUN, Decision, Doing, Effect, KEY_CHARS_MAX, Lasts, Operation, OperationSettings, Refusal,
@@ -64,6 +64,8 @@ pub(crate) struct Operations {
     chain: audit::Chain,
     claims: idempotency::Claims,
     actuators: RwLock<Arc<[Arc<dyn Actuator>]>>,
+    /// The actuators that gave no answer when they were last asked, and why.
+    silent: Mutex<BTreeMap<&'static str, String>>,
     pub(crate) history: Arc<history::History>,
     /// Rows of incidents are read and written again by one at a time.
     pub(crate) incidents: tokio::sync::Mutex<()>,
@@ -83,6 +85,7 @@ impl Operations {
             chain: audit::Chain::default(),
             claims: idempotency::Claims::default(),
             actuators: RwLock::new(Vec::new().into()),
+            silent: Mutex::default(),
             history: history::History::new(),
             incidents: tokio::sync::Mutex::default(),
             refused_logons: Mutex::default(),
@@ -96,6 +99,23 @@ impl Operations {
 
     pub(crate) fn last_run(&self, component: Component) -> LastRun {
         self.runs.lock().get(&component).cloned().unwrap_or_default()
+    }
+
+    /// Notes whether an actuator gives answers; what is new about it is logged.
+    fn note_silence(&self, executor: &'static str, error: Option<&ActuatorError>) {
+        let mut silent = self.silent.lock();
+        match error.map(ToString::to_string) {
+            Some(error) if silent.get(executor) != Some(&error) => {
+                tracing::warn!(executor, error, "an actuator gives no answer: its targets cannot be acted on");
+                silent.insert(executor, error);
+            }
+            Some(_) => {}
+            None => {
+                if silent.remove(executor).is_some() {
+                    tracing::info!(executor, "an actuator gives answers again");
+                }
+            }
+        }
     }
 
     /// Keeps a refused logon; beyond so many that nobody looked at, further ones are not kept.

@@ -2,6 +2,7 @@
 
 mod fake;
 mod kubectl;
+mod served;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

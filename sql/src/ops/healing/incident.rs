@@ -4,7 +4,7 @@
 //! only reported have none, and then their other columns say how they stand.
 //!
 //! **Invariant:** a status follows the one before as `policy/status.rs` allows, every move is in the timeline and in the stream of
-//! events, and one at a time changes rows.
+//! events, what is escalated calls people, and one at a time changes rows.
 
 use serde_json::{Map, Value, json};
 
@@ -143,7 +143,8 @@ impl Session {
         let _turn = self.operations().incidents.lock().await;
         let mut incident = self.incident(id).await?;
         let now_us = self.db().system().clock().now_us();
-        if let Some(next) = change.status.filter(|next| *next != incident.status) {
+        let next = change.status.filter(|next| *next != incident.status);
+        if let Some(next) = next {
             let moved = incident.status.becoming(next);
             incident.status = moved.map_err(|text| Refusal::new(Refused::Conflict, text))?;
             let mut stage = json!({ "at": rfc3339(now_us), "stage": next.name() });
@@ -177,7 +178,17 @@ impl Session {
         let update = format!("UPDATE healing_incidents SET {} WHERE id = $1", set.join(", "));
         let values: Vec<Value> =
             std::iter::once(id.into()).chain(columns.into_iter().map(|(_, value)| value)).collect();
-        self.changed_rows(&update, &values).await?;
+        if next == Some(Status::Escalated) {
+            // In a transaction of its own, and not in one that the session may have.
+            let own = self.connect();
+            let written = async {
+                own.changed_rows(&update, &values).await?;
+                own.call_people(id, now_us, change.reason.as_deref()).await
+            };
+            own.atomically(written).await?;
+        } else {
+            self.changed_rows(&update, &values).await?;
+        }
         if change.status.is_some() {
             let told =
                 json!({ "status": incident.status.name(), "service": incident.service, "reason": change.reason });

@@ -3,6 +3,7 @@
 //!
 //! **Invariant:** each procedure is a file of its own; judgement knows no clock, no table and no process.
 
+pub(crate) mod call;
 pub(crate) mod diagnose;
 pub(crate) mod incident;
 pub mod policy;

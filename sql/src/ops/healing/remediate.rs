@@ -22,7 +22,7 @@ use crate::role::Role;
 use crate::session::Invocation;
 
 const TARGET: &[Parameter] = &[
-    Parameter::new("executor", Kind::Text, "What acts on it: process or webhook."),
+    Parameter::new("executor", Kind::Text, "What acts on it: process, kubernetes or webhook."),
     Parameter::new("name", Kind::Text, "Its name there.").required(),
 ];
 const VERIFY: &[Parameter] = &[
@@ -59,7 +59,7 @@ pub(crate) const OPERATION: Operation = Operation {
         Parameter::new(
             "params",
             Kind::Map,
-            "How: replicas or add of scale, config of config_correct, nice of rebalance.",
+            "How: replicas or add of scale, config of config_correct, nice of rebalance, node of cordon.",
         ),
         Parameter::new("approval", Kind::Choice(&["auto", "required"]), "Whether another person must approve anyway.")
             .or("\"auto\""),

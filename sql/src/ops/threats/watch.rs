@@ -175,7 +175,10 @@ impl ThreatWatch {
         found.extend(indicated(own, now_us).await?);
         found.extend(self.rules.find(own, now_us).await?);
         let mut threats = Vec::new();
-        let targets: Vec<String> = own.targets().await?.into_iter().map(|(_, target)| target.name).collect();
+        if found.is_empty() {
+            return Ok(threats);
+        }
+        let targets: Vec<String> = own.targets().await.targets.into_iter().map(|(_, target)| target.name).collect();
         let mut told = known;
         for one in found {
             if !told.iter().any(|known| known.covers(&one)) {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use futures::future::join_all;
 use serde_json::{Value, json};
 
 use super::{Invocation, rfc3339};
@@ -20,6 +21,15 @@ pub(crate) struct Found {
     pub(crate) observed: Observation,
     /// How many targets there are in all.
     pub(crate) fleet: usize,
+}
+
+/// What the actuators know.
+#[derive(Default)]
+pub(crate) struct Known {
+    /// Every target, with what acts on it.
+    pub(crate) targets: Vec<(Arc<dyn Actuator>, Target)>,
+    /// The actuators that gave no answer, and why.
+    silent: Vec<(&'static str, ActuatorError)>,
 }
 
 /// On whose behalf an order is given.
@@ -46,31 +56,48 @@ impl Session {
         *self.shared.operations.actuators.write() = actuators.into();
     }
 
-    /// All targets, each with what acts on it.
-    pub(crate) async fn targets(&self) -> Result<Vec<(Arc<dyn Actuator>, Target)>> {
+    /// All targets, each with what acts on it. An actuator that gives no answer is warned of once and left out: nobody is kept
+    /// from the targets of the others.
+    pub(crate) async fn targets(&self) -> Known {
         let actuators = Arc::clone(&self.shared.operations.actuators.read());
-        let mut all = Vec::new();
+        let (mut asked, mut known) = (Vec::new(), Known::default());
         for actuator in actuators.iter() {
-            let targets = actuator.targets().await.map_err(refused)?;
-            all.extend(targets.into_iter().map(|target| (Arc::clone(actuator), target)));
+            asked.push(actuator.targets());
         }
-        Ok(all)
+        for (actuator, answer) in actuators.iter().zip(join_all(asked).await) {
+            self.operations().note_silence(actuator.executor(), answer.as_ref().err());
+            match answer {
+                Ok(targets) => {
+                    known.targets.extend(targets.into_iter().map(|target| (Arc::clone(actuator), target)));
+                }
+                Err(error) => known.silent.push((actuator.executor(), error)),
+            }
+        }
+        known
     }
 
     /// A target by its name, and by its executor where that is given.
     ///
     /// # Errors
-    /// [`Refused::UnknownTarget`] where no actuator knows it, [`Refused::TargetTimeout`] where it cannot be looked at.
+    /// [`Refused::UnknownTarget`] where no actuator knows it, [`Refused::TargetTimeout`] where it cannot be looked at, or where
+    /// nobody knows it who answers.
     pub(crate) async fn target(&self, executor: Option<&str>, name: &str) -> Result<Found> {
-        let all = self.targets().await?;
+        let Known { targets: all, silent } = self.targets().await;
         let known: Vec<String> = all.iter().map(|(_, target)| target.name.clone()).collect();
         let fleet = all.len();
         let is_meant = |actuator: &Arc<dyn Actuator>, target: &Target| {
             target.name == name && executor.is_none_or(|executor| actuator.executor() == executor)
         };
         let Some((actuator, target)) = all.into_iter().find(|(actuator, target)| is_meant(actuator, target)) else {
+            if let Some((silent, error)) =
+                silent.iter().find(|(silent, _)| executor.is_none_or(|executor| executor == *silent))
+            {
+                let text = format!("nobody who answers knows \"{name}\", and {silent} does not answer: {error}");
+                return Err(Refusal::new(kind(error), text).at("/target").into());
+            }
             let by = executor.map_or(String::new(), |executor| format!(" of {executor}"));
-            let known = if known.is_empty() { "none: start juno with --fleet".to_owned() } else { known.join(", ") };
+            let none = "none: start juno with --fleet, --kubernetes-namespace or --webhook-url";
+            let known = if known.is_empty() { none.to_owned() } else { known.join(", ") };
             let text = format!("there is no target \"{name}\"{by}; there is {known}");
             return Err(Refusal::new(Refused::UnknownTarget, text).at("/target").into());
         };
@@ -159,11 +186,72 @@ impl Session {
 
 /// What an actuator answered, as a refusal.
 pub(crate) fn refused(error: ActuatorError) -> Error {
-    let kind = match error {
+    Refusal::new(kind(&error), error.to_string()).into()
+}
+
+fn kind(error: &ActuatorError) -> Refused {
+    match error {
         ActuatorError::UnknownTarget(_) => Refused::UnknownTarget,
         ActuatorError::Timeout { .. } | ActuatorError::Unreachable { .. } => Refused::TargetTimeout,
         ActuatorError::Refused { .. } => Refused::Conflict,
         ActuatorError::Interrupted { .. } => Refused::Interrupted,
-    };
-    Refusal::new(kind, error.to_string()).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::actuator::fake::World;
+
+    /// One that is never there.
+    struct Silent;
+
+    fn silence(target: &str) -> ActuatorError {
+        ActuatorError::Unreachable { target: target.to_owned(), reason: "no connection".into() }
+    }
+
+    #[async_trait]
+    impl Actuator for Silent {
+        fn executor(&self) -> &'static str {
+            "silent"
+        }
+
+        async fn targets(&self) -> Result<Vec<Target>, ActuatorError> {
+            Err(silence("all"))
+        }
+
+        async fn observe(&self, target: &str) -> Result<Observation, ActuatorError> {
+            Err(silence(target))
+        }
+
+        async fn act(&self, order: &Order) -> Result<Effect, ActuatorError> {
+            Err(silence(&order.target))
+        }
+
+        async fn undo(&self, order: &Order, _: &Effect, _: &str) -> Result<Effect, ActuatorError> {
+            Err(silence(&order.target))
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_actuator_that_gives_no_answer_keeps_nobody_from_the_others() {
+        let world = World::open().await;
+        let fake: Arc<dyn Actuator> = Arc::<crate::actuator::fake::Fake>::clone(&world.fake);
+        world.own.set_actuators(vec![Arc::new(Silent), fake]);
+        let found = world.own.target(None, "shop").await.unwrap();
+        assert_eq!((found.actuator.executor(), found.fleet), ("fake", 3));
+        let refusal = async |executor: Option<&str>, name: &str| match world.own.target(executor, name).await {
+            Err(Error::Refused(refusal)) => (refusal.kind, refusal.detail.clone()),
+            Err(error) => panic!("{error}"),
+            Ok(_) => panic!("it was found"),
+        };
+        for (executor, name) in [(None, "till"), (Some("silent"), "shop")] {
+            let (kind, text) = refusal(executor, name).await;
+            assert_eq!(kind, Refused::TargetTimeout, "{text}");
+            assert!(text.contains("silent does not answer") && text.contains("no connection"), "{text}");
+        }
+        assert_eq!(refusal(Some("fake"), "till").await.0, Refused::UnknownTarget);
+    }
 }

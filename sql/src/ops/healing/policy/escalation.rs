@@ -5,6 +5,9 @@
 use super::severity::Severity;
 use super::status::Status;
 
+/// So long a call is tried to be delivered: a day.
+const CALL_US: i64 = 86_400_000_000;
+
 /// A call for people.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Escalation {
@@ -30,6 +33,11 @@ pub fn escalate(
         _ => return None,
     };
     Some(Escalation { severity: severity.raised(), reason })
+}
+
+/// Whether a call that cannot be delivered is tried no more.
+pub fn gives_up(escalated_us: i64, now_us: i64) -> bool {
+    now_us.saturating_sub(escalated_us) >= CALL_US
 }
 
 #[cfg(test)]
