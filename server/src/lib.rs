@@ -13,14 +13,15 @@ mod csv;
 pub mod demo;
 pub mod demo_service;
 pub mod error;
-mod feeds;
 pub mod http;
 pub mod import;
 mod ingest;
+mod intelligence;
 mod json;
 #[doc(hidden)]
 pub mod measured;
 pub mod pgwire;
+pub mod reload;
 pub mod serve;
 mod stopped;
 pub mod telemetry;
