@@ -4,17 +4,20 @@
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read};
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use juno_sql::engine::system::System;
-use juno_sql::{OPERATIONS, OperationSettings, Request};
+use juno_sql::{HouseRules, OPERATIONS, OperationSettings, Request, Shown};
 
 use crate::actuator::process::Fleet;
 use crate::config::{
-    ADMIN_PASSWORD, AuditCommand, Cli, Command, ImportArgs, ServeArgs, SqlArgs, UserCommand, WEBHOOK_SECRET, report,
-    shown, unknown_variables,
+    ADMIN_PASSWORD, AuditCommand, Cli, Command, ImportArgs, ServeArgs, SettingsFile, SqlArgs, UserCommand,
+    WEBHOOK_SECRET, report, shown, unknown_variables,
 };
+use crate::reload::Reload;
 use crate::serve::{Config, Server, embedded};
 use crate::{console, demo, demo_service, import, serve, stopped, telemetry};
 
@@ -45,16 +48,19 @@ enum Error {
 
 /// Does what a command line says, the program's name first, and gives the exit status.
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
-    let parsed =
-        Cli::command().try_get_matches_from(args).and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
-    let (cli, matches) = match parsed {
-        Ok(parsed) => parsed,
-        Err(error) => {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let told = match Told::by(&args) {
+        Ok(told) => told,
+        Err(Untold::Line(error)) => {
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
+        Err(Untold::File(error)) => {
+            eprintln!("juno: {error}");
+            return ExitCode::from(2);
+        }
     };
-    match dispatch(cli, &matches) {
+    match dispatch(told, args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("juno: {error}");
@@ -63,10 +69,51 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
     }
 }
 
-fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Error> {
+/// What juno was told to do: by its command line, the environment, and the file of settings.
+struct Told {
+    cli: Cli,
+    matches: ArgMatches,
+    file: Option<SettingsFile>,
+}
+
+/// What is wrong with that.
+enum Untold {
+    Line(clap::Error),
+    File(String),
+}
+
+impl Told {
+    fn by(args: &[OsString]) -> Result<Self, Untold> {
+        let file = SettingsFile::of(args, |name| std::env::var_os(name)).map_err(Untold::File)?;
+        let line = file.as_ref().map_or_else(|| args.to_vec(), |file| file.woven(args));
+        let matches = Cli::command().try_get_matches_from(line).map_err(Untold::Line)?;
+        let cli = Cli::from_arg_matches(&matches).map_err(Untold::Line)?;
+        Ok(Self { cli, matches, file })
+    }
+}
+
+/// The settings of a command that has them, with their sources.
+fn settings(matches: &ArgMatches, file: Option<&SettingsFile>) -> Vec<Shown> {
+    shown(matches.subcommand().map_or(matches, |(_, settings)| settings), file)
+}
+
+/// Reads the settings of a server again.
+fn reload(args: Vec<OsString>) -> Reload {
+    Reload::new(move || match Told::by(&args) {
+        Ok(Told { cli, matches, file }) => match cli.command {
+            Command::Serve(args) => Ok(args.operations.settings(settings(&matches, file.as_ref()))),
+            _ => Err("this is no server".into()),
+        },
+        Err(Untold::Line(error)) => Err(error.to_string()),
+        Err(Untold::File(error)) => Err(error),
+    })
+}
+
+fn dispatch(told: Told, args: Vec<OsString>) -> Result<(), Error> {
     for name in unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
         eprintln!("juno: warning: the environment variable {name} means nothing to juno");
     }
+    let Told { cli, matches, file } = told;
     let log = match &cli.command {
         Command::Serve(args) | Command::Config(args) => &args.machine.log,
         Command::Demo(args) => &args.machine.log,
@@ -81,7 +128,7 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Error> {
     };
     telemetry::log_to_stderr(&log.filter, std::io::stderr().is_terminal()).map_err(Error::Log)?;
     match cli.command {
-        Command::Serve(args) => run_server(args, matches.subcommand().map_or(matches, |(_, settings)| settings)),
+        Command::Serve(serve) => run_server(serve, settings(&matches, file.as_ref()), reload(args)),
         Command::Demo(args) => Ok(demo::run(args)?),
         Command::Sql(args) => run_sql(args),
         Command::Import(args) => run_import(&args),
@@ -92,21 +139,21 @@ fn dispatch(cli: Cli, matches: &ArgMatches) -> Result<(), Error> {
         Command::Restore(args) => Ok(stopped::restore(&args)?),
         Command::DemoService(args) => Ok(demo_service::run(&args)?),
         Command::Config(_) => {
-            let settings = matches.subcommand().map_or(matches, |(_, settings)| settings);
-            print!("{}", report(settings));
+            print!("{}", report(settings(&matches, file.as_ref())));
             Ok(())
         }
     }
 }
 
-fn run_server(args: ServeArgs, matches: &ArgMatches) -> Result<(), Error> {
+fn run_server(args: ServeArgs, shown: Vec<Shown>, reload: Reload) -> Result<(), Error> {
     let fleet = args.fleet.as_deref().map(Fleet::read).transpose().map_err(serve::Error::Fleet)?;
     let secret = |variable: &str| std::env::var(variable).ok().filter(|secret| !secret.is_empty());
-    let rules = args.operations.rules().map_err(serve::Error::GuardRails)?;
+    let rules = args.guard_rails.as_deref().map(guard_rails).transpose().map_err(serve::Error::GuardRails)?;
     let config = Config {
         fleet,
         reach: args.reach.reach(secret(WEBHOOK_SECRET)),
-        operations: OperationSettings { rules, ..args.operations.settings(shown(matches)) },
+        operations: OperationSettings { rules, ..args.operations.settings(shown) },
+        reload: Some(reload),
         storage: args.data.storage(),
         pg_addr: args.listen.pg_addr,
         http_addr: args.listen.http_addr,
@@ -122,6 +169,13 @@ fn run_server(args: ServeArgs, matches: &ArgMatches) -> Result<(), Error> {
     server.stop()?;
     tracing::info!("all data is flushed and closed");
     Ok(())
+}
+
+/// The rules of a file, or what is wrong with it.
+fn guard_rails(file: &Path) -> Result<Arc<HouseRules>, String> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+    HouseRules::parse(&name, &text).map(Arc::new)
 }
 
 /// Verifies the audit, and says what is wrong with it.

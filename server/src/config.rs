@@ -1,10 +1,12 @@
 //! The command line, its environment variables, and the report of where each setting came from.
 //!
-//! **Invariant:** reads no file and opens nothing; every setting has one default, which stands here.
+//! **Invariant:** reads no file but that of settings and opens nothing; every setting has one default, which stands here.
 
+mod file;
 mod operations;
 mod reach;
 
+pub use file::SettingsFile;
 pub use operations::OperationArgs;
 pub use reach::{ReachArgs, WEBHOOK_SECRET};
 
@@ -69,6 +71,9 @@ pub enum Command {
 /// `juno serve` and `juno config`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
+    /// File with settings as lines NAME=VALUE; flags and the environment go before it, and SIGHUP reads it again
+    #[arg(long, env = "JUNO_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Where the data is.
     #[command(flatten)]
     pub data: DataArgs,
@@ -84,6 +89,9 @@ pub struct ServeArgs {
     /// File with the fleet of local processes that juno runs and heals, as JSON
     #[arg(long, env = "JUNO_FLEET", value_name = "FILE")]
     pub fleet: Option<PathBuf>,
+    /// File with guard rails in Rego, of the package juno: its deny and ask hold on top of juno's own
+    #[arg(long, env = "JUNO_GUARD_RAILS", value_name = "FILE")]
+    pub guard_rails: Option<PathBuf>,
     /// What is reached beyond this machine.
     #[command(flatten)]
     pub reach: ReachArgs,
@@ -351,8 +359,15 @@ pub enum Format {
     Json,
 }
 
-/// Settings that `juno config` shows: the id, the flag and the variable.
-const SETTINGS: &[(&str, &str, &str)] = &[
+/// A setting: the id, the flag and the variable.
+type Setting = (&'static str, &'static str, &'static str);
+
+/// The one that names the file of settings.
+const FILE: Setting = ("config", "--config", "JUNO_CONFIG");
+
+/// Settings that `juno config` shows.
+const SETTINGS: &[Setting] = &[
+    FILE,
     ("data", "--data", "JUNO_DATA"),
     ("object_store", "--object-store", "JUNO_OBJECT_STORE"),
     ("object_cache_bytes", "--object-cache-bytes", "JUNO_OBJECT_CACHE_BYTES"),
@@ -366,32 +381,39 @@ const SETTINGS: &[(&str, &str, &str)] = &[
     ("queries_memory", "--queries-memory", "JUNO_QUERIES_MEMORY"),
     ("log", "--log", "JUNO_LOG"),
     ("fleet", "--fleet", "JUNO_FLEET"),
+    ("guard_rails", "--guard-rails", "JUNO_GUARD_RAILS"),
 ];
 
-/// The settings of all sections.
-fn settings() -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str)> {
+fn all_settings() -> impl Iterator<Item = &'static Setting> {
     SETTINGS.iter().chain(reach::SETTINGS).chain(operations::SETTINGS)
 }
 
-/// Every setting with its value and where that came from, from the matches of a subcommand.
-pub fn shown(matches: &ArgMatches) -> Vec<Shown> {
-    let one = |(id, flag, variable): &(&str, &str, &str)| {
-        let raw = matches.get_raw(id).and_then(|mut values| values.next()).unwrap_or_default();
+/// Whether the setting of this name can change while juno runs.
+pub(crate) fn is_reloadable(name: &str) -> bool {
+    operations::SETTINGS.iter().any(|(_, flag, _)| flag[2..] == *name)
+}
+
+/// Every setting with its value and where that came from, from the matches of a subcommand and the file woven into them.
+pub fn shown(matches: &ArgMatches, file: Option<&SettingsFile>) -> Vec<Shown> {
+    let one = |(id, flag, variable): &Setting| {
+        let values = matches.get_raw(id).into_iter().flatten().map(|value| value.to_string_lossy().into_owned());
         let source = match matches.value_source(id) {
-            Some(ValueSource::CommandLine) => format!("flag {flag}"),
+            Some(ValueSource::CommandLine) => {
+                file.and_then(|file| file.place(flag)).unwrap_or_else(|| format!("flag {flag}"))
+            }
             Some(ValueSource::EnvVariable) => format!("environment {variable}"),
             _ => format!("default (set {flag} or {variable})"),
         };
-        Shown { name: flag[2..].to_owned(), value: raw.to_string_lossy().into_owned(), source }
+        Shown { name: flag[2..].to_owned(), value: values.collect::<Vec<_>>().join(","), source }
     };
-    settings().map(one).collect()
+    all_settings().map(one).collect()
 }
 
-/// The report of `juno config`, from the matches of its subcommand.
-pub fn report(matches: &ArgMatches) -> String {
+/// The report of `juno config`.
+pub fn report(shown: Vec<Shown>) -> String {
     let line = |Shown { name, value, source }: Shown| format!("{name:<30} {value:<24} {source}\n");
     let head = format!("{:<30} {:<24} {}\n", "SETTING", "VALUE", "SOURCE");
-    std::iter::once(head).chain(shown(matches).into_iter().map(line)).collect()
+    std::iter::once(head).chain(shown.into_iter().map(line)).collect()
 }
 
 /// The variable with the first admin's password. It has no flag: a process list would show it.
@@ -400,7 +422,7 @@ pub const ADMIN_PASSWORD: &str = "JUNO_ADMIN_PASSWORD";
 /// Names that start with `JUNO_` and mean nothing, such as a misspelt setting. `JUNO_REQUIRE_…` are switches of the tests.
 pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<String> {
     let known = |name: &String| {
-        settings().any(|(_, _, variable)| variable == name)
+        all_settings().any(|(_, _, variable)| variable == name)
             || name == ADMIN_PASSWORD
             || name == WEBHOOK_SECRET
             || name.starts_with("JUNO_REQUIRE_")
@@ -468,7 +490,7 @@ mod tests {
     #[test]
     fn the_report_says_where_a_setting_came_from() {
         let matches = Cli::command().get_matches_from("juno config --data /x".split(' '));
-        let report = report(matches.subcommand_matches("config").expect("the subcommand was given"));
+        let report = report(shown(matches.subcommand_matches("config").expect("the subcommand was given"), None));
         let line = |name: &str| report.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
         assert!(line("data").contains("/x") && line("data").contains("flag --data"), "{report}");
         assert!(line("http-addr").contains("127.0.0.1:8080") && line("http-addr").contains("default"), "{report}");
@@ -478,10 +500,14 @@ mod tests {
     fn every_setting_of_operations_is_shown_and_checked() {
         let matches =
             Cli::command().get_matches_from("juno config --phase 3 --healing-automation-level full".split(' '));
-        let shown = shown(matches.subcommand_matches("config").expect("the subcommand was given"));
+        let shown = shown(matches.subcommand_matches("config").expect("the subcommand was given"), None);
         let one = |name: &str| shown.iter().find(|setting| setting.name == name).expect(name);
         assert_eq!((one("phase").value.as_str(), one("phase").source.as_str()), ("3", "flag --phase"));
         assert_eq!(one("rl-reward-discount").value, "0.95");
+        let urls = "http://a.example/x,https://b.example/y";
+        let matches = Cli::command().get_matches_from(format!("juno config --feeds-urls {urls}").split(' '));
+        let shown = super::shown(matches.subcommand_matches("config").expect("the subcommand was given"), None);
+        assert!(shown.iter().any(|setting| setting.name == "feeds-urls" && setting.value == urls));
         for odd in [
             "--phase 5",
             "--phase 0",
@@ -491,6 +517,9 @@ mod tests {
             "--rl-learning-rate 0",
             "--scaling-forecast-horizon 0",
             "--kubernetes-namespace My_Shop",
+            "--feeds-interval 0",
+            "--feeds-urls ftp://feeds.example/list",
+            "--feeds-urls https://feeds.example/a,nowhere",
         ] {
             assert!(parsed(&format!("juno serve {odd}")).is_err(), "{odd}");
         }

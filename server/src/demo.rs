@@ -60,6 +60,7 @@ pub fn run(args: DemoArgs) -> Result<(), Error> {
         access,
         admin_password,
         operations: OperationSettings::default(),
+        reload: None,
     })?;
     let doors = Arc::clone(server.doors());
     let now_us = doors.session.db().system().clock().now_us();

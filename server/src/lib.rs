@@ -14,15 +14,16 @@ pub mod demo;
 pub mod demo_service;
 pub mod error;
 mod escalation;
-mod feeds;
 pub mod http;
 pub mod import;
 mod ingest;
+mod intelligence;
 mod json;
 #[doc(hidden)]
 pub mod measured;
 pub mod pgwire;
 pub mod reach;
+pub mod reload;
 pub mod serve;
 mod stopped;
 pub mod telemetry;

@@ -17,7 +17,7 @@ use juno_sql::{Memory, OperationSettings, Session, TEMPORARY_DIR};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -26,9 +26,11 @@ use crate::bucket::{self, Bucket, BucketDisk};
 use crate::config::{AccessArgs, MachineArgs};
 use crate::http::Gate;
 use crate::http::identity::{self, Tokens};
+use crate::intelligence::Intelligence;
 use crate::reach::{self, Reach};
+use crate::reload::Reload;
 use crate::telemetry::Counters;
-use crate::{autopilot, escalation, feeds, http, pgwire};
+use crate::{autopilot, escalation, http, pgwire};
 
 /// Threads of the I/O runtime: it only moves bytes.
 const IO_THREADS: usize = 2;
@@ -130,6 +132,8 @@ pub struct Config {
     pub memory: Memory,
     /// What operations may do.
     pub operations: OperationSettings,
+    /// How they are read again when SIGHUP comes; without it that signal ends the process.
+    pub reload: Option<Reload>,
     /// The processes that are run, watched and healed.
     pub fleet: Option<Fleet>,
     /// What is reached beyond this machine.
@@ -184,7 +188,8 @@ impl Server {
         let session = query.block_on(open(&config.storage, &config.device, config.memory))?;
         session.set_operations(config.operations.clone(), http::problem::document);
         query.block_on(first_admin(&session, &config))?;
-        query.block_on(feeds::load(&session, &config.operations));
+        let mut intelligence = Intelligence::default();
+        query.block_on(intelligence.load(&session));
         guarded(&session, (pg_addr, "--pg-addr", "JUNO_PG_ADDR"), false, tls.is_some())?;
         guarded(&session, (http_addr, "--http-addr", "JUNO_HTTP_ADDR"), has_tokens, tls.is_some())?;
         let beyond = config.reach.actuators(session.db().system())?;
@@ -203,6 +208,13 @@ impl Server {
         query.spawn(autopilot::scale(session.connect()));
         query.spawn(guard(session.connect()));
         query.spawn(autopilot::learn(session.connect()));
+        let wake = Arc::new(Notify::new());
+        query.spawn(intelligence.keep(session.connect(), Arc::clone(&wake)));
+        if let Some(reload) = config.reload.clone() {
+            let _runtime = query.enter();
+            let hangups = signal(SignalKind::hangup())?;
+            query.spawn(reload.at_each(hangups, session.connect(), wake));
+        }
         let doors = Arc::new(Doors { session, query: query.handle().clone(), counters });
         gate.open(Arc::clone(&doors));
         let serving = pgwire::listen(Arc::clone(&doors), pg, tls, stop);

@@ -19,6 +19,7 @@ mod line_protocol;
 mod machine_learning;
 mod operations;
 mod reference;
+mod reload;
 mod rest;
 mod security;
 mod slt;

@@ -1,12 +1,14 @@
 //! Settings of operations: the phase, the components, how much is done without asking.
 //!
-//! **Invariant:** values are checked here; what they do is decided in the operations. No file is read but that of the guard rails.
+//! **Invariant:** values are checked here; what they do is decided in the operations.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::{ArgAction, Args};
-use juno_sql::{Automation, Component, HouseRules, OperationSettings, Shown};
+use juno_sql::{Automation, Component, OperationSettings, Shown};
+use url::Url;
+
+use super::Setting;
 
 /// What operations may do.
 #[derive(Debug, Clone, Args)]
@@ -71,13 +73,19 @@ pub struct OperationArgs {
     /// Directory of indicator feeds
     #[arg(long, env = "JUNO_FEEDS_DIR", value_name = "DIR")]
     pub feeds_dir: Option<PathBuf>,
-    /// File with guard rails in Rego, of the package juno: its deny and ask hold on top of juno's own
-    #[arg(long, env = "JUNO_GUARD_RAILS", value_name = "FILE")]
-    pub guard_rails: Option<PathBuf>,
+    /// Addresses of indicator feeds, by comma
+    #[arg(long, env = "JUNO_FEEDS_URLS", value_name = "URLS", value_delimiter = ',', value_parser = feed_url)]
+    pub feeds_urls: Vec<String>,
+    /// Seconds between two looks at feeds and Sigma rules that may have changed
+    #[arg(long, env = "JUNO_FEEDS_INTERVAL", value_name = "SECONDS", default_value_t = 3600, value_parser = seconds)]
+    pub feeds_interval: u64,
+    /// Directory of Sigma rules that security events are held against
+    #[arg(long, env = "JUNO_SIGMA_RULES_DIR", value_name = "DIR")]
+    pub sigma_rules_dir: Option<PathBuf>,
 }
 
 /// The settings of this section: the id, the flag and the variable.
-pub(super) const SETTINGS: &[(&str, &str, &str)] = &[
+pub(super) const SETTINGS: &[Setting] = &[
     ("phase", "--phase", "JUNO_PHASE"),
     ("ai_native_operations", "--ai-native-operations", "AI_NATIVE_OPERATIONS"),
     ("self_healing_enabled", "--self-healing-enabled", "SELF_HEALING_ENABLED"),
@@ -98,7 +106,9 @@ pub(super) const SETTINGS: &[(&str, &str, &str)] = &[
     ("threat_response_automation", "--threat-response-automation", "THREAT_RESPONSE_AUTOMATION"),
     ("threat_intelligence_feeds", "--threat-intelligence-feeds", "THREAT_INTELLIGENCE_FEEDS"),
     ("feeds_dir", "--feeds-dir", "JUNO_FEEDS_DIR"),
-    ("guard_rails", "--guard-rails", "JUNO_GUARD_RAILS"),
+    ("feeds_urls", "--feeds-urls", "JUNO_FEEDS_URLS"),
+    ("feeds_interval", "--feeds-interval", "JUNO_FEEDS_INTERVAL"),
+    ("sigma_rules_dir", "--sigma-rules-dir", "JUNO_SIGMA_RULES_DIR"),
 ];
 
 impl OperationArgs {
@@ -128,20 +138,12 @@ impl OperationArgs {
             threat_response: self.threat_response_automation,
             threat_feeds: self.threat_intelligence_feeds,
             feeds_dir: self.feeds_dir.clone(),
+            feeds_urls: self.feeds_urls.clone(),
+            feeds_interval_s: self.feeds_interval,
+            sigma_rules_dir: self.sigma_rules_dir.clone(),
             rules: None,
             shown,
         }
-    }
-
-    /// Reads the guard rails of the operator's own.
-    ///
-    /// # Errors
-    /// A text that says what is wrong with the file.
-    pub fn rules(&self) -> Result<Option<Arc<HouseRules>>, String> {
-        let Some(file) = &self.guard_rails else { return Ok(None) };
-        let name = file.display().to_string();
-        let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
-        HouseRules::parse(&name, &text).map(|rules| Some(Arc::new(rules)))
     }
 }
 
@@ -157,6 +159,16 @@ fn positive_share(text: &str) -> Result<f64, String> {
 fn seconds(text: &str) -> Result<u64, String> {
     let seconds = text.parse::<u64>().ok().filter(|seconds| (1..=31_536_000).contains(seconds));
     seconds.ok_or_else(|| "write whole seconds, from 1 to 31536000".into())
+}
+
+fn feed_url(text: &str) -> Result<String, String> {
+    let url = Url::parse(text.trim()).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
+    let url = url.ok_or("write addresses as https://HOST/PATH, separated by commas")?;
+    // The name of a feed is as long as the table of indicators lets it be.
+    match url.as_str().len() <= 253 {
+        true => Ok(url.into()),
+        false => Err("an address has at most 253 characters".into()),
+    }
 }
 
 fn automation(text: &str) -> Result<Automation, String> {

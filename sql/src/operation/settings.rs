@@ -132,6 +132,12 @@ pub struct OperationSettings {
     pub threat_feeds: bool,
     /// Where feeds lie.
     pub feeds_dir: Option<PathBuf>,
+    /// Addresses of feeds.
+    pub feeds_urls: Vec<String>,
+    /// Between two looks at feeds and rules, in seconds.
+    pub feeds_interval_s: u64,
+    /// Where Sigma rules lie.
+    pub sigma_rules_dir: Option<PathBuf>,
     /// Guard rails of the operator's own.
     pub rules: Option<Arc<HouseRules>>,
     /// All settings of the server with their sources.
@@ -158,6 +164,9 @@ impl Default for OperationSettings {
             threat_response: false,
             threat_feeds: false,
             feeds_dir: None,
+            feeds_urls: Vec::new(),
+            feeds_interval_s: 3_600,
+            sigma_rules_dir: None,
             rules: None,
             shown: Vec::new(),
         }

@@ -127,7 +127,7 @@ impl ThreatWatch {
         keep_logons(own).await?;
         if own.db().catalog().table(EVENTS).is_none() {
             self.follower = None;
-            self.rules = Rules::default();
+            self.rules = Rules::of_no_table();
             return Ok(Vec::new());
         }
         if self.follower.is_none() {
@@ -172,7 +172,9 @@ impl ThreatWatch {
                 found.extend(finding(behaviour, &row, limit));
             }
         }
-        found.extend(indicated(own, now_us).await?);
+        if own.operation_settings().threat_feeds {
+            found.extend(indicated(own, now_us).await?);
+        }
         found.extend(self.rules.find(own, now_us).await?);
         let mut threats = Vec::new();
         if found.is_empty() {

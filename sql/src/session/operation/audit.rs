@@ -98,6 +98,23 @@ impl Invocation {
 }
 
 impl Session {
+    /// Notes that settings were changed while juno ran, by who may signal its process: name, old and new value of each.
+    ///
+    /// # Errors
+    /// Where the row cannot be written.
+    pub async fn audit_settings(&self, changed: &[(String, String, String)]) -> Result<()> {
+        let changes: Vec<Value> =
+            changed.iter().map(|(name, old, new)| json!({ "name": name, "old": old, "new": new })).collect();
+        let record = json!({
+            "stage": "after", "operation": "settings", "actor": "SIGHUP", "arguments": { "changes": changes },
+            "outcome": "succeeded",
+        });
+        match record {
+            Value::Object(record) => self.append_audit(record).await,
+            _ => Err(Error::Internal("a record is an object".into())),
+        }
+    }
+
     /// Adds a record to the chain; returns when it is durable.
     async fn append_audit(&self, mut record: Map<String, Value>) -> Result<()> {
         let mut head = self.shared.operations.chain.0.lock().await;

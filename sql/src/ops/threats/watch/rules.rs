@@ -40,6 +40,8 @@ pub(super) struct Rules {
     waiting: VecDeque<RecordBatch>,
     /// Whether the table must be read: what waits is not all that is new.
     must_read: bool,
+    /// Whether all of it is new: there was none when it was last looked for.
+    all_is_new: bool,
     seen: Seen,
 }
 
@@ -82,6 +84,11 @@ struct Found {
 }
 
 impl Rules {
+    /// Where there is no table of events yet: all that it will have is new.
+    pub(super) fn of_no_table() -> Self {
+        Self { all_is_new: true, ..Self::default() }
+    }
+
     /// Takes what was committed.
     pub(super) fn hear(&mut self, followed: Followed) {
         self.waiting.extend(followed.rows);
@@ -108,10 +115,11 @@ impl Rules {
             return Ok(Vec::new());
         }
         if std::mem::take(&mut self.must_read) {
+            let from_us = if std::mem::take(&mut self.all_is_new) { 0 } else { now_us - READ_US };
             let recent = format!(
                 "SELECT * FROM (SELECT * FROM {EVENTS} WHERE time > TIMESTAMPTZ '{}' ORDER BY time DESC LIMIT {WAITING_MAX}) \
                  ORDER BY time",
-                rfc3339(now_us - READ_US)
+                rfc3339(from_us)
             );
             let mut all = VecDeque::from(own.collect(&recent).await?);
             all.append(&mut self.waiting);
