@@ -8,6 +8,7 @@ mod healing;
 mod jobs;
 mod properties;
 mod same;
+mod scaling;
 mod stream;
 
 use juno_tests::Server;
