@@ -60,6 +60,8 @@ pub struct Gate {
     remembered: identity::Remembered,
     streams: Arc<Semaphore>,
     stop: watch::Sender<bool>,
+    /// How far back pages of histories went lately.
+    pub(crate) spans: v4::page::spans::Spans,
     /// The OpenAPI document, once it was asked for.
     pub(crate) openapi: OnceLock<String>,
 }
@@ -90,6 +92,7 @@ impl Gate {
             remembered: identity::Remembered::default(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             stop: watch::Sender::new(false),
+            spans: v4::page::spans::Spans::default(),
             openapi: OnceLock::new(),
         })
     }

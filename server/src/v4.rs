@@ -15,7 +15,7 @@ mod filter;
 mod item;
 mod metrics;
 mod openapi;
-mod page;
+pub(crate) mod page;
 mod range;
 mod route;
 mod steps;

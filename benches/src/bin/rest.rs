@@ -122,8 +122,7 @@ async fn fill(server: &Server, rows: usize) -> Result<()> {
     for insert in inserts {
         for from in (1..=rows).step_by(CHUNK) {
             let to = (from + CHUNK - 1).min(rows);
-            let series =
-                format!("SELECT i, {at} AS at FROM (SELECT value AS i FROM generate_series({from}, {to})) AS numbers");
+            let series = format!("SELECT i, {at} AS at FROM generate_series({from}, {to}) AS numbers(i)");
             session.query(&format!("INSERT INTO {insert} FROM ({series}) AS times")).await?;
         }
     }
@@ -196,7 +195,7 @@ async fn client(number: usize, base: &str, every: Duration, stop: &AtomicBool, l
             0 | 1 => {
                 let first = line_at.fetch_add(LINES, Ordering::Relaxed);
                 let lines: Vec<String> =
-                    (first..first + LINES).map(|at| format!("load,client={number} v={at} {at}")).collect();
+                    (first..first + LINES).map(|at| format!("load,client={number} v={at} {at}000")).collect();
                 (http.post(format!("{base}/write")).body(lines.join("\n")), 204, LINES, 0)
             }
             2 => {

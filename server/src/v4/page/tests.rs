@@ -21,7 +21,7 @@ fn pairs(query: &[(&str, &str)]) -> Pairs {
 }
 
 fn asked(query: &[(&str, &str)]) -> Result<Request, Problem> {
-    read(&LIST, &pairs(query), NOW_US)
+    read(&LIST, &pairs(query), NOW_US, None)
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn the_next_page_goes_on_behind_the_last_row_in_the_range_of_the_first() {
     let request = asked(&[("cursor", &write_cursor(&cursor)), ("limit", "2"), ("severity", "high")]).unwrap();
     assert_eq!(
         request.job.sql,
-        "SELECT * FROM v WHERE at >= $1 AND (severity = $2) AND (at < $3 OR (at = $3 AND id < $4)) \
+        "SELECT * FROM v WHERE at >= $1 AND (severity = $2) AND at <= $3 AND (at < $3 OR id < $4) \
          ORDER BY at DESC, id DESC LIMIT 3"
     );
     assert_eq!(request.job.values[0], "1970-01-01T00:00:00.000005Z");
@@ -47,9 +47,19 @@ fn the_next_page_goes_on_behind_the_last_row_in_the_range_of_the_first() {
 }
 
 #[test]
+fn rows_may_be_looked_for_in_a_part_of_the_range_only() {
+    let since = |query: &[(&str, &str)]| read(&LIST, &pairs(query), NOW_US, Some(5)).unwrap();
+    let first = since(&[]);
+    assert_eq!(first.job.sql, "SELECT * FROM v WHERE at >= $1 AND at >= $2 ORDER BY at DESC, id DESC LIMIT 101");
+    assert_eq!((first.newest_us, first.job.values[1].as_str()), (None, Some("1970-01-01T00:00:00.000005Z")));
+    assert_eq!(since(&[("cursor", "d7...x")]).newest_us, Some(7));
+    assert_eq!(since(&[("to", "1970-01-01T00:00:00.000009Z"), ("from", "1970-01-01T00:00:00Z")]).newest_us, Some(9));
+}
+
+#[test]
 fn ascending_order_turns_the_comparison_round() {
     let request = asked(&[("order", "asc"), ("cursor", "a7...x")]).unwrap();
-    assert!(request.job.sql.contains("at > $1 OR (at = $1 AND id > $2)"), "{}", request.job.sql);
+    assert!(request.job.sql.contains("at >= $1 AND (at > $1 OR id > $2)"), "{}", request.job.sql);
     assert!(request.job.sql.contains("ORDER BY at ASC, id ASC"), "{}", request.job.sql);
 }
 
