@@ -49,7 +49,7 @@ impl Feeds {
                 tracing::warn!(dir = %dir.display(), "there is no feed: files that end in {} are", ENDINGS.join(", "));
             }
             let before = self.files.take().unwrap_or_default();
-            for name in files.iter().filter(|(name, stamp)| before.get(*name) != Some(stamp)).map(|(name, _)| name) {
+            for name in files.iter().filter(|(name, stamp)| before.get(*name) != Some(*stamp)).map(|(name, _)| name) {
                 load(session, name, text(&dir.join(name), FEED_BYTES_MAX).map_err(|error| error.to_string())).await;
             }
         }
