@@ -221,3 +221,6 @@ fn opening(group: &Group, alarms: &[Alarm], severity: Severity, now_us: i64, sou
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

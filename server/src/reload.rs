@@ -35,14 +35,11 @@ impl Reload {
     /// Reads settings again and lets them take effect.
     async fn apply(&self, session: &Session) {
         let read = Arc::clone(&self.0);
-        let new = match tokio::task::spawn_blocking(move || read()).await {
-            Ok(Ok(new)) => new,
-            Ok(Err(error)) => {
-                tracing::error!(error, "the settings cannot be read again: all stay as they are");
-                return;
-            }
+        let new = tokio::task::spawn_blocking(move || read()).await.unwrap_or_else(|error| Err(error.to_string()));
+        let new = match new {
+            Ok(new) => new,
             Err(error) => {
-                tracing::error!(%error, "the settings cannot be read again: all stay as they are");
+                tracing::error!(error, "the settings cannot be read again: all stay as they are");
                 return;
             }
         };

@@ -148,7 +148,7 @@ fn feeds_and_rules_are_loaded_anew_at_a_signal_and_rules_find_what_comes() {
         std::fs::create_dir_all(path).expect("a directory");
     }
     let file = |path: &Path, text: &str| std::fs::write(path, text).expect("a file");
-    file(&feeds.join("a.csv"), "203.0.113.7\n");
+    file(&feeds.join("a.csv"), "198.51.100.7\n");
     file(&rules.join("aws/stop.yml"), &rule("StopLogging", "high"));
     file(&rules.join("broken.yml"), "title: broken\n");
     server.set("THREAT_INTELLIGENCE_FEEDS", "true");
@@ -158,7 +158,7 @@ fn feeds_and_rules_are_loaded_anew_at_a_signal_and_rules_find_what_comes() {
     let known = || Postgres::connect(&server).rows("SELECT source_file, id, techniques FROM sigma_rules ORDER BY id");
     assert_eq!(known(), ["aws/stop.yml|StopLogging|[\"T1562.008\"]"]);
     assert_eq!(
-        (analyzed(&server, "203.0.113.7"), analyzed(&server, "203.0.113.8")),
+        (analyzed(&server, "198.51.100.7"), analyzed(&server, "198.51.100.8")),
         (json!("suspicious"), json!("benign"))
     );
     trail(&server, "StartLogging", "e0");
@@ -167,12 +167,12 @@ fn feeds_and_rules_are_loaded_anew_at_a_signal_and_rules_find_what_comes() {
     let threat = told(&server).remove(0);
     assert_eq!((&threat["severity"], &threat["entity"]), (&json!("high"), &json!("203.0.113.7")));
     assert_eq!(threat["indicators"]["mitre"], json!(["T1562.008"]));
-    file(&feeds.join("a.csv"), "203.0.113.8\n");
+    file(&feeds.join("a.csv"), "198.51.100.8\n");
     file(&rules.join("aws/stop.yml"), &rule("DeleteTrail", "low"));
     write(&server, "");
     until("the rule is the new one", || known() == ["aws/stop.yml|DeleteTrail|[\"T1562.008\"]"]);
-    until("the feed is the new one", || analyzed(&server, "203.0.113.8") == "suspicious");
-    assert_eq!(analyzed(&server, "203.0.113.7"), "benign");
+    until("the feed is the new one", || analyzed(&server, "198.51.100.8") == "suspicious");
+    assert_eq!(analyzed(&server, "198.51.100.7"), "benign");
     trail(&server, "DeleteTrail", "e2");
     until("the new rule tells", || told(&server).len() == 2);
 }

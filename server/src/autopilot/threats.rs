@@ -32,7 +32,7 @@ pub async fn guard(session: Session) -> Result<()> {
     }
 }
 
-async fn respond_to(
+pub(super) async fn respond_to(
     session: &Session,
     autopilot: &Session,
     respond: &'static Operation,

@@ -69,7 +69,7 @@ impl SettingsFile {
                 line.split_once('=').ok_or_else(|| refused(format!("write it as NAME=VALUE: \"{line}\"")))?;
             let (name, value) = (name.trim(), value.trim());
             let known = all_settings().find(|(_, _, variable)| *variable == name && *variable != FILE.2);
-            let Some((_, flag, variable)) = known else {
+            let Some(&(_, flag, variable)) = known else {
                 return Err(refused(format!("{name} is no setting: juno config shows all of them")));
             };
             if let Some(first) = entries.iter().find(|entry| entry.variable == name) {

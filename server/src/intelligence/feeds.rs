@@ -49,7 +49,7 @@ impl Feeds {
                 tracing::warn!(dir = %dir.display(), "there is no feed: files that end in {} are", ENDINGS.join(", "));
             }
             let before = self.files.take().unwrap_or_default();
-            for name in files.iter().filter(|(name, stamp)| before.get(*name) != Some(stamp)).map(|(name, _)| name) {
+            for name in files.iter().filter(|(name, stamp)| before.get(*name) != Some(*stamp)).map(|(name, _)| name) {
                 load(session, name, text(&dir.join(name), FEED_BYTES_MAX).map_err(|error| error.to_string())).await;
             }
         }
@@ -126,6 +126,9 @@ fn files(dir: &Path) -> std::io::Result<Files> {
 
 #[cfg(test)]
 mod tests {
+    use juno_sql::engine::Db;
+    use juno_sql::kernels::Device;
+
     use super::*;
 
     #[test]
@@ -135,5 +138,39 @@ mod tests {
         let found = named(&urls.map(str::to_owned));
         assert_eq!(found.keys().collect::<Vec<_>>(), ["http://feeds.example/a", "https://feeds.example/list.csv"]);
         assert_eq!(found["http://feeds.example/a"], urls[1]);
+    }
+    #[tokio::test(flavor = "multi_thread")]
+    async fn feeds_are_read_where_they_are_wanted_and_again_where_they_changed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        let db = Db::open(path("data")).expect("a database");
+        let session = Session::open(db, Device::cpu()).await.expect("migrations");
+        std::fs::create_dir(path("feeds")).expect("a directory");
+        let write = |text: &str| std::fs::write(path("feeds/a.csv"), text).expect("a file");
+        let known = async || {
+            let rows = session.objects("SELECT value FROM juno_indicators ORDER BY value", &[]).await.expect("rows");
+            rows.iter().filter_map(|row| row["value"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+        };
+        write("203.0.113.7\n");
+        let off = OperationSettings { feeds_dir: Some(path("feeds")), ..OperationSettings::default() };
+        let on = OperationSettings { threat_feeds: true, ..off.clone() };
+        let mut feeds = Feeds::default();
+        feeds.load_files(&session, &off).await;
+        assert!(known().await.is_empty(), "THREAT_INTELLIGENCE_FEEDS is off");
+        feeds.load_files(&session, &on).await;
+        assert_eq!(known().await, ["203.0.113.7"]);
+        write("203.0.113.7\n203.0.113.8\n");
+        feeds.load_files(&session, &on).await;
+        assert_eq!(known().await.len(), 2);
+        write("this is no indicator\n");
+        feeds.load_files(&session, &on).await;
+        assert_eq!(known().await.len(), 2, "what cannot be used leaves what was there");
+        std::fs::remove_file(path("feeds/a.csv")).expect("a file");
+        feeds.load_files(&session, &on).await;
+        assert!(known().await.is_empty(), "a feed that is gone says nothing any more");
+        write("203.0.113.9\n");
+        std::fs::rename(path("feeds"), path("elsewhere")).expect("a directory");
+        feeds.load_files(&session, &on).await;
+        assert!(known().await.is_empty(), "a directory that is not there changes nothing");
     }
 }

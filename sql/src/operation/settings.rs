@@ -184,3 +184,6 @@ impl OperationSettings {
         ((1.0 - self.threat_sensitivity) / 5.0).max(1e-4)
     }
 }
+
+#[cfg(test)]
+mod tests;

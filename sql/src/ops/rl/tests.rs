@@ -9,7 +9,7 @@ use super::policy::action::ActionSpace;
 use super::policy::gate::drawn;
 use super::policy::state::FEATURE_NAMES;
 use super::scene::knobs_json;
-use crate::operation::{Answered, Refused, Request};
+use crate::operation::{Answered, OperationSettings, Refused, Request};
 use crate::ops::OPERATIONS;
 use crate::role::{Role, User};
 use crate::session::{Session, rfc3339};
@@ -280,4 +280,47 @@ async fn without_a_log_another_person_decides_on_what_the_simulator_says() {
     assert_eq!(ended(&session, begun).await["state"], "succeeded");
     let rows = session.objects("SELECT state FROM rl_policies", &[]).await.expect("rows");
     assert_eq!(rows[0]["state"], "active");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trainings_learn_as_it_is_set_where_they_are_not_told_otherwise() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let session = open(&directory).await;
+    let settings = OperationSettings {
+        rl_learning_rate: 0.02,
+        rl_exploration_rate: 0.3,
+        rl_reward_discount: 0.5,
+        ..OperationSettings::default()
+    };
+    session.set_operations(settings, |_| Value::Null);
+    trained(&session, json!({})).await;
+    trained(&session, json!({ "hyperparameters": { "members": 2, "discount": 0.75, "learning_rate": 0.03, "exploration_rate": 0.2 } })).await;
+    let rows =
+        session.objects("SELECT hyperparameters AS h FROM rl_policies ORDER BY version", &[]).await.expect("rows");
+    let numbers =
+        |row: usize| ["learning_rate", "exploration_rate", "discount"].map(|name| rows[row]["h"][name].as_f64());
+    assert_eq!((numbers(0), numbers(1)), ([Some(0.02), Some(0.3), Some(0.5)], [Some(0.03), Some(0.2), Some(0.75)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_are_trained_again_after_the_interval_and_not_for_too_little_that_is_new() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let session = open(&directory).await;
+    let set = |rl_training_interval_s: u64| {
+        let settings = OperationSettings { rl_training_interval_s, ..OperationSettings::default() };
+        session.set_operations(settings, |_| Value::Null);
+    };
+    trained(&session, json!({})).await;
+    let own = session.connect();
+    own.query("UPDATE juno_rl_policies SET trained_at = now() - INTERVAL '2 hours'").await.expect("an update");
+    set(3_600);
+    assert!(own.retrain(&session).await.expect("a look").is_empty(), "nothing was decided since");
+    log(&session, "shop", 60, (0, 1.0), true).await;
+    set(10_800);
+    assert!(own.retrain(&session).await.expect("a look").is_empty(), "it is too early");
+    set(3_600);
+    assert_eq!(own.retrain(&session).await.expect("a look"), ["shop"]);
+    let jobs = own.objects("SELECT id FROM operations_jobs ORDER BY created_at DESC LIMIT 1", &[]).await.expect("rows");
+    let cancelled = ask(&session, "operations_jobs_cancel", json!({ "id": jobs[0]["id"] }), None).await;
+    assert!(cancelled.is_ok() || refused(cancelled).0 == Refused::Conflict, "it may have ended already");
 }

@@ -52,7 +52,7 @@ pub async fn load_rules(own: &Session, files: &[RuleFile]) -> Result<Vec<RulesRe
         let found = file.text.as_ref().map_err(Clone::clone).and_then(|text| read(text));
         told.push(RulesRead { name: file.name.clone(), rules: found.as_ref().map(Vec::len).map_err(Clone::clone) });
         match found {
-            Ok(documents) => new.push((&file.name, documents)),
+            Ok(documents) => new.push((file.name.as_str(), documents)),
             Err(_) => drop(kept.insert(&file.name)),
         }
     }

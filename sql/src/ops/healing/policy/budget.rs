@@ -37,6 +37,9 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
+    use juno_kernels::record_ratio::{Params, score};
+    use juno_kernels::{Device, Series, SplitMix};
+
     use super::*;
 
     #[test]
@@ -53,6 +56,24 @@ mod tests {
         assert!(budgets.windows(2).all(|pair| pair[1] < pair[0]), "{budgets:?}");
         for wrong in [-0.1, 1.1, f64::NAN] {
             assert!(Budget::of(wrong).unwrap_err().contains("use 0 to 1"));
+        }
+    }
+    /// What the surveys judge with, on what only chance moves.
+    #[test]
+    fn measured_false_alarms_are_within_twice_the_budget() {
+        let (series, points, per_day) = (60, 4_000, 288.0);
+        let mut random = SplitMix::new(11, 0);
+        let values: Vec<f64> = (0..series * points).map(|_| 50.0 + random.normal()).collect();
+        let offsets: Vec<usize> = (0..=series).map(|at| at * points).collect();
+        let all = Series::new(&values, &offsets).expect("series");
+        let judged = score(&Device::cpu(), &all, None, &Params { warm_up: 100 }).expect("judgements");
+        let days = (series * (points - 100)) as f64 / per_day;
+        for sensitivity in [0.25, 0.3, 0.35] {
+            let budget = Budget::of(sensitivity).unwrap();
+            let limit = budget.p_limit(per_day);
+            let alarms = judged.iter().filter(|point| point.p_value <= limit).count() as f64;
+            let share = alarms / days / budget.per_series_day;
+            assert!((0.5..=2.0).contains(&share), "{sensitivity}: {alarms} alarms are {share} of the budget");
         }
     }
 }

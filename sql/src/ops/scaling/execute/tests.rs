@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::actuator::ActuatorError;
+use crate::operation::OperationSettings;
 use crate::ops::actuator::fake::{World, refusal, result};
 use crate::ops::scaling::verify::verify_scaling;
 
@@ -157,4 +158,41 @@ async fn what_a_change_brought_is_written_down_once_its_time_is_over() {
     let other = world.row("SELECT * FROM scaling_history WHERE resource_type = 'replicas'").await;
     assert!(other["actual_demand"]["unknown"].is_string() && other["performance_impact"].is_null(), "{other:?}");
     assert_eq!(verify_scaling(own).await.expect("a sweep"), 0, "a change is verified once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cooldown_and_the_confidence_that_are_set_hold() {
+    let world = World::open().await;
+    let set = |scaling_cooldown_s: u64, scaling_confidence: f64| {
+        let settings = OperationSettings { scaling_cooldown_s, scaling_confidence, ..OperationSettings::default() };
+        world.own.set_operations(settings, |_| Value::Null);
+    };
+    let dry = |units: u32| {
+        let mut asked = to(units);
+        asked["dry_run"] = true.into();
+        asked
+    };
+    result(world.ask(&OPERATION, ADA, to(3)).await);
+    result(world.ask(&OPERATION, ADA, to(2)).await);
+    let ten_minutes_ago = "UPDATE juno_scaling_executions SET applied_at = now() - INTERVAL '10 minutes'";
+    world.own.changed_rows(ten_minutes_ago, &[]).await.expect("an update");
+    for (cooldown_s, expected) in [(300, None), (900, Some(Refused::CooldownActive)), (60, None)] {
+        set(cooldown_s, 0.8);
+        let answered = world.ask(&OPERATION, ADA, dry(1)).await;
+        match expected {
+            Some(expected) => assert_eq!(refusal(answered), expected),
+            None => assert!(answered.is_ok(), "{cooldown_s}: {answered:?}"),
+        }
+        assert!(world.ask(&OPERATION, ADA, dry(3)).await.is_ok(), "more units never wait");
+    }
+    plan(&world, 3_600, 0.5).await;
+    let asked = json!({ "plan_id": PLAN, "dry_run": true });
+    for (confidence, refused) in [(0.8, true), (0.4, false)] {
+        set(300, confidence);
+        let answered = world.ask_matching(&OPERATION, ADA, asked.clone(), Some(PLAN)).await;
+        match refused {
+            true => assert_eq!(refusal(answered), Refused::LowConfidence),
+            false => assert!(answered.is_ok(), "{answered:?}"),
+        }
+    }
 }

@@ -112,6 +112,7 @@ impl Rules {
         self.renew(own).await?;
         if self.judge.is_none() {
             self.waiting.clear();
+            self.all_is_new = false;
             return Ok(Vec::new());
         }
         if std::mem::take(&mut self.must_read) {
