@@ -115,6 +115,6 @@ mod tests {
         assert_eq!(found.fixed, ["http-addr"]);
         let values: Vec<&str> = found.shown.iter().map(|one| one.value.as_str()).collect();
         assert_eq!((values, found.shown[0].source.as_str()), (vec!["3", "a", "info"], "file"));
-        assert_eq!(Difference::of(&after, &after).changed, []);
+        assert!(Difference::of(&after, &after).changed.is_empty());
     }
 }

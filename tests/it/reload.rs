@@ -135,7 +135,7 @@ fn trail(server: &Server, event: &str, id: &str) {
 }
 
 fn told(server: &Server) -> Vec<Value> {
-    let alerts = get(server, "/api/v4/threats/alerts?type=sigma&from=now-1h").json();
+    let alerts = get(server, "/api/v4/threats/alerts?type=sigma").json();
     alerts["items"].as_array().cloned().unwrap_or_default()
 }
 
