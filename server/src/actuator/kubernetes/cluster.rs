@@ -139,7 +139,7 @@ impl Cluster {
         let pods: Vec<Pod> = list(target, self.own(target).await?, chosen).await?;
         let belongs = |pod: &Pod| is_active(pod) && owners.iter().any(|owner| is_owned_by(&pod.metadata, owner));
         let pods = pods.into_iter().filter(belongs).collect();
-        let policies = list(target, self.own(target).await?, ListParams::default()).await?;
+        let policies: Vec<NetworkPolicy> = list(target, self.own(target).await?, ListParams::default()).await?;
         Ok(View { workload, revisions, pods, policies })
     }
 
