@@ -534,7 +534,7 @@ mod tests {
         assert_eq!((workloads.namespace.as_str(), workloads.selector.as_str()), ("shop", "juno.io/managed=true"));
         assert_eq!(reach.escalation_url.as_deref(), Some("https://example.org/call"));
         let matches = Cli::command().get_matches_from("juno config --webhook-url https://example.org/act".split(' '));
-        let report = report(matches.subcommand_matches("config").expect("the subcommand was given"));
+        let report = report(shown(matches.subcommand_matches("config").expect("the subcommand was given"), None));
         for shown in ["kubernetes-namespace", "kubernetes-selector", "https://example.org/act", "escalation-url"] {
             assert!(report.contains(shown), "{report}");
         }

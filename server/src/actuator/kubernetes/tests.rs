@@ -302,7 +302,7 @@ async fn after_a_crash_the_same_order_waits_for_the_rest_and_does_nothing_twice(
     let begun = restart.clone();
     let task = tokio::spawn(async move { first.act(&begun).await });
     while fake.restarted("shop").is_none() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5)).await;
     }
     // The process ends while it waits.
     task.abort();
@@ -328,7 +328,7 @@ async fn a_target_shows_that_an_order_acts_on_it() {
     let restart = Order { limit_ms: 2_000, ..order("shop", Action::Restart, "1") };
     let looks = async {
         while fake.restarted("shop").is_none() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await;
         }
         let busy = actuator.observe("shop").await.unwrap().is_busy;
         fake.freeze(false);

@@ -278,8 +278,8 @@ mod tests {
     #[test]
     fn draws_come_as_often_as_their_propensity_says() {
         let (usual, other) = ([0.25, 0.75, 0.0], [0.0, 0.5, 0.5]);
-        let mut counts = [0.0; 3];
-        let mut explored = 0.0;
+        let mut counts = [0.0f64; 3];
+        let mut explored = 0.0f64;
         for seed in 0..20_000 {
             let drawn = draw(&usual, Some((&other, 0.2)), seed);
             counts[drawn.arm] += 1.0 / 20_000.0;

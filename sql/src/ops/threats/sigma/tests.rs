@@ -21,7 +21,7 @@ fn file(name: &str, text: &str) -> RuleFile {
 async fn known(own: &Session) -> Vec<String> {
     let rows =
         own.objects("SELECT source_file, id FROM sigma_rules ORDER BY source_file, id", &[]).await.expect("rows");
-    let text = |row: &serde_json::Map<String, Value>, name: &str| row[name].as_str().unwrap_or_default().to_owned();
+    let text = |row: &Map<String, Value>, name: &str| row[name].as_str().unwrap_or_default().to_owned();
     rows.iter().map(|row| format!("{} {}", text(row, "source_file"), text(row, "id"))).collect()
 }
 
