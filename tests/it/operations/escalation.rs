@@ -19,8 +19,11 @@ const SECRET: &str = "a secret of some length";
 /// How long it may take; it takes some ten seconds on a free machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Names and values.
+type Headers = Vec<(String, String)>;
+
 /// Reads one request: its headers in small letters, and its body.
-fn read(stream: &TcpStream) -> Option<(Vec<(String, String)>, Vec<u8>)> {
+fn read(stream: &TcpStream) -> Option<(Headers, Vec<u8>)> {
     let mut reader = BufReader::new(stream);
     let mut headers = Vec::new();
     loop {

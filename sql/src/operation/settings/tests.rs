@@ -28,7 +28,7 @@ async fn a_component_that_is_off_refuses_its_operations_and_no_others_and_status
     let asked = [
         (Component::SelfHealing, "healing_diagnose", json!({ "service": "shop", "window": window })),
         (Component::Rl, "rl_train", json!({ "policy": "shop", "algorithm": "linucb", "environment": "replay" })),
-        (Component::Scaling, "scaling_forecast", json!({ "service": "shop" })),
+        (Component::Scaling, "scaling_plan", json!({ "service": "shop" })),
         (Component::Threats, "threats_analyze", json!({ "indicators": [{ "type": "ip", "value": "192.0.2.7" }] })),
     ];
     for off in Component::ALL {

@@ -40,6 +40,7 @@ FROM juno_scaling_plans;
 -- GET /api/v4/scaling/autoscale
 CREATE VIEW scaling_autoscaled AS
 SELECT
+    service AS id,
     service,
     enabled,
     executor,

@@ -99,7 +99,7 @@ impl Event {
             Some(Value::Object(members)) => (members, true),
             _ => (Map::new(), false),
         };
-        for (name, value) in row.iter().filter(|(name, value)| !value.is_null() && !(is_json && *name == "raw")) {
+        for (name, value) in row.iter().filter(|(name, value)| !(value.is_null() || (is_json && *name == "raw"))) {
             members.entry(name.as_str()).or_insert_with(|| value.clone());
         }
         for (name, column) in names(&source, class) {
