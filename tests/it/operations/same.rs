@@ -15,6 +15,7 @@ use crate::{name_program, server};
 /// Members that differ from one request to the next.
 const OTHER: &[&str] = &[
     "version",
+    "changed_by",
     "etag",
     "took_ms",
     "took_s",
