@@ -42,6 +42,8 @@ impl Juno {
             .args(["--exact", "actuator::kubernetes::tests::served::a_juno", "--ignored", "--nocapture"])
             .env("KUBECONFIG", home.path().join("kubeconfig"))
             .env("TEST_DATA", home.path().join("data"))
+            // Statements are planned on the thread of that test, whose stack is a small one.
+            .env("RUST_MIN_STACK", "16777216")
             .env_remove("HTTPS_PROXY")
             .env_remove("https_proxy")
             .stdout(Stdio::piped())
