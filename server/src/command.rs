@@ -148,7 +148,7 @@ fn dispatch(told: Told, args: Vec<OsString>) -> Result<(), Error> {
 fn run_server(args: ServeArgs, shown: Vec<Shown>, reload: Reload) -> Result<(), Error> {
     let fleet = args.fleet.as_deref().map(Fleet::read).transpose().map_err(serve::Error::Fleet)?;
     let secret = |variable: &str| std::env::var(variable).ok().filter(|secret| !secret.is_empty());
-    let rules = args.guard_rails.as_deref().map(guard_rails).transpose().map_err(serve::Error::GuardRails)?;
+    let rules = args.guard_rails.as_deref().map(guard_rails).transpose()?;
     let config = Config {
         fleet,
         reach: args.reach.reach(secret(WEBHOOK_SECRET)),
@@ -172,10 +172,12 @@ fn run_server(args: ServeArgs, shown: Vec<Shown>, reload: Reload) -> Result<(), 
 }
 
 /// The rules of a file, or what is wrong with it.
-fn guard_rails(file: &Path) -> Result<Arc<HouseRules>, String> {
+fn guard_rails(file: &Path) -> Result<Arc<HouseRules>, serve::Error> {
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
-    HouseRules::parse(&name, &text).map(Arc::new)
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"));
+    let rules = text.and_then(|text| HouseRules::parse(&name, &text));
+    let refused = |text| serve::Error::Setting { flag: "--guard-rails", variable: "JUNO_GUARD_RAILS", text };
+    rules.map(Arc::new).map_err(refused)
 }
 
 /// Verifies the audit, and says what is wrong with it.

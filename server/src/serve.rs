@@ -106,9 +106,6 @@ pub enum Error {
     /// The bucket for parts cannot be used.
     #[error("--object-store (JUNO_OBJECT_STORE): {0}")]
     Bucket(std::io::Error),
-    /// The guard rails cannot be used.
-    #[error("--guard-rails (JUNO_GUARD_RAILS): {0}")]
-    GuardRails(String),
     /// The fleet cannot be run.
     #[error("--fleet (JUNO_FLEET): {0}")]
     Fleet(String),
