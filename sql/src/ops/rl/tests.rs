@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 
 use super::policy::action::ActionSpace;
 use super::policy::gate::drawn;
+use super::policy::simulator::Service;
 use super::policy::state::FEATURE_NAMES;
+use super::rule::{Rule, Seen};
 use super::scene::knobs_json;
-use crate::operation::{Answered, OperationSettings, Refused, Request};
+use crate::operation::{Answered, Component, OperationSettings, Refused, Request};
 use crate::ops::OPERATIONS;
 use crate::role::{Role, User};
 use crate::session::{Session, rfc3339};
@@ -114,6 +116,56 @@ async fn one_seed_gives_one_artefact_and_another_seed_another() {
     assert_eq!(states, ["candidate", "candidate", "shadow"]);
     assert_eq!((&rows[1]["checksum"], &rows[2]["etag"]), (&first["checksum"], &json!("r2")));
     assert_eq!(rows[0]["metrics"]["offline_value"], first["offline_value"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_active_version_decides_and_a_canary_its_share_while_the_error_budget_is_kept() {
+    const BEGAN_US: i64 = 1_767_225_600_000_000;
+    const EPOCH_US: i64 = 900_000_000;
+    let directory = tempfile::tempdir().expect("a directory");
+    let session = open(&directory).await;
+    trained(&session, json!({ "seed": 3 })).await;
+    trained(&session, json!({ "seed": 4 })).await;
+    let own = session.connect();
+    own.query("UPDATE juno_rl_policies SET state = 'active' WHERE version = 1").await.expect("an update");
+    let samples: Vec<f64> = (0..3 * 1_440).map(|minute| 40.0 + 10.0 * (f64::from(minute) / 229.0).sin()).collect();
+    let service = Service { replicas_min: 1.0, replicas_max: 100.0, ..Service::sized(40.0, 4.0, 60.0) };
+    let seen = |epoch: i64, replicas: f64| Seen {
+        samples: &samples,
+        step_s: 60.0,
+        now_us: BEGAN_US + epoch * EPOCH_US,
+        service,
+        ready: replicas,
+        billed: replicas,
+    };
+    let mut rule = Rule::open(&own, "shop", "shop").await.expect("a rule");
+    let version = async |rule: &mut Rule, epoch: i64, replicas: f64| {
+        rule.ask(&own, &seen(epoch, replicas)).await.expect("it asks").expect("two days are known").version
+    };
+    assert_eq!(version(&mut rule, 0, 8.0).await, Some(1));
+    own.query("UPDATE juno_rl_policies SET state = 'canary' WHERE version = 2").await.expect("an update");
+    // As much as people allow at all: every decision is the canary's.
+    own.query(
+        "UPDATE juno_policies SET policy = '{\"exploration_max\": 1, \"change_pct\": 25}' WHERE policy_type = 'rl'",
+    )
+    .await
+    .expect("an update");
+    let all = OperationSettings { rl_exploration_rate: 1.0, ..OperationSettings::default() };
+    own.set_operations(all, |_| Value::Null);
+    assert_eq!(version(&mut rule, 1, 8.0).await, Some(2));
+    assert_eq!(version(&mut rule, 2, 1.0).await, Some(2), "the quarter of an hour before was good");
+    assert_eq!(version(&mut rule, 3, 1.0).await, Some(1), "one replica overspent the error budget");
+    let rows = "SELECT policy_version, explored, propensity, reward, outcome FROM rl_experience ORDER BY at";
+    let rows = own.objects(rows, &[]).await.expect("rows");
+    let explored: Vec<&Value> = rows.iter().map(|row| &row["explored"]).collect();
+    assert_eq!(explored, [&json!(false), &json!(true), &json!(true), &json!(false)]);
+    let is_chance =
+        |row: &serde_json::Map<String, Value>| row["propensity"].as_f64().is_some_and(|p| p > 0.0 && p <= 1.0);
+    assert!(rows.iter().all(is_chance), "{rows:?}");
+    assert!(rows[..3].iter().all(|row| row["reward"].is_number()) && rows[3]["reward"].is_null(), "{rows:?}");
+    let off = OperationSettings { disabled: vec![Component::Rl], ..OperationSettings::default() };
+    own.set_operations(off, |_| Value::Null);
+    assert_eq!(version(&mut rule, 4, 8.0).await, None, "the fixed rule decides where learning is off");
 }
 
 #[tokio::test(flavor = "multi_thread")]
