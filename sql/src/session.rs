@@ -18,7 +18,8 @@ mod utility;
 pub(crate) use block::RefusedLogon;
 pub use copy::CopyIn;
 pub use operation::Problems;
-pub(crate) use operation::{Found, HISTORY, Hold, Invocation, Mandate, Operations, objects, refused, rfc3339};
+pub use operation::rfc3339;
+pub(crate) use operation::{Found, HISTORY, Hold, Invocation, Mandate, Operations, objects, refused};
 pub use user::{Account, Accounts};
 
 use std::sync::Arc;

@@ -19,7 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use juno_sql::actuator::{Action, Actuator, ActuatorError, Effect, KEY_BYTES_MAX, Observation, Order, Target, reverse};
+use juno_sql::actuator::{Action, Actuator, ActuatorError, Effect, Observation, Order, Target};
+use juno_sql::rfc3339;
 use kube::Client;
 use parking_lot::Mutex;
 use serde_json::json;
@@ -29,12 +30,11 @@ use self::change::{change, node_of, node_patch};
 use self::cluster::Cluster;
 use self::record::{Earlier, ORDERS, Orders};
 use self::view::View;
+use super::log;
 use super::outside::Outside;
 
 /// The label selector of targets where none is set.
 pub const SELECTOR: &str = "juno.io/managed=true";
-/// The longest time that an order may take, in ms.
-const LIMIT_MS_MAX: u64 = 600_000;
 /// So often an order is tried where others change its target at the same time.
 const CONFLICTS_MAX: u32 = 6;
 /// The first wait after such a conflict, which doubles each time.
@@ -94,7 +94,7 @@ impl KubernetesActuator {
 
     /// Carries out an order that no other one of this process disturbs.
     async fn carry_out(&self, order: &Order, until: Instant) -> Result<Effect, ActuatorError> {
-        let begun = timeout_at(until, self.begin(order)).await.map_err(|_| late(order))??;
+        let begun = timeout_at(until, self.begin(order)).await.map_err(|_| order.late())??;
         let (before, is_repetition) = match begun {
             Begun::Answered(answer) => return answer,
             Begun::UnderWay(before, is_repetition) => (before, is_repetition),
@@ -103,7 +103,7 @@ impl KubernetesActuator {
             // How it ended is not known: the same order again will see.
             Ok(Err(error @ ActuatorError::Unreachable { .. })) => return Err(error),
             Ok(outcome) => outcome,
-            Err(_) => Err(late(order)),
+            Err(_) => Err(order.late()),
         };
         let written = timeout(END_LIMIT, self.end(order, &outcome)).await;
         if !matches!(written, Ok(Ok(()))) {
@@ -124,12 +124,12 @@ impl KubernetesActuator {
                 Some(Earlier::Begun(before)) => return Ok(Begun::UnderWay(before, !was_sent)),
                 None => {}
             }
-            let node = match node_of(order).map_err(|reason| refused(order, reason))? {
+            let node = match node_of(order).map_err(|reason| order.refused(reason))? {
                 Some(name) => self.cluster.node(&order.target, name).await?,
                 None => None,
             };
             let now = self.now();
-            let change = change(&view, node.as_ref(), order, &now).map_err(|reason| refused(order, reason))?;
+            let change = change(&view, node.as_ref(), order, &now).map_err(|reason| order.refused(reason))?;
             let before = view.observation();
             orders.begin(order, &before);
             let patch = change.patch(&view.workload, &orders);
@@ -140,7 +140,7 @@ impl KubernetesActuator {
             sleep(wait).await;
             wait *= 2;
         }
-        Err(refused(order, format!("others changed it {CONFLICTS_MAX} times at the same moment: order it again")))
+        Err(order.refused(format!("others changed it {CONFLICTS_MAX} times at the same moment: order it again")))
     }
 
     /// Does what is beside the patch, and waits until all is as it was ordered. May be done again.
@@ -193,13 +193,12 @@ impl KubernetesActuator {
                 return Ok(());
             }
         }
-        Err(refused(order, "others change it all the time".into()))
+        Err(order.refused("others change it all the time"))
     }
 
     /// Now, as annotations have it.
     fn now(&self) -> String {
-        let now = chrono::DateTime::from_timestamp_micros((self.outside.now_us)()).unwrap_or_default();
-        now.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+        rfc3339((self.outside.now_us)())
     }
 }
 
@@ -211,15 +210,6 @@ fn is_done(view: &View, action: Action) -> bool {
         Action::Resume => !view.is_isolated(),
         _ => view.workload.is_rolled_out() && view.is_ready(),
     }
-}
-
-fn refused(order: &Order, reason: String) -> ActuatorError {
-    ActuatorError::Refused { target: order.target.clone(), reason }
-}
-
-fn late(order: &Order) -> ActuatorError {
-    let (target, action, limit_ms) = (order.target.clone(), order.action.name().to_owned(), order.limit_ms);
-    ActuatorError::Timeout { target, action, limit_ms }
 }
 
 #[async_trait]
@@ -240,31 +230,15 @@ impl Actuator for KubernetesActuator {
     async fn act(&self, order: &Order) -> Result<Effect, ActuatorError> {
         // Nobody takes turns at what is not there.
         self.cluster.find(&order.target).await?;
-        if order.key.is_empty() || order.key.len() > KEY_BYTES_MAX {
-            return Err(refused(order, format!("a key has 1 to {KEY_BYTES_MAX} bytes")));
-        }
-        if order.limit_ms == 0 || order.limit_ms > LIMIT_MS_MAX {
-            return Err(refused(order, format!("limit_ms must be 1 to {LIMIT_MS_MAX}")));
-        }
+        order.check()?;
         let until = Instant::now() + Duration::from_millis(order.limit_ms);
         let turn = self.turn(&order.target);
         let outcome = match timeout_at(until, turn.lock()).await {
             Ok(_turn) => self.carry_out(order, until).await,
-            Err(_) => Err(late(order)),
+            Err(_) => Err(order.late()),
         };
-        let (target, action, key) = (&order.target, order.action.name(), &order.key);
-        match &outcome {
-            Ok(effect) => tracing::info!(target, action, key, repetition = effect.is_repetition, "an order is done"),
-            Err(error) => tracing::warn!(target, action, key, %error, "an order failed"),
-        }
+        log(order, &outcome);
         outcome
-    }
-
-    async fn undo(&self, order: &Order, effect: &Effect, key: &str) -> Result<Effect, ActuatorError> {
-        match reverse(order, effect, key) {
-            Some(back) => self.act(&back).await,
-            None => Err(refused(order, format!("{} leaves nothing to take back", order.action.name()))),
-        }
     }
 }
 

@@ -20,20 +20,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use juno_sql::actuator::{Action, Actuator, ActuatorError, Effect, KEY_BYTES_MAX, Observation, Order, Target, reverse};
+use juno_sql::actuator::{Action, Actuator, ActuatorError, Effect, Observation, Order, Target};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
 pub use self::spec::{Fleet, Program, Service};
 use self::unit::Unit;
 use super::ledger::Ledger;
+use super::log;
 
 /// The name of a service's configuration in its directory.
 const CONFIG: &str = "config";
 /// How long a health check may take.
 const HEALTH_LIMIT: Duration = Duration::from_secs(1);
-/// The longest time that an order may take, in ms.
-const LIMIT_MS_MAX: u64 = 600_000;
 
 /// A service as it can be watched.
 #[derive(Clone, Debug, Default)]
@@ -105,16 +104,11 @@ impl ProcessActuator {
                 Ok(Effect { before, after, is_repetition: false })
             }
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(late(order)),
+            Err(_) => Err(order.late()),
         };
         self.ledger.lock().end(&order.key, &outcome).map_err(unwritten)?;
         outcome
     }
-}
-
-fn late(order: &Order) -> ActuatorError {
-    let (target, action, limit_ms) = (order.target.clone(), order.action.name().to_owned(), order.limit_ms);
-    ActuatorError::Timeout { target, action, limit_ms }
 }
 
 #[async_trait]
@@ -133,33 +127,12 @@ impl Actuator for ProcessActuator {
 
     async fn act(&self, order: &Order) -> Result<Effect, ActuatorError> {
         let unit = self.unit(&order.target)?;
-        if order.key.is_empty() || order.key.len() > KEY_BYTES_MAX {
-            return Err(unit.refused(format!("a key has 1 to {KEY_BYTES_MAX} bytes")));
-        }
-        if order.limit_ms == 0 || order.limit_ms > LIMIT_MS_MAX {
-            return Err(unit.refused(format!("limit_ms must be 1 to {LIMIT_MS_MAX}")));
-        }
+        order.check()?;
         let limit = Duration::from_millis(order.limit_ms);
-        let _turn = timeout(limit, unit.turn.lock()).await.map_err(|_| late(order))?;
+        let _turn = timeout(limit, unit.turn.lock()).await.map_err(|_| order.late())?;
         let outcome = self.carry_out(unit, order).await;
-        let (target, action, key) = (&order.target, order.action.name(), &order.key);
-        match &outcome {
-            Ok(effect) => tracing::info!(target, action, key, repetition = effect.is_repetition, "an order is done"),
-            Err(error) => tracing::warn!(target, action, key, %error, "an order failed"),
-        }
+        log(order, &outcome);
         outcome
-    }
-
-    async fn undo(&self, order: &Order, effect: &Effect, key: &str) -> Result<Effect, ActuatorError> {
-        let back = reverse(order, effect, key);
-        let nothing = || {
-            self.unit(&order.target)
-                .map(|unit| unit.refused(format!("{} leaves nothing to take back", order.action.name())))
-        };
-        match back {
-            Some(back) => self.act(&back).await,
-            None => Err(nothing()?),
-        }
     }
 }
 

@@ -17,7 +17,7 @@ mod signature;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use juno_sql::actuator::{Actuator, ActuatorError, Effect, KEY_BYTES_MAX, Observation, Order, Target, reverse};
+use juno_sql::actuator::{Actuator, ActuatorError, Effect, KEY_BYTES_MAX, Observation, Order, Target};
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -154,23 +154,12 @@ impl Actuator for WebhookActuator {
     }
 
     async fn act(&self, order: &Order) -> Result<Effect, ActuatorError> {
-        let refused = |reason: String| ActuatorError::Refused { target: order.target.clone(), reason };
         let is_plain = order.key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
         if order.key.is_empty() || order.key.len() > KEY_BYTES_MAX || !is_plain {
-            return Err(refused(format!("a key has 1 to {KEY_BYTES_MAX} printable ASCII characters")));
+            return Err(order.refused(format!("a key has 1 to {KEY_BYTES_MAX} printable ASCII characters")));
         }
         let message = json!({"type": "act", "order": order});
         self.ask(&order.target, &message, Some(&order.key), Duration::from_millis(order.limit_ms)).await
-    }
-
-    async fn undo(&self, order: &Order, effect: &Effect, key: &str) -> Result<Effect, ActuatorError> {
-        match reverse(order, effect, key) {
-            Some(back) => self.act(&back).await,
-            None => {
-                let reason = format!("{} leaves nothing to take back", order.action.name());
-                Err(ActuatorError::Refused { target: order.target.clone(), reason })
-            }
-        }
     }
 }
 

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, Schema};
 use chrono::DateTime;
+use juno_sql::hex;
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
@@ -176,8 +177,7 @@ impl Events {
             let count = seen.entry(raw.clone()).or_default();
             *count += 1;
             let hash = digest(&SHA256, format!("{count} {raw}").as_bytes());
-            let uid: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-            event.texts.insert("event_uid", uid);
+            event.texts.insert("event_uid", hex(&hash.as_ref()[..16]));
         }
     }
 

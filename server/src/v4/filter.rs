@@ -3,6 +3,7 @@
 //! **Invariant:** the SQL of a condition is a constant of the program; only its bound value comes from the client.
 
 use arrow::datatypes::{DataType, TimeUnit};
+use juno_sql::rfc3339;
 use serde_json::Value;
 
 use super::range;
@@ -68,11 +69,11 @@ impl Conditions {
     /// Adds `column-time >= from` and `< to`.
     pub(super) fn within(&mut self, column: &str, range: range::Range) {
         if let Some(from) = range.from_us {
-            let from = self.bind(range::rfc3339(from).into(), Kind::Time);
+            let from = self.bind(rfc3339(from).into(), Kind::Time);
             self.and(format!("{column} >= {from}"));
         }
         if let Some(to) = range.to_us {
-            let to = self.bind(range::rfc3339(to).into(), Kind::Time);
+            let to = self.bind(rfc3339(to).into(), Kind::Time);
             self.and(format!("{column} < {to}"));
         }
     }
@@ -102,7 +103,7 @@ fn read(filter: &Filter, text: &str, now_us: i64) -> Result<Value, Problem> {
         Kind::Text => Some(Value::from(text)),
         Kind::Boolean => text.parse::<bool>().ok().map(Value::from),
         Kind::Number => text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from),
-        Kind::Time => range::time(text, now_us).map(|time| range::rfc3339(time).into()),
+        Kind::Time => range::time(text, now_us).map(|time| rfc3339(time).into()),
     };
     let wanted = match filter.kind {
         Kind::Text => "a text",

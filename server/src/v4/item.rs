@@ -4,6 +4,7 @@
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use juno_sql::hex;
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
@@ -83,8 +84,7 @@ fn etag(object: &str) -> String {
     own.map_or_else(
         || {
             let hash = digest(&SHA256, object.as_bytes());
-            let hex: String = hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("W/\"{hex}\"")
+            format!("W/\"{}\"", hex(&hash.as_ref()[..8]))
         },
         |own| format!("\"{own}\""),
     )

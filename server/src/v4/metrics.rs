@@ -15,6 +15,7 @@ use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampMicrosecondType
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use juno_sql::engine::TableSchema;
+use juno_sql::rfc3339;
 use serde_json::{Value, json};
 
 use self::fill::Fill;
@@ -82,7 +83,7 @@ pub(super) async fn series(gate: &Gate, pairs: Pairs, headers: &HeaderMap, now_u
         let table = answer::collect(gate, job).await?;
         all.extend(points(&ask, metric, &table)?);
     }
-    let (from, to) = (range::rfc3339(ask.from_us), range::rfc3339(ask.to_us));
+    let (from, to) = (rfc3339(ask.from_us), rfc3339(ask.to_us));
     Ok(axum::Json(json!({"step": ask.step, "from": from, "to": to, "series": all})).into_response())
 }
 
@@ -183,7 +184,7 @@ fn points(ask: &Ask, metric: &str, table: &Table) -> Result<Vec<Value>, Problem>
             Some(fill) => fill::fill(&points, ask.from_us, ask.to_us, ask.step_us, fill),
             None => points,
         };
-        let points: Vec<Value> = points.into_iter().map(|(time, value)| json!([range::rfc3339(time), value])).collect();
+        let points: Vec<Value> = points.into_iter().map(|(time, value)| json!([rfc3339(time), value])).collect();
         json!({"metric": metric, "labels": labels, "points": points})
     });
     Ok(series.collect())

@@ -18,10 +18,11 @@ use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use juno_sql::rfc3339;
 
 use super::Pairs;
 use super::filter::{Conditions, Filter, Kind, invalid};
-use super::range::{Range, rfc3339};
+use super::range::Range;
 use crate::http::Gate;
 use crate::http::accept::{Format, negotiate};
 use crate::http::answer::encode::Encoder;
@@ -111,20 +112,21 @@ async fn found(gate: &Gate, list: &List<'_>, pairs: &Pairs, now_us: i64) -> Resu
     }
     let key = spans::key(list.path, pairs);
     let newest_us = request.newest_us.unwrap_or(now_us);
-    let since_us = gate.spans.since(&key, newest_us);
-    if let Some(since_us) = since_us.filter(|since_us| request.range.from_us.is_none_or(|from_us| from_us < *since_us))
-    {
-        let rows = collected(read(list, pairs, now_us, Some(since_us))?.job).await?;
-        if rows.num_rows() > request.limit {
-            let oldest_us = key_of(list, &rows, rows.num_rows() - 1)?.0;
-            gate.spans.learn(&key, Some(newest_us - oldest_us));
-            return Ok((request, rows));
-        }
+    let is_part = |since_us: &i64| request.range.from_us.is_none_or(|from_us| from_us < *since_us);
+    let mut rows = None;
+    if let Some(since_us) = gate.spans.since(&key, newest_us).filter(is_part) {
+        let newest = collected(read(list, pairs, now_us, Some(since_us))?.job).await?;
+        rows = Some(newest).filter(|rows| rows.num_rows() > request.limit);
     }
-    let rows = collected(request.job.clone()).await?;
-    let more = rows.num_rows() > request.limit;
-    let oldest_us = if more { Some(key_of(list, &rows, rows.num_rows() - 1)?.0) } else { None };
-    gate.spans.learn(&key, oldest_us.map(|oldest_us| newest_us - oldest_us));
+    let rows = match rows {
+        Some(rows) => rows,
+        None => collected(request.job.clone()).await?,
+    };
+    let went_us = match rows.num_rows() > request.limit {
+        true => Some(newest_us - key_of(list, &rows, rows.num_rows() - 1)?.0),
+        false => None,
+    };
+    gate.spans.learn(&key, went_us);
     Ok((request, rows))
 }
 

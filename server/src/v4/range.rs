@@ -2,7 +2,8 @@
 //!
 //! **Invariant:** pure; "now" is an argument.
 
-use chrono::{DateTime, SecondsFormat};
+use chrono::DateTime;
+use juno_sql::rfc3339;
 
 use super::filter::invalid;
 use crate::http::problem::Problem;
@@ -74,12 +75,6 @@ pub(super) fn step(text: &str) -> Option<i64> {
         _ => return None,
     };
     text[..digits].parse::<i64>().ok()?.checked_mul(unit).filter(|us| *us > 0)
-}
-
-/// RFC 3339 with microseconds, UTC.
-pub(super) fn rfc3339(us: i64) -> String {
-    let at = DateTime::from_timestamp_micros(us).unwrap_or(DateTime::UNIX_EPOCH);
-    at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use serde_json::Value;
 
 /// The longest key of an order, in bytes.
 pub const KEY_BYTES_MAX: usize = 255;
+/// The longest time that an order may take, in ms.
+const LIMIT_MS_MAX: u64 = 600_000;
 
 /// What can be done to a target.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -155,6 +157,33 @@ pub struct Order {
     pub limit_ms: u64,
 }
 
+impl Order {
+    /// Holds key and limit to their bounds.
+    ///
+    /// # Errors
+    /// [`ActuatorError::Refused`] for what is beyond them.
+    pub fn check(&self) -> Result<(), ActuatorError> {
+        if self.key.is_empty() || self.key.len() > KEY_BYTES_MAX {
+            return Err(self.refused(format!("a key has 1 to {KEY_BYTES_MAX} bytes")));
+        }
+        if self.limit_ms == 0 || self.limit_ms > LIMIT_MS_MAX {
+            return Err(self.refused(format!("limit_ms must be 1 to {LIMIT_MS_MAX}")));
+        }
+        Ok(())
+    }
+
+    /// It is not possible at its target.
+    pub fn refused(&self, reason: impl Into<String>) -> ActuatorError {
+        ActuatorError::Refused { target: self.target.clone(), reason: reason.into() }
+    }
+
+    /// It took longer than its limit.
+    pub fn late(&self) -> ActuatorError {
+        let (target, action) = (self.target.clone(), self.action.name().to_owned());
+        ActuatorError::Timeout { target, action, limit_ms: self.limit_ms }
+    }
+}
+
 /// What an order did.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Effect {
@@ -228,7 +257,12 @@ pub trait Actuator: Send + Sync {
     async fn act(&self, order: &Order) -> Result<Effect, ActuatorError>;
 
     /// Takes an order back as far as possible, under a key of its own: brings the target to what it was before.
-    async fn undo(&self, order: &Order, effect: &Effect, key: &str) -> Result<Effect, ActuatorError>;
+    async fn undo(&self, order: &Order, effect: &Effect, key: &str) -> Result<Effect, ActuatorError> {
+        match reverse(order, effect, key) {
+            Some(back) => self.act(&back).await,
+            None => Err(order.refused(format!("{} leaves nothing to take back", order.action.name()))),
+        }
+    }
 }
 
 /// The order that takes another one back; None where nothing is left of it to take back.

@@ -437,7 +437,7 @@ fn asked(session: Session, operation: &'static Operation, request: Request) -> D
 }
 
 /// A time as tables and answers have it: RFC 3339 with microseconds, UTC.
-pub(crate) fn rfc3339(us: i64) -> String {
+pub fn rfc3339(us: i64) -> String {
     let at = chrono::DateTime::from_timestamp_micros(us).unwrap_or(chrono::DateTime::UNIX_EPOCH);
     at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
 }

@@ -5,6 +5,7 @@
 //! **Invariant:** pure: asks nobody.
 
 use juno_sql::actuator::{Observation, Replica};
+use juno_sql::hex;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -193,8 +194,7 @@ pub(super) fn fingerprint(template: &Value) -> String {
 
 /// The SHA-256 of a value, whatever the order of its members, in hexadecimal.
 pub(super) fn digest_of(value: &Value) -> String {
-    let digest = digest(&SHA256, sorted(value).to_string().as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(digest(&SHA256, sorted(value).to_string().as_bytes()).as_ref())
 }
 
 /// A value whose members are in the order of their names.

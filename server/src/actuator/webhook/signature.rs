@@ -2,8 +2,7 @@
 //!
 //! **Invariant:** a signature is compared in constant time, and one whose time is not near the receiver's is none.
 
-use std::fmt::Write as _;
-
+use juno_sql::hex;
 use ring::hmac;
 
 /// How far the times of sender and receiver may be apart, in seconds.
@@ -13,10 +12,7 @@ const VERSION: &str = "v1=";
 /// The signature of a body that is sent at a time, in seconds since 1970.
 pub fn sign(secret: &[u8], at_s: i64, body: &[u8]) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), &signed(at_s, body));
-    tag.as_ref().iter().fold(VERSION.to_owned(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes every write");
-        text
-    })
+    format!("{VERSION}{}", hex(tag.as_ref()))
 }
 
 /// Whether a body was signed with the secret at a time near `now_s`.

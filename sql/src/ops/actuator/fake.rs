@@ -10,7 +10,7 @@ use juno_kernels::Device;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
-use super::{Action, Actuator, ActuatorError, Effect, Observation, Order, Replica, Target, reverse};
+use super::{Action, Actuator, ActuatorError, Effect, Observation, Order, Replica, Target};
 use crate::operation::{Answered, Operation, Refused, Request};
 use crate::role::{Role, User};
 use crate::session::Session;
@@ -75,12 +75,6 @@ impl Actuator for Fake {
             *observed = after.clone();
         }
         Ok(Effect { before, after, is_repetition: false })
-    }
-
-    async fn undo(&self, order: &Order, effect: &Effect, key: &str) -> Result<Effect, ActuatorError> {
-        let back = reverse(order, effect, key);
-        let nothing = || ActuatorError::Refused { target: order.target.clone(), reason: "nothing to undo".into() };
-        self.act(&back.ok_or_else(nothing)?).await
     }
 }
 

@@ -132,6 +132,14 @@ mod tests {
     use crate::AUTOPILOT;
     use crate::role::{Role, User};
 
+    /// A session of juno's own, and one of who adapts.
+    async fn open(directory: &tempfile::TempDir) -> (Session, Session) {
+        let db = juno_engine::Db::open(directory.path()).expect("a database");
+        let own = Session::open(db, Device::cpu()).await.expect("migrations");
+        let autopilot = own.connect_as(User { name: AUTOPILOT.into(), role: Some(Role::Responder) });
+        (own, autopilot)
+    }
+
     async fn remediations(own: &Session, from: usize, count: usize, ago_s: usize, state: &str) {
         for n in from..from + count {
             let row = format!(
@@ -146,9 +154,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn decisions_that_overspend_the_error_budget_end_exploration() {
         let directory = tempfile::tempdir().expect("a directory");
-        let db = juno_engine::Db::open(directory.path()).expect("a database");
-        let own = Session::open(db, Device::cpu()).await.expect("migrations");
-        let autopilot = own.connect_as(User { name: AUTOPILOT.into(), role: Some(Role::Responder) });
+        let (own, autopilot) = open(&directory).await;
         own.query("UPDATE juno_policies SET changed_at = now() - INTERVAL '2 days'").await.expect("an update");
         for n in 0..30 {
             let violation = if n % 3 == 0 { "0.05" } else { "0.0" };
@@ -166,9 +172,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn missed_service_levels_ask_for_more_confidence() {
         let directory = tempfile::tempdir().expect("a directory");
-        let db = juno_engine::Db::open(directory.path()).expect("a database");
-        let own = Session::open(db, Device::cpu()).await.expect("migrations");
-        let autopilot = own.connect_as(User { name: AUTOPILOT.into(), role: Some(Role::Responder) });
+        let (own, autopilot) = open(&directory).await;
         own.query("UPDATE juno_policies SET changed_at = now() - INTERVAL '2 days'").await.expect("an update");
         for n in 0..30 {
             let share = if n % 3 == 0 { "0.97" } else { "1.0" };
@@ -186,9 +190,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn what_succeeds_earns_more_and_what_made_it_worse_is_taken_back() {
         let directory = tempfile::tempdir().expect("a directory");
-        let db = juno_engine::Db::open(directory.path()).expect("a database");
-        let own = Session::open(db, Device::cpu()).await.expect("migrations");
-        let autopilot = own.connect_as(User { name: AUTOPILOT.into(), role: Some(Role::Responder) });
+        let (own, autopilot) = open(&directory).await;
         let actions = async || {
             let row = own.objects("SELECT policy FROM juno_policies WHERE policy_type = 'healing'", &[]).await;
             row.expect("rows")[0]["policy"]["actions_per_hour"].as_f64()

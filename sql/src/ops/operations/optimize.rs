@@ -15,7 +15,7 @@ use crate::ops::rl::policy::Policy;
 use crate::ops::rl::policy::action::{ActionSpace, KNOB_NAMES, Knobs};
 use crate::ops::rl::policy::comparison::Improvement;
 use crate::ops::rl::policy::refusal as judged;
-use crate::ops::rl::policy::reward::{COMPONENTS, Objective};
+use crate::ops::rl::policy::reward::{COMPONENT_NAMES, Objective};
 use crate::ops::rl::policy::simulator::{Control, Run};
 use crate::ops::rl::policy::train::fixed::tuned;
 use crate::ops::rl::request::{GOALS, WEIGHTS, WINDOW, objective, window};
@@ -194,11 +194,10 @@ fn simulated(
 
 /// The measures of a run, means over its epochs.
 fn metrics(run: &Run, objective: &Objective, price: f64) -> Value {
-    const NAMES: [&str; COMPONENTS] = ["cost", "idle", "violation", "slow", "latency", "churn"];
     let count = run.outcomes.len().max(1) as f64;
     let mean = |place: usize| run.outcomes.iter().map(|outcome| outcome.array()[place]).sum::<f64>() / count;
     let mut all: serde_json::Map<String, Value> =
-        NAMES.iter().enumerate().map(|(place, name)| ((*name).to_owned(), mean(place).into())).collect();
+        COMPONENT_NAMES.iter().enumerate().map(|(place, name)| ((*name).to_owned(), mean(place).into())).collect();
     // Over all requests and replicas, and not the mean of epochs.
     all.insert("cost".to_owned(), run.cost.into());
     all.insert("violation".to_owned(), run.violation.into());

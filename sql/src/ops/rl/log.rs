@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::policy::action::ActionSpace;
 use super::policy::experience::{DECISIONS_MAX, Decision, Experience};
 use super::policy::refusal::{self, Refusal};
-use super::policy::reward::Components;
+use super::policy::reward::{COMPONENT_NAMES, Components};
 use super::policy::state::{FEATURE_NAMES, FEATURES, State};
 use super::scene::knobs_of;
 use crate::Result;
@@ -118,8 +118,7 @@ fn state(text: &str, number: usize) -> refusal::Result<State> {
 }
 
 fn outcome(text: &str, number: usize) -> refusal::Result<Components> {
-    let names = ["cost", "idle", "violation", "slow", "latency", "churn"];
-    numbers(text, &names, ("outcome", number)).map(Components::of)
+    numbers(text, &COMPONENT_NAMES, ("outcome", number)).map(Components::of)
 }
 
 /// The arm that has just these knobs.

@@ -10,12 +10,13 @@
 
 use std::collections::VecDeque;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::policy::Policy;
 use super::policy::action::{ActionSpace, Knobs};
+use super::policy::gate::drawn;
 use super::policy::refusal::Refusal as Judged;
-use super::policy::reward::Components;
+use super::policy::reward::{COMPONENT_NAMES, Components};
 use super::policy::simulator::live::Moment;
 use super::policy::simulator::load::measured;
 use super::policy::simulator::{EPOCH_SLOTS, HOLD_MAX_S, SLOT_S, Service};
@@ -167,10 +168,7 @@ impl Rule {
             .collect();
         let outcome = moment.outcome(&replicas);
         self.recent_violation = Moment::remembered(self.recent_violation, &outcome);
-        let Components { cost, idle, violation, slow, latency, churn } = outcome;
-        let told = json!({
-            "cost": cost, "idle": idle, "violation": violation, "slow": slow, "latency": latency, "churn": churn,
-        });
+        let told = named(&COMPONENT_NAMES, &outcome.array());
         let reward = epoch.worth.map(|policy| policy.objective().reward(&outcome, policy.price()));
         let update = "UPDATE rl_experience SET outcome = $2, reward = $3 WHERE id = $1";
         own.changed_rows(update, &[epoch.id.as_str().into(), told, reward.into()]).await.map(drop)
@@ -231,8 +229,6 @@ impl Rule {
         knobs: &Knobs,
         (drawn, decided): (&Drawn, Option<&Stored>),
     ) -> Result<()> {
-        let state: Map<String, Value> =
-            FEATURE_NAMES.iter().zip(state).map(|(name, number)| ((*name).to_owned(), (*number).into())).collect();
         let insert = "INSERT INTO rl_experience (id, at, policy, policy_id, policy_version, service, state, action, propensity, \
                       explored) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
         let values = [
@@ -242,7 +238,7 @@ impl Rule {
             decided.map(|stored| stored.id.clone()).into(),
             decided.map(|stored| stored.version).into(),
             self.service.as_str().into(),
-            state.into(),
+            named(&FEATURE_NAMES, state),
             knobs_json(knobs),
             drawn.propensity.into(),
             drawn.explored.into(),
@@ -251,21 +247,18 @@ impl Rule {
     }
 }
 
+/// Numbers by their names.
+fn named<const N: usize>(names: &[&str; N], numbers: &[f64; N]) -> Value {
+    names.iter().zip(numbers).map(|(name, number)| ((*name).to_owned(), Value::from(*number))).collect()
+}
+
 /// Draws an arm: from `usual`, or for a share of the draws from others.
 fn draw(usual: &[f64], other: Option<(&[f64], f64)>, seed: u64) -> Drawn {
     let mut random = juno_kernels::SplitMix::new(seed, 0);
     let share = other.map_or(0.0, |(_, share)| share);
     let explored = random.unit() < share;
     let chances = other.filter(|_| explored).map_or(usual, |(other, _)| other);
-    let mut left = random.unit() * chances.iter().sum::<f64>();
-    let mut arm = chances.iter().rposition(|chance| *chance > 0.0).unwrap_or_default();
-    for (place, chance) in chances.iter().enumerate() {
-        if left < *chance {
-            arm = place;
-            break;
-        }
-        left -= chance;
-    }
+    let arm = drawn(chances, random.unit());
     let of_other = other.map_or(0.0, |(other, share)| share * other[arm]);
     Drawn { arm, propensity: (1.0 - share) * usual[arm] + of_other, explored }
 }

@@ -5,19 +5,15 @@
 use serde_json::{Map, Value, json};
 
 use super::demand::{Ask, DEMAND, SERVICE, Subject, known, sources};
+use super::execute::TARGET;
+use super::execute::asked::scalable;
 use super::limits::Limits;
 use super::plan::{BOUNDS, SLO, UNIT};
 use super::policy::{Bounds, Options, Planner, Unit};
-use crate::actuator::Action;
 use crate::operation::{Component, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused, duration_us};
 use crate::role::Role;
 use crate::session::Invocation;
 use crate::{Error, Result};
-
-const TARGET: &[Parameter] = &[
-    Parameter::new("executor", Kind::Text, "Its actuator; any that knows the name where it is left out."),
-    Parameter::new("name", Kind::Text, "Its name.").required(),
-];
 
 /// `POST /scaling/autoscale`.
 pub(crate) const OPERATION: Operation = Operation {
@@ -29,9 +25,9 @@ pub(crate) const OPERATION: Operation = Operation {
         Parameter::new("target", Kind::Object(TARGET), "What is scaled; the service where it is left out."),
         DEMAND,
         Parameter::new("step", Kind::Duration, "How often is decided, 15s to 5m.").or("\"1m\""),
-        Parameter::new("slo", Kind::Object(SLO), "What must be kept.").or("{}"),
-        Parameter::new("unit", Kind::Object(UNIT), "What is added and taken away.").or("{}"),
-        Parameter::new("bounds", Kind::Object(BOUNDS), "How many units there may be.").or("{}"),
+        SLO,
+        UNIT,
+        BOUNDS,
         Parameter::new(
             "policy",
             Kind::Text,
@@ -77,13 +73,7 @@ async fn begin(invocation: &Invocation, service: &str) -> Result<()> {
         let text = "say what its demand is, and what one unit carries of it";
         return Err(Refusal::new(Refused::MissingField, text).at("/demand").into());
     }
-    let target = invocation.arguments.get("target");
-    let name = target.and_then(|target| target["name"].as_str()).unwrap_or(service);
-    let found = invocation.own.target(target.and_then(|target| target["executor"].as_str()), name).await?;
-    if !found.target.actions.contains(&Action::Scale) {
-        let text = format!("\"{name}\" cannot be scaled: its actuator takes no scale for it");
-        return Err(Refusal::new(Refused::UnknownTarget, text).at("/target").into());
-    }
+    let (found, _) = scalable(invocation, Some(service)).await?;
     let limits = Limits::of(&invocation.own, &invocation.settings).await?;
     let subject = Subject::of(invocation);
     let step_us = step_us(&invocation.arguments);
@@ -100,7 +90,7 @@ async fn begin(invocation: &Invocation, service: &str) -> Result<()> {
     let values = [
         service.into(),
         found.actuator.executor().into(),
-        name.into(),
+        found.target.name.as_str().into(),
         Value::Object(invocation.arguments.clone()),
         invocation.now().into(),
         invocation.actor().into(),

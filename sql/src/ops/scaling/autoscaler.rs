@@ -16,7 +16,7 @@ use super::demand::{Ask, Source, Subject, measured, sources};
 use super::execute;
 use super::execute::units_ready;
 use super::limits::Limits;
-use super::policy::{Decision, Observation, Planner};
+use super::policy::{Decision, Observation, Options, Planner};
 use crate::actuator;
 use crate::operation::{Refusal, Refused, Request};
 use crate::ops::rl::policy::simulator::Service;
@@ -121,15 +121,16 @@ impl Autoscaler {
         let subject = Subject { session: own, service: &declared.service, demand };
         let ask = |since_us| Ask { since_us: Some(since_us), until_us, step_us, steps: 1 };
         let capacities = sources(subject, &ask(until_us))?.into_iter().map(|source| source.capacity);
-        let fresh: Vec<Planner> = capacities
-            .map(|capacity| Planner::new(options(&declared.request, capacity, &limits)?).map_err(unplannable))
-            .collect::<Result<_>>()?;
-        let is_same =
-            |scaled: &Scaled| scaled.planners.iter().map(Planner::options).eq(fresh.iter().map(Planner::options));
+        let options: Vec<Options> =
+            capacities.map(|capacity| options(&declared.request, capacity, &limits)).collect::<Result<_>>()?;
+        let is_same = |scaled: &Scaled| scaled.planners.iter().map(Planner::options).eq(&options);
         let scaled = match self.services.remove(&declared.service).filter(is_same) {
             Some(scaled) => scaled,
             None => Scaled {
-                planners: fresh,
+                planners: options
+                    .iter()
+                    .map(|options| Planner::new(*options).map_err(unplannable))
+                    .collect::<Result<_>>()?,
                 rule: None,
                 points: BTreeMap::new(),
                 until_us: until_us - HISTORY_US,

@@ -3,7 +3,7 @@
 //! **Invariant:** what may be done, [`super::policy::verdict`] and [`super::policy::execution`] say; the event's row is there before
 //! the order is given, and says what came of it afterwards.
 
-mod asked;
+pub(super) mod asked;
 pub(crate) mod event;
 
 use std::time::Duration;
@@ -22,7 +22,8 @@ use crate::{Error, Result};
 /// Between two looks whether units are ready.
 const LOOK: Duration = Duration::from_millis(200);
 
-const TARGET: &[Parameter] = &[
+/// What units are of.
+pub(super) const TARGET: &[Parameter] = &[
     Parameter::new("executor", Kind::Text, "Its actuator; any that knows the name where it is left out."),
     Parameter::new("name", Kind::Text, "Its name.").required(),
 ];

@@ -13,17 +13,14 @@ use crate::role::Role;
 use crate::session::{Invocation, rfc3339};
 use crate::{Error, Result};
 
-/// What must be kept.
-pub(super) const SLO: &[Parameter] =
+const SLO_MEMBERS: &[Parameter] =
     &[Parameter::new("capacity_share", Kind::Number(0.5, 0.99999), "The share of the demand within capacity.")
         .or("0.999")];
-/// What is added and taken away.
-pub(super) const UNIT: &[Parameter] = &[
+const UNIT_MEMBERS: &[Parameter] = &[
     Parameter::new("startup_s", Kind::Integer(1, 3600), "Seconds from the order until it serves.").or("90"),
     Parameter::new("cost_per_hour", Kind::Number(0.0, 1e9), "What one costs an hour.").or("1"),
 ];
-/// How many units there may be.
-pub(super) const BOUNDS: &[Parameter] = &[
+const BOUNDS_MEMBERS: &[Parameter] = &[
     Parameter::new("min", Kind::Integer(0, 1_000_000), "The fewest units.").or("1"),
     Parameter::new("max", Kind::Integer(1, 1_000_000), "The most units.").or("1000"),
     Parameter::new("max_step", Kind::Integer(0, 1_000_000), "The largest change at a time; 0 for any.").or("0"),
@@ -38,6 +35,14 @@ const REGION: &[Parameter] = &[
     Parameter::new("units_max", Kind::Integer(0, 1_000_000), "Its room.").required(),
     Parameter::new("share", Kind::Number(0.0, 1.0), "Its share of the load now; over all regions 1.").required(),
 ];
+/// What must be kept.
+pub(super) const SLO: Parameter = Parameter::new("slo", Kind::Object(SLO_MEMBERS), "What must be kept.").or("{}");
+/// What is added and taken away.
+pub(super) const UNIT: Parameter =
+    Parameter::new("unit", Kind::Object(UNIT_MEMBERS), "What is added and taken away.").or("{}");
+/// How many units there may be.
+pub(super) const BOUNDS: Parameter =
+    Parameter::new("bounds", Kind::Object(BOUNDS_MEMBERS), "How many units there may be.").or("{}");
 const STRATEGIES: &[&str] = &["horizontal", "vertical", "geographic", "temporal", "auto"];
 
 /// `POST /scaling/plan`.
@@ -51,9 +56,9 @@ pub(crate) const OPERATION: Operation = Operation {
         STEP,
         AS_OF,
         Parameter::new("strategy", Kind::Choice(STRATEGIES), "How capacity may be changed.").or("\"auto\""),
-        Parameter::new("slo", Kind::Object(SLO), "What must be kept.").or("{}"),
-        Parameter::new("unit", Kind::Object(UNIT), "What is added and taken away.").or("{}"),
-        Parameter::new("bounds", Kind::Object(BOUNDS), "How many units there may be.").or("{}"),
+        SLO,
+        UNIT,
+        BOUNDS,
         Parameter::new("sizes", Kind::List(&Kind::Object(SIZE), 64), "Sizes of units, the present one first."),
         Parameter::new("regions", Kind::List(&Kind::Object(REGION), 64), "Where units may run."),
         Parameter::new(

@@ -163,14 +163,18 @@ impl ThreatWatch {
 
     async fn find(&mut self, own: &Session, now_us: i64, slow: bool) -> Result<Vec<Threat>> {
         let known = known(own, now_us).await?;
-        let set = own.operation_settings().threat_false_alarms();
-        let limits = recalibration::limits(own, set, now_us).await?;
-        let mut found = Vec::new();
+        let mut rows = Vec::new();
         for behaviour in BEHAVIOURS.iter().filter(|behaviour| slow || !behaviour.is_slow) {
-            for row in findings(own, behaviour, now_us).await? {
-                let limit = limits.get(behaviour.name).copied().unwrap_or(set);
-                found.extend(finding(behaviour, &row, limit));
-            }
+            let of = findings(own, behaviour, now_us).await?;
+            rows.extend(of.into_iter().map(|row| (behaviour, row)));
+        }
+        let mut found = Vec::new();
+        // Labels are read where there is something to judge by them.
+        if !rows.is_empty() {
+            let set = own.operation_settings().threat_false_alarms();
+            let limits = recalibration::limits(own, set, now_us).await?;
+            let limit = |behaviour: &Behaviour| limits.get(behaviour.name).copied().unwrap_or(set);
+            found.extend(rows.iter().filter_map(|(behaviour, row)| finding(behaviour, row, limit(behaviour))));
         }
         if own.operation_settings().threat_feeds {
             found.extend(indicated(own, now_us).await?);

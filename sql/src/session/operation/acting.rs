@@ -229,10 +229,6 @@ mod tests {
         async fn act(&self, order: &Order) -> Result<Effect, ActuatorError> {
             Err(silence(&order.target))
         }
-
-        async fn undo(&self, order: &Order, _: &Effect, _: &str) -> Result<Effect, ActuatorError> {
-            Err(silence(&order.target))
-        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,8 @@ use super::refusal::{Refusal, Result};
 
 /// How many components an outcome has.
 pub const COMPONENTS: usize = 6;
+/// Their names, in the order of every array of components.
+pub const COMPONENT_NAMES: [&str; COMPONENTS] = ["cost", "idle", "violation", "slow", "latency", "churn"];
 const CHURN_WEIGHT: f64 = 0.05;
 /// The share of the budget that is aimed at.
 const BUDGET_SHARE: f64 = 0.7;

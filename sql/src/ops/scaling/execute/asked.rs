@@ -204,7 +204,7 @@ async fn planned(invocation: &Invocation, id: &str) -> Result<Asked> {
     }
     let (plan, row) = Plan::stored(invocation, id).await?;
     let (service, step) = (row["service"].as_str().unwrap_or_default().to_owned(), &row["steps"][plan.step]);
-    let (found, from) = found(invocation, Some(&service)).await?;
+    let (found, from) = scalable(invocation, Some(&service)).await?;
     let given = |name: &str| plan.request.get(name).and_then(Value::as_str);
     let reason = invocation.text("reason").or(step["reason"].as_str()).unwrap_or("plan").to_owned();
     let to = step["to"].as_f64().unwrap_or_default();
@@ -234,7 +234,7 @@ async fn bare(invocation: &Invocation) -> Result<Asked> {
     if !invocation.arguments.contains_key("target") {
         return Err(missing("target"));
     }
-    let (found, from) = found(invocation, None).await?;
+    let (found, from) = scalable(invocation, None).await?;
     Ok(Asked {
         service: found.target.name.clone(),
         found,
@@ -248,7 +248,7 @@ async fn bare(invocation: &Invocation) -> Result<Asked> {
 }
 
 /// The target that is named, or else the service; with the units that it has.
-async fn found(invocation: &Invocation, service: Option<&str>) -> Result<(Found, u32)> {
+pub(in crate::ops::scaling) async fn scalable(invocation: &Invocation, service: Option<&str>) -> Result<(Found, u32)> {
     let target = invocation.arguments.get("target");
     let name = target.and_then(|target| target["name"].as_str()).or(service).unwrap_or_default();
     let found = invocation.own.target(target.and_then(|target| target["executor"].as_str()), name).await?;
