@@ -1,6 +1,6 @@
 //! The newest row of each series.
 //!
-//! Windows of time are gone through from the newest to the oldest. Within one, the last row of each series comes from every
+//! Windows of time are gone through from the newest to the oldest, but for those that have no other series. Within one, the last row of each series comes from every
 //! source: from a part's block aggregates, from a run by galloping. Those of one series are merged as a scan would merge
 //! them, and the newest is it, unless it is a deleted one: then the window is scanned.
 //!
@@ -36,7 +36,14 @@ impl TableSnapshot {
         let time = request.time.intersect(kept(self.state()));
         let search = Search { snapshot: self, table, request, time, wanted: wanted(table, request) };
         let mut found: Option<Run> = None;
+        let mut known = None;
         for (span, parts, runs) in search.windows() {
+            if let Some(newer) = &found
+                && runs.is_empty()
+                && search.has_all_series(newer, &parts, &mut known)?
+            {
+                continue;
+            }
             let Some(older) = search.last_rows(span, &parts, &runs)? else { continue };
             found = Some(match found {
                 None => older,
@@ -112,6 +119,36 @@ impl Search<'_> {
         spans.into_iter().filter_map(window).collect()
     }
 
+    /// Whether every series of some parts is among rows that were found, as far as their blocks tell. `known` is of a part
+    /// of which it was so.
+    fn has_all_series(&self, found: &Run, parts: &[&Arc<Part>], known: &mut Option<Blocks>) -> Result<bool> {
+        let tags = self.table.key.split_last().map_or(&[][..], |(_, tags)| tags);
+        for part in parts {
+            let Some(blocks) = self.blocks(part)?.next().transpose()? else { return Ok(false) };
+            if known.as_ref().is_some_and(|known| known.has_series_of(&blocks)) {
+                continue;
+            }
+            let names = tags.iter().map(|&tag| self.state().definition.table.columns[tag].name.as_str());
+            let tags: Vec<ArrayRef> = names.map(|name| blocks.tag(name)).collect();
+            if KeyView::new(&tags, blocks.series())?.series_not_in(&found.key).contains(&true) {
+                return Ok(false);
+            }
+            *known = Some(blocks);
+        }
+        Ok(true)
+    }
+
+    /// The blocks of a part, the narrowest first.
+    fn blocks(&self, part: &Arc<Part>) -> Result<impl Iterator<Item = Result<Blocks>>> {
+        let definition = &self.state().definition;
+        let widths = part.block_widths(definition)?;
+        let of_width = |width_us| match part.blocks(definition, width_us) {
+            Ok(blocks) => blocks.into_iter().map(Ok).collect::<Vec<_>>(),
+            Err(error) => vec![Err(error)],
+        };
+        Ok(widths.into_iter().flat_map(of_width))
+    }
+
     /// The last row of each series in a window.
     fn last_rows(&self, span: TimeRange, parts: &[&Arc<Part>], runs: &[&Arc<Run>]) -> Result<Option<Run>> {
         let mut sources = Vec::with_capacity(parts.len() + runs.len());
@@ -143,16 +180,8 @@ impl Search<'_> {
         if !part.record.time.is_some_and(|(_, max)| span.contains(max) || max < span.from) {
             return Ok(None);
         }
-        let mut batch = None;
-        for width_us in part.block_widths(&self.state().definition)? {
-            for blocks in part.blocks(&self.state().definition, width_us)? {
-                batch = match batch {
-                    None => self.last_blocks(&blocks)?,
-                    found => found,
-                };
-            }
-        }
-        let Some(batch) = batch else { return Ok(None) };
+        let batches = self.blocks(part)?.map(|blocks| self.last_blocks(&blocks?));
+        let Some(batch) = batches.filter_map(Result::transpose).next().transpose()? else { return Ok(None) };
         let key = KeyView::new(&key_columns(self.table, &batch), batch.num_rows())?;
         self.picked(&batch, &Marks::default(), &key, span).map(Some)
     }

@@ -42,9 +42,9 @@ mod select;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, new_null_array};
+use arrow::array::{ArrayRef, AsArray, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Int32Type};
 
 pub(crate) use self::build::Builder;
 use self::entry::Kept;
@@ -162,6 +162,16 @@ impl Blocks {
             Some(column) => Arc::clone(column),
             None => new_null_array(&TableSchema::tag_type(), self.series()),
         }
+    }
+
+    /// Whether they are of the same series as others, in the same order, as far as that can be told at a glance.
+    pub(crate) fn has_series_of(&self, other: &Self) -> bool {
+        let (tags, others) = (&self.outline.tags, &other.outline.tags);
+        let same = |(a, b): (&ArrayRef, &ArrayRef)| {
+            let (a, b) = (a.as_dictionary::<Int32Type>(), b.as_dictionary::<Int32Type>());
+            a.keys() == b.keys() && a.values() == b.values()
+        };
+        tags.schema_ref() == others.schema_ref() && tags.columns().iter().zip(others.columns()).all(same)
     }
 
     /// Whether they know a measure of a column, which is no tag and not the time.

@@ -62,6 +62,16 @@ impl Slice {
         &self.shared.schema
     }
 
+    /// The times that its rows lie in.
+    pub fn span(&self) -> TimeRange {
+        self.time
+    }
+
+    /// Those of its rows that lie in a range of times.
+    pub fn within(&self, range: TimeRange) -> Self {
+        Self { time: self.time.intersect(range), ..self.clone() }
+    }
+
     /// Figures, known without reading.
     pub fn stats(&self) -> SliceStats {
         let row_groups: usize = self.parts.iter().map(|(_, plan)| plan.row_groups_all).sum();

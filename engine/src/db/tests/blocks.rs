@@ -257,3 +257,54 @@ fn a_row_that_is_no_number_takes_minimum_maximum_and_sum_away_and_leaves_the_res
     let absent = selected.measure("idle", &DataType::Int64, Measure::Max).unwrap().unwrap();
     assert_eq!((absent.null_count(), absent.len()), (48, 48));
 }
+
+#[test]
+fn a_series_that_only_an_older_part_has_is_among_the_newest_rows() {
+    const DAY_MINUTES: i64 = 24 * 60;
+    let (_disk, db) = opened_with(&[wide()]);
+    let write = |hosts: std::ops::Range<u8>, day: i64| {
+        let minutes = day * DAY_MINUTES..(day + 1) * DAY_MINUTES;
+        let rows: Vec<CpuRow> =
+            hosts.flat_map(|host| minutes.clone().map(move |minute| row(host, minute, Some(minute as f64)))).collect();
+        db.commit(vec![cpu_write(&rows)]).unwrap();
+        db.flush(None).unwrap();
+    };
+    // Series that go, series that come, and the same ones again.
+    write(0..4, 0);
+    write(1..5, 9);
+    write(2..6, 18);
+    write(2..6, 27);
+    write(2..5, 36);
+    let snapshot = db.snapshot();
+    let all = rows_of(&scan(&snapshot, "cpu", &request(TimeRange::ALL)).unwrap());
+    for days in [0..1, 0..10, 0..19, 9..30, 0..37] {
+        let minute = |day: i64| day * DAY_MINUTES * MINUTE;
+        check_latest(&snapshot, &all, TimeRange { from: minute(days.start), to: minute(days.end) });
+    }
+}
+
+#[test]
+fn slices_cut_in_two_give_the_rows_of_the_whole() {
+    let (_disk, db) = opened_with(&[wide()]);
+    let rows: Vec<CpuRow> =
+        (0..3).flat_map(|host| (0..3_000).map(move |minute| row(host, minute, Some(minute as f64)))).collect();
+    db.commit(vec![cpu_write(&rows)]).unwrap();
+    db.flush(None).unwrap();
+    db.commit(vec![cpu_write(&[row(1, 2_999, None), row(1, 3_001, Some(1.0))])]).unwrap();
+    let slices = db.snapshot().table("cpu").unwrap().scan(&request(TimeRange::ALL)).unwrap();
+    let read = |range: TimeRange| -> Rows {
+        let cut = slices.iter().map(|slice| slice.within(range));
+        rows_of(
+            &cut.flat_map(|slice| slice.read().unwrap().collect::<Result<Vec<_>, _>>().unwrap()).collect::<Vec<_>>(),
+        )
+    };
+    let all = read(TimeRange::ALL);
+    assert_eq!(all.len(), 9_001);
+    for cut in [0, 1_500, 2_999, 3_000, 3_001, 9_999].map(|minute| minute * MINUTE) {
+        let (mut older, newer) =
+            (read(TimeRange { from: i64::MIN, to: cut }), read(TimeRange { from: cut, to: i64::MAX }));
+        assert!(older.keys().all(|key| key.2 < cut) && newer.keys().all(|key| key.2 >= cut));
+        older.extend(newer);
+        assert_eq!(older, all);
+    }
+}
