@@ -85,7 +85,7 @@ impl TimeRange {
     }
 
     /// The narrowest range that holds both.
-    pub(crate) fn hull(self, other: Self) -> Self {
+    pub fn hull(self, other: Self) -> Self {
         Self { from: self.from.min(other.from), to: self.to.max(other.to) }
     }
 

@@ -88,7 +88,7 @@ pub(crate) async fn plan(
         other => return Err(Error::Unsupported(format!("{other} changes no table"))),
     };
     let plans = change.plans();
-    let (parameters, wanted) = parameter::fields(&plans, types)?;
+    let (parameters, wanted) = parameter::fields(state, &plans, types)?;
     Ok((change, parameters, wanted))
 }
 

@@ -95,7 +95,7 @@ fn settled(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let input = || plan.children().into_iter().next().filter(|input| settled(input));
     match plan.name() {
         "Scan" | "LatestScan" | "BlockScan" => true,
-        "ProjectionExec" | "FilterExec" | "RunsExec" => input().is_some(),
+        "ProjectionExec" | "FilterExec" | "RunsExec" | "StagedExec" => input().is_some(),
         "SortExec" => input().is_some_and(|input| input.output_partitioning().partition_count() == 1),
         _ => false,
     }

@@ -44,6 +44,7 @@ mod session;
 mod setting;
 mod source;
 mod spelling;
+mod staged;
 mod state;
 mod statement;
 mod table;

@@ -6,13 +6,17 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, TimeUnit};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::expr::Placeholder;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Limit, LogicalPlan};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, CastKind, DataType as SqlType, ExactNumberInfo, Expr, TimezoneInfo, Value, VisitMut, VisitorMut,
+    ArrayElemTypeDef, CastKind, DataType as SqlType, ExactNumberInfo, Expr as SqlExpr, TimezoneInfo, Value, VisitMut,
+    VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 
@@ -20,6 +24,17 @@ use crate::{Error, Result};
 
 /// The most parameters of a statement: what the protocol can number.
 const PARAMETERS_MAX: usize = u16::MAX as usize;
+
+/// Functions whose argument at a place is of one type, or of one that PostgreSQL prefers, and that take it untyped too.
+const DECLARED: &[(&str, usize, DataType)] = &[
+    ("time_bucket", 0, INTERVAL),
+    ("time_bucket_gapfill", 0, INTERVAL),
+    ("date_bin", 0, INTERVAL),
+    ("to_timestamp", 0, DataType::Float64),
+    ("round", 0, DataType::Float64),
+    ("trunc", 0, DataType::Float64),
+];
+const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 
 /// A plan, the fields that clients send its parameters as, and the types that the plan wants where they differ.
 pub(crate) type Planned = (LogicalPlan, Vec<FieldRef>, Vec<Option<DataType>>);
@@ -31,31 +46,37 @@ pub(crate) type Fields = (Vec<FieldRef>, Vec<Option<DataType>>);
 pub(crate) async fn plan(state: &SessionState, parsed: Parsed, types: &[Option<DataType>]) -> Result<Planned> {
     let spare = types.iter().any(Option::is_some).then(|| parsed.clone());
     let planned = match state.statement_to_plan(parsed).await {
-        Ok(plan) => resolved(plan, types),
+        Ok(plan) => resolved(state, plan, types),
         Err(error) => Err(error.into()),
     };
     match (planned, spare) {
         (Err(_), Some(mut spare)) => {
             cast_placeholders(&mut spare, types);
-            resolved(state.statement_to_plan(spare).await?, types)
+            resolved(state, state.statement_to_plan(spare).await?, types)
         }
         (planned, _) => planned,
     }
 }
 
-fn resolved(plan: LogicalPlan, types: &[Option<DataType>]) -> Result<Planned> {
-    let (sent, wanted) = fields(&[&plan], types)?;
+fn resolved(state: &SessionState, plan: LogicalPlan, types: &[Option<DataType>]) -> Result<Planned> {
+    let (sent, wanted) = fields(state, &[&plan], types)?;
     Ok((plan, sent, wanted))
 }
 
 /// The parameters of plans that are numbered together: the fields that clients send them as, and the types wanted where they
 /// differ. Where several plans have one, the first that knows its type decides.
-pub(crate) fn fields(plans: &[&LogicalPlan], types: &[Option<DataType>]) -> Result<Fields> {
+pub(crate) fn fields(state: &SessionState, plans: &[&LogicalPlan], types: &[Option<DataType>]) -> Result<Fields> {
     let mut found: HashMap<String, Option<FieldRef>> = HashMap::new();
     for plan in plans {
         for (id, field) in plan.get_parameter_fields()? {
             let known = found.entry(id).or_default();
             *known = known.take().or(field);
+        }
+    }
+    if found.values().any(|field| field.as_ref().is_none_or(|field| field.data_type().is_null())) {
+        for (id, field) in plans.iter().flat_map(|plan| coerced(state, plan)) {
+            let known = found.entry(id).or_default();
+            *known = known.take().filter(|known| !known.data_type().is_null()).or(Some(field));
         }
     }
     let mut count = types.len();
@@ -85,6 +106,58 @@ pub(crate) fn fields(plans: &[&LogicalPlan], types: &[Option<DataType>]) -> Resu
     Ok((sent, wanted))
 }
 
+/// The parameters of a plan that only the coercion of types says something of: arguments of functions, branches of CASE, and
+/// the numbers of LIMIT and OFFSET.
+fn coerced(state: &SessionState, plan: &LogicalPlan) -> Vec<(String, FieldRef)> {
+    let mut found = Vec::new();
+    let mut note = |expr: &Expr, field: Field| {
+        if let Expr::Placeholder(Placeholder { id, field: known }) = expr
+            && known.as_ref().is_none_or(|known| known.data_type().is_null())
+        {
+            found.push((id.clone(), Arc::new(field)));
+        }
+    };
+    let plain = |data_type: &DataType| Field::new("", data_type.clone(), true);
+    // What cannot be coerced has its error where it is executed.
+    let coerced = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {});
+    for plan in std::iter::once(plan).chain(coerced.as_ref().ok()) {
+        let _ = plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::Limit(Limit { skip, fetch, .. }) = node {
+                skip.iter().chain(fetch).for_each(|rows| note(rows, plain(&DataType::Int64)));
+            }
+            let schema = merge_schema(&node.inputs());
+            node.apply_expressions(|expr| {
+                expr.apply(|expr| {
+                    match expr {
+                        Expr::Cast(Cast { expr, field }) => note(expr, plain(field.data_type())),
+                        // As `x = ANY ($1)` of questions about the catalog.
+                        Expr::ScalarFunction(call) if call.name() == "array_has" => {
+                            if let [list, item] = call.args.as_slice()
+                                && let Ok((_, item)) = item.to_field(&schema)
+                            {
+                                let item = item.as_ref().clone().with_name(Field::LIST_FIELD_DEFAULT_NAME);
+                                note(list, plain(&DataType::List(Arc::new(item))));
+                            }
+                        }
+                        Expr::ScalarFunction(call) => {
+                            for (name, place, declared) in DECLARED {
+                                if call.name() == *name
+                                    && let Some(argument) = call.args.get(*place)
+                                {
+                                    note(argument, plain(declared));
+                                }
+                            }
+                        }
+                        _ => {}
+                    }
+                    Ok(TreeNodeRecursion::Continue)
+                })
+            })
+        });
+    }
+    found
+}
+
 /// A tag's parameter is sent as text.
 fn undictionaried(field: FieldRef) -> FieldRef {
     match field.data_type() {
@@ -103,8 +176,8 @@ pub(crate) fn fitted(values: Vec<ScalarValue>, wanted: &[Option<DataType>]) -> R
 }
 
 /// The statement that computes the arguments of a CALL.
-pub(crate) fn select(arguments: &[Expr]) -> Result<Parsed> {
-    let named = |(place, argument): (usize, &Expr)| format!("{argument} AS argument_{place}");
+pub(crate) fn select(arguments: &[SqlExpr]) -> Result<Parsed> {
+    let named = |(place, argument): (usize, &SqlExpr)| format!("{argument} AS argument_{place}");
     let list = arguments.iter().enumerate().map(named).collect::<Vec<_>>().join(", ");
     let text = if list.is_empty() { "SELECT 1 WHERE false".to_owned() } else { format!("SELECT {list}") };
     let mut parsed =
@@ -117,15 +190,15 @@ fn cast_placeholders(parsed: &mut Parsed, types: &[Option<DataType>]) {
     struct Placeholders<'a>(&'a [Option<DataType>]);
     impl VisitorMut for Placeholders<'_> {
         type Break = ();
-        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-            if let Expr::Value(value) = expr
+        fn post_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<()> {
+            if let SqlExpr::Value(value) = expr
                 && let Value::Placeholder(id) = &value.value
                 && let Ok(number @ 1..) = id.trim_start_matches('$').parse::<usize>()
                 && let Some(Some(said)) = self.0.get(number - 1)
                 && let Some(data_type) = sql_name(said)
             {
                 let inner = Box::new(expr.clone());
-                *expr = Expr::Cast { kind: CastKind::Cast, expr: inner, data_type, array: false, format: None };
+                *expr = SqlExpr::Cast { kind: CastKind::Cast, expr: inner, data_type, array: false, format: None };
             }
             ControlFlow::Continue(())
         }

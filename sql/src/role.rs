@@ -173,6 +173,7 @@ pub(crate) fn permit(user: &User, kind: &Kind) -> Result<()> {
         },
         Kind::Change(_) => (Role::Operator, "changes"),
         Kind::Call(function) => return procedure::permit(user, function),
+        Kind::Configure(_, kind) => return permit(user, kind),
         Kind::Maintain(maintenance) => (Role::Operator, maintenance.tag()),
         Kind::Role(statement) if statement.is_own_password(user) => return Ok(()),
         Kind::Role(_) => (Role::Admin, "users and roles"),

@@ -10,7 +10,7 @@ mod groups;
 mod node;
 mod recognise;
 
-pub(crate) use self::recognise::{first_phase, last_phase};
+pub(crate) use self::recognise::{bucket, first_phase, last_phase};
 
 use std::sync::Arc;
 
@@ -27,6 +27,41 @@ enum GroupBy {
     Tag { column: usize },
     /// The start of the bucket that a column of times, in microseconds, falls into. The result has `unit_ns` nanoseconds.
     Bucket { column: usize, width_us: i64, origin_us: i64, unit_ns: i64 },
+}
+
+/// Buckets of a column of times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bucket {
+    pub(crate) column: usize,
+    pub(crate) width_us: i64,
+    /// Where one begins.
+    pub(crate) origin_us: i64,
+}
+
+impl Bucket {
+    /// Whether each time has a bucket of its own.
+    pub(crate) fn is_each_time(self) -> bool {
+        self.width_us == 1
+    }
+
+    /// Where the last bucket begins that begins at a time or before; none where no time is so early.
+    pub(crate) fn begins_until(self, time_us: i64) -> Option<i64> {
+        let behind = time_us.checked_sub(self.origin_us)?.rem_euclid(self.width_us);
+        time_us.checked_sub(behind)
+    }
+
+    /// Where the first bucket begins that begins at a time or behind it; none where no time is so late.
+    pub(crate) fn begins_from(self, time_us: i64) -> Option<i64> {
+        match self.begins_until(time_us)? {
+            begin if begin == time_us => Some(begin),
+            begin => begin.checked_add(self.width_us),
+        }
+    }
+}
+
+/// The input of a node that groups rows by buckets of time, and the buckets, where these are one of its columns.
+pub(crate) fn groups_of(plan: &Arc<dyn ExecutionPlan>, column: usize) -> Option<(&Arc<dyn ExecutionPlan>, Bucket)> {
+    plan.downcast_ref::<node::RunsExec>()?.bucket(column)
 }
 
 /// What is worked out for each group.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
@@ -42,6 +43,8 @@ pub(crate) struct Scan {
     shares: Vec<Vec<Arc<Slice>>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+    /// Whether it was read.
+    begun: AtomicBool,
 }
 
 impl Scan {
@@ -54,7 +57,8 @@ impl Scan {
             EmissionType::Incremental,
             Boundedness::Bounded,
         ));
-        Scan { table, origin, schema, shares, properties, metrics: ExecutionPlanMetricsSet::new() }
+        let (metrics, begun) = (ExecutionPlanMetricsSet::new(), AtomicBool::new(false));
+        Scan { table, origin, schema, shares, properties, metrics, begun }
     }
 
     /// What it was made of.
@@ -72,14 +76,25 @@ impl Scan {
         self.shares.iter().flatten().map(|slice| slice.stats().rows).sum()
     }
 
+    /// All that it reads.
+    pub(crate) fn slices(&self) -> Vec<Arc<Slice>> {
+        self.shares.concat()
+    }
+
+    /// The scan of no more than these of its slices.
+    pub(crate) fn only(&self, slices: Vec<Slice>, partitions: usize) -> Self {
+        Self::new(self.table.clone(), self.origin.clone(), Arc::clone(&self.schema), slices, partitions)
+    }
+
     /// What its rows satisfy beside their times, over its own columns; none where these do not tell.
     pub(crate) fn filters(&self) -> Option<Vec<Arc<dyn PhysicalExpr>>> {
         self.origin.request.fields.is_empty().then(|| tag_filters(&self.origin, &self.schema)).flatten()
     }
 
-    /// Parts, row groups and bytes that its slices read, and what they leave out.
+    /// Parts, row groups and bytes that its slices read, and what they leave out; nothing where it was not read.
     fn cost(&self) -> juno_engine::Result<[(&'static str, usize); 5]> {
-        let reads = self.shares.iter().flatten().map(|slice| slice.reads());
+        let begun = self.begun.load(Ordering::Relaxed);
+        let reads = self.shares.iter().flatten().filter(|_| begun).map(|slice| slice.reads());
         let reads = reads.collect::<juno_engine::Result<Vec<_>>>()?.concat();
         let parts: BTreeSet<u64> = reads.iter().map(|read| read.part).collect();
         let groups: usize = reads.iter().map(|read| read.row_groups).sum();
@@ -167,6 +182,7 @@ impl ExecutionPlan for Scan {
 
     fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let baseline = BaselineMetrics::new(&self.metrics, partition);
+        self.begun.store(true, Ordering::Relaxed);
         let share = self.shares[partition].clone();
         let schema = Arc::clone(&self.schema);
         let batches = share.into_iter().flat_map(move |slice| {

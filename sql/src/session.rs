@@ -251,6 +251,12 @@ impl Session {
                     work: Work::Other(Box::new(Kind::Show(name))),
                 })
             }
+            Kind::Configure(changes, kind) => {
+                let inner = Box::pin(self.prepare(Statement { kind: *kind }, types)).await?;
+                let (parameters, wanted) = (inner.parameters.clone(), inner.wanted.clone());
+                let schema = inner.schema.clone();
+                Ok(Prepared { parameters, wanted, schema, work: Work::Configure(changes, Box::new(inner)) })
+            }
             Kind::Copy(copy) => self.prepare_copy(*copy, types).await,
             other => Ok(Prepared {
                 parameters: Vec::new(),
@@ -323,6 +329,12 @@ impl Session {
             Work::Call { procedure, places, arguments } => {
                 let plan = bound(arguments, &values)?;
                 interrupt.guard(self.call(*procedure, places, plan)).await
+            }
+            Work::Configure(changes, inner) => {
+                for change in changes {
+                    self.assign(&change.name, change.value.as_deref(), change.local)?;
+                }
+                Box::pin(self.execute_since(asked, inner, parameters)).await
             }
             Work::CopyIn(copy) => Ok(Outcome::CopyIn(copy.clone())),
             Work::CopyOut { inner, schema, options, place } => {
@@ -417,21 +429,30 @@ impl Session {
     /// # Errors
     /// [`Error::InvalidArgument`] for what is not known, [`Error::Unsupported`] for a value that would not be true.
     pub fn set(&self, name: &str, value: &str) -> Result<()> {
-        let value = value.trim().trim_matches('\'');
+        self.assign(name, Some(value), false).map(drop)
+    }
+
+    /// Changes a setting, or puts it back to its default; whether it had an effect, which what is local has in a
+    /// transaction only.
+    fn assign(&self, name: &str, value: Option<&str>, local: bool) -> Result<bool> {
+        let Some(value) = value.map(|value| value.trim().trim_matches('\'')) else {
+            return self.settings.lock().reset(Some(name)).map(|()| true);
+        };
         let now = self.transaction.lock().modes();
         match name.to_lowercase().as_str() {
             "transaction_isolation" => {
                 let repeatable = transaction::repeatable(value)?;
-                now.map_or(Ok(false), |now| self.transaction.lock().set_modes(Modes { repeatable, ..now })).map(drop)
+                now.map_or(Ok(false), |now| self.transaction.lock().set_modes(Modes { repeatable, ..now }))
             }
             "transaction_read_only" => {
                 let read_only = ["on", "true", "yes", "1"].contains(&value.to_lowercase().as_str());
-                now.map_or(Ok(false), |now| self.transaction.lock().set_modes(Modes { read_only, ..now })).map(drop)
+                now.map_or(Ok(false), |now| self.transaction.lock().set_modes(Modes { read_only, ..now }))
             }
             "default_transaction_isolation" if value.eq_ignore_ascii_case("serializable") => {
-                transaction::repeatable(value).map(drop)
+                transaction::repeatable(value).map(|_| true)
             }
-            _ => self.settings.lock().set(name, value),
+            _ if local => self.settings.lock().set_local(name, value),
+            _ => self.settings.lock().set(name, value).map(|()| true),
         }
     }
 

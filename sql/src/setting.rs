@@ -7,7 +7,9 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use datafusion::sql::parser::Statement as Parsed;
-use datafusion::sql::sqlparser::ast::{Expr, Value, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Select, SelectItem, Value, VisitMut, VisitorMut,
+};
 
 use crate::transaction::Modes;
 use crate::{Error, Result};
@@ -69,7 +71,29 @@ const KNOWN: &[(&str, &str, Takes)] = &[
 /// The settings of one session.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Settings {
-    changed: BTreeMap<&'static str, String>,
+    changed: Changed,
+    block: Option<Block>,
+}
+
+type Changed = BTreeMap<&'static str, String>;
+
+/// What becomes of the settings at the end of a transaction.
+#[derive(Debug, Clone)]
+struct Block {
+    /// Those that it began with.
+    begun: Changed,
+    /// Those that outlast it where it commits.
+    lasting: Changed,
+}
+
+/// What `set_config` changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Assignment {
+    pub(crate) name: String,
+    /// None is the default.
+    pub(crate) value: Option<String>,
+    /// To the end of the transaction.
+    pub(crate) local: bool,
 }
 
 fn known(name: &str) -> Result<&'static (&'static str, &'static str, Takes)> {
@@ -79,45 +103,96 @@ fn known(name: &str) -> Result<&'static (&'static str, &'static str, Takes)> {
         .ok_or_else(|| Error::InvalidArgument(format!("unrecognized configuration parameter \"{name}\"")))
 }
 
-/// Whether a text asks for settings as a function.
+/// Whether a text asks for settings, or changes them, as a function.
 pub(crate) fn asked(sql: &str) -> bool {
-    sql.to_lowercase().contains("current_setting")
+    let lower = sql.to_lowercase();
+    [ASKS, CHANGES].iter().any(|name| lower.contains(name))
 }
 
-/// `current_setting('name' [, missing_ok])` becomes the value that the setting has now.
-pub(crate) fn fill(statement: &mut Parsed, value_of: &impl Fn(&str) -> Result<String>) -> Result<()> {
-    struct Fill<'a, F>(&'a F);
-    impl<F: Fn(&str) -> Result<String>> VisitorMut for Fill<'_, F> {
-        type Break = Error;
-        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
-            let Expr::Function(call) = expr else { return ControlFlow::Continue(()) };
-            let is_it = call.name.0.last().and_then(|part| part.as_ident());
-            if is_it.is_none_or(|name| !name.value.eq_ignore_ascii_case("current_setting")) {
-                return ControlFlow::Continue(());
+const ASKS: &str = "current_setting";
+const CHANGES: &str = "set_config";
+
+/// `current_setting('name' [, missing_ok])` becomes the value that the setting has now, and `set_config('name', 'value',
+/// is_local)` the value that it is to have; what is to change is given back.
+pub(crate) fn fill(statement: &mut Parsed, value_of: &impl Fn(&str) -> Result<String>) -> Result<Vec<Assignment>> {
+    let Parsed::Statement(statement) = statement else { return Ok(Vec::new()) };
+    let mut fill = Fill { value_of, changes: Vec::new() };
+    match VisitMut::visit(statement.as_mut(), &mut fill) {
+        ControlFlow::Continue(()) => Ok(fill.changes),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+struct Fill<'a, F> {
+    value_of: &'a F,
+    changes: Vec<Assignment>,
+}
+
+impl<F: Fn(&str) -> Result<String>> Fill<'_, F> {
+    fn value(&mut self, name: &str, arguments: &[Option<Value>]) -> Result<Value> {
+        match (name, arguments) {
+            (ASKS, [Some(Value::SingleQuotedString(name)), rest @ ..]) => match (self.value_of)(name) {
+                Ok(value) => Ok(Value::SingleQuotedString(value)),
+                Err(_) if matches!(rest, [Some(Value::Boolean(true))]) => Ok(Value::Null),
+                Err(error) => Err(error),
+            },
+            (
+                CHANGES,
+                [
+                    Some(Value::SingleQuotedString(name)),
+                    Some(value @ (Value::SingleQuotedString(_) | Value::Null)),
+                    Some(Value::Boolean(local)),
+                ],
+            ) => {
+                let text = if let Value::SingleQuotedString(text) = value { Some(text.clone()) } else { None };
+                self.changes.push(Assignment { name: name.clone(), value: text, local: *local });
+                Ok(value.clone())
             }
-            let arguments = call.args.to_string();
-            let mut arguments = arguments.trim_matches(['(', ')']).split(',').map(str::trim);
-            let name = arguments.next().and_then(|name| name.strip_prefix('\'')?.strip_suffix('\''));
-            let Some(name) = name else {
-                let text = "current_setting takes the name of a setting, written out";
-                return ControlFlow::Break(Error::Unsupported(text.into()));
-            };
-            let may_miss = arguments.next().is_some_and(|missing| missing.eq_ignore_ascii_case("true"));
-            *expr = match (self.0)(name) {
-                Ok(value) => Expr::value(Value::SingleQuotedString(value)),
-                Err(_) if may_miss => Expr::value(Value::Null),
-                Err(error) => return ControlFlow::Break(error),
-            };
-            ControlFlow::Continue(())
+            (ASKS, _) => Err(Error::Unsupported("current_setting takes the name of a setting, written out".into())),
+            _ => Err(Error::Unsupported(
+                "set_config takes a name, a value and whether it is local, written out; SET does the same".into(),
+            )),
         }
     }
-    let filled = match statement {
-        Parsed::Statement(statement) => VisitMut::visit(statement.as_mut(), &mut Fill(value_of)),
-        _ => ControlFlow::Continue(()),
-    };
-    match filled {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(error) => Err(error),
+}
+
+/// The function's name, where an expression is a call of one of the two.
+fn called(expr: &Expr) -> Option<&'static str> {
+    let Expr::Function(call) = expr else { return None };
+    let name = call.name.0.last()?.as_ident()?;
+    [ASKS, CHANGES].into_iter().find(|known| known.eq_ignore_ascii_case(&name.value))
+}
+
+impl<F: Fn(&str) -> Result<String>> VisitorMut for Fill<'_, F> {
+    type Break = Error;
+
+    /// A column that is the call alone keeps its name.
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) = item
+                && let Some(name) = called(expr)
+            {
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::new(name) };
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        let (Some(name), Expr::Function(call)) = (called(expr), &*expr) else { return ControlFlow::Continue(()) };
+        let value = |argument: &FunctionArg| match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))) => Some(value.value.clone()),
+            _ => None,
+        };
+        let arguments: Vec<Option<Value>> = match &call.args {
+            FunctionArguments::List(list) => list.args.iter().map(value).collect(),
+            _ => Vec::new(),
+        };
+        match self.value(name, &arguments) {
+            Ok(value) => *expr = Expr::value(value),
+            Err(error) => return ControlFlow::Break(error),
+        }
+        ControlFlow::Continue(())
     }
 }
 
@@ -140,34 +215,46 @@ impl Settings {
         }
     }
 
+    /// Begins a transaction.
+    pub(crate) fn begin(&mut self) {
+        self.block = Some(Block { begun: self.changed.clone(), lasting: self.changed.clone() });
+    }
+
+    /// Ends a transaction: what was changed for it alone goes, and all that was changed where it did not commit.
+    pub(crate) fn end(&mut self, committed: bool) {
+        if let Some(block) = self.block.take() {
+            self.changed = if committed { block.lasting } else { block.begun };
+        }
+    }
+
+    /// Changes a setting to the end of the transaction; whether there is one.
+    pub(crate) fn set_local(&mut self, name: &str, value: &str) -> Result<bool> {
+        let kept = kept(name, value)?;
+        if self.block.is_some() {
+            self.changed.insert(kept.0, kept.1);
+        }
+        Ok(self.block.is_some())
+    }
+
     /// Changes a setting.
     pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<()> {
-        let (name, default, takes) = known(name)?;
-        let value = value.trim().trim_matches('\'');
-        let kept = match takes {
-            Takes::Text => value.to_owned(),
-            Takes::Duration => milliseconds(name, value)?.to_string(),
-            Takes::Switch => switch(name, value)?.to_owned(),
-            Takes::Word(words) => word(name, words, value)?.to_owned(),
-            Takes::OneOf(words) if words.iter().any(|word| word.eq_ignore_ascii_case(value)) => (*default).to_owned(),
-            Takes::OneOf(_) => {
-                return Err(Error::Unsupported(format!(
-                    "\"{name}\" is always {default} in juno and cannot be \"{value}\""
-                )));
-            }
-            Takes::Fixed => return Err(Error::InvalidArgument(format!("parameter \"{name}\" cannot be changed"))),
-        };
+        let (name, kept) = kept(name, value)?;
+        if let Some(block) = &mut self.block {
+            block.lasting.insert(name, kept.clone());
+        }
         self.changed.insert(name, kept);
         Ok(())
     }
 
     /// Back to the default: one setting, or all.
     pub(crate) fn reset(&mut self, name: Option<&str>) -> Result<()> {
-        match name {
-            Some(name) => {
-                self.changed.remove(known(name)?.0);
+        let name = name.map(known).transpose()?.map(|known| known.0);
+        let lasting = self.block.as_mut().map(|block| &mut block.lasting);
+        for changed in std::iter::once(&mut self.changed).chain(lasting) {
+            match name {
+                Some(name) => drop(changed.remove(name)),
+                None => changed.clear(),
             }
-            None => self.changed.clear(),
         }
         Ok(())
     }
@@ -196,6 +283,26 @@ impl Settings {
             read_only: is("default_transaction_read_only", "on"),
         }
     }
+}
+
+/// The name of a setting as it is kept, and a value as it is kept.
+fn kept(name: &str, value: &str) -> Result<(&'static str, String)> {
+    let (name, default, takes) = known(name)?;
+    let value = value.trim().trim_matches('\'');
+    let kept = match takes {
+        Takes::Text => value.to_owned(),
+        Takes::Duration => milliseconds(name, value)?.to_string(),
+        Takes::Switch => switch(name, value)?.to_owned(),
+        Takes::Word(words) => word(name, words, value)?.to_owned(),
+        Takes::OneOf(words) if words.iter().any(|word| word.eq_ignore_ascii_case(value)) => (*default).to_owned(),
+        Takes::OneOf(_) => {
+            return Err(Error::Unsupported(format!(
+                "\"{name}\" is always {default} in juno and cannot be \"{value}\""
+            )));
+        }
+        Takes::Fixed => return Err(Error::InvalidArgument(format!("parameter \"{name}\" cannot be changed"))),
+    };
+    Ok((name, kept))
 }
 
 /// Which of its words a value is; `true`, `yes` and `1` are `on`.
@@ -266,5 +373,25 @@ mod tests {
         settings.set("timezone", "Etc/UTC").expect("is UTC");
         assert!(matches!(settings.set("TimeZone", "Europe/Berlin"), Err(Error::Unsupported(_))));
         assert!(settings.get("no_such").is_err());
+    }
+
+    #[test]
+    fn a_transaction_ends_what_was_set_for_it() {
+        let mut settings = Settings::default();
+        let now = |settings: &Settings| settings.get("application_name").expect("known");
+        assert!(!settings.set_local("application_name", "nowhere").expect("known"));
+        settings.set("application_name", "before").expect("text");
+        for (committed, after) in [(false, "before"), (true, "lasting")] {
+            settings.begin();
+            settings.set("application_name", "lasting").expect("text");
+            assert!(settings.set_local("application_name", "local").expect("known"));
+            assert_eq!(now(&settings), "local");
+            settings.end(committed);
+            assert_eq!(now(&settings), after);
+        }
+        settings.begin();
+        settings.reset(Some("application_name")).expect("known");
+        settings.end(true);
+        assert_eq!(now(&settings), "");
     }
 }

@@ -65,11 +65,7 @@ impl<'a> Source<'a> {
 
     /// An expression over the columns that come out, as one over the scan's.
     pub(crate) fn substituted(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
-        let swap = |expr: Arc<dyn PhysicalExpr>| match expr.downcast_ref::<Column>() {
-            Some(column) => Ok(Transformed::yes(Arc::clone(&self.columns[column.index()]))),
-            None => Ok(Transformed::no(expr)),
-        };
-        Arc::clone(expr).transform_up(swap).map(|done| done.data)
+        in_terms_of(expr, &self.columns)
     }
 
     /// The table as it is read.
@@ -146,6 +142,18 @@ fn microseconds(expr: &Arc<dyn PhysicalExpr>) -> Option<i64> {
     }
 }
 
+/// An expression over some columns as one over what these are expressions of.
+pub(crate) fn in_terms_of(
+    expr: &Arc<dyn PhysicalExpr>,
+    columns: &[Arc<dyn PhysicalExpr>],
+) -> Result<Arc<dyn PhysicalExpr>> {
+    let swap = |expr: Arc<dyn PhysicalExpr>| match expr.downcast_ref::<Column>() {
+        Some(column) => Ok(Transformed::yes(Arc::clone(&columns[column.index()]))),
+        None => Ok(Transformed::no(expr)),
+    };
+    Arc::clone(expr).transform_up(swap).map(|done| done.data)
+}
+
 /// The node over other children.
 pub(crate) fn over(
     node: Arc<dyn ExecutionPlan>,
@@ -154,7 +162,7 @@ pub(crate) fn over(
     node.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
 }
 
-/// The plan with another leaf in the place of its scan. The plan is a [`Source`].
+/// The plan with another leaf in the place of its only one.
 pub(crate) fn with_leaf(plan: &Arc<dyn ExecutionPlan>, leaf: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     match plan.children().first() {
         None => Ok(leaf),

@@ -18,6 +18,7 @@ use crate::catalog::{DATABASE, PG_CATALOG, PublicSchema, SCHEMA};
 use crate::latest::Latest;
 use crate::pg_catalog::{self, PgCatalog};
 use crate::runs::Runs;
+use crate::staged::Staged;
 use crate::types::SqlTypes;
 use crate::yielding::Yielding;
 use crate::{Result, cast, functions, lean};
@@ -38,7 +39,7 @@ fn config() -> SessionConfig {
 /// Rules that find shorter ways to the rows of plans; before DataFusion's own, while plans have their plain form.
 fn shortcuts(builder: &mut SessionStateBuilder) {
     let rules = &mut builder.physical_optimizers().get_or_insert_default().rules;
-    rules.splice(0..0, [Arc::new(Latest) as _, Arc::new(Aggregates) as _, Arc::new(Runs) as _]);
+    rules.splice(0..0, [Arc::new(Latest) as _, Arc::new(Aggregates) as _, Arc::new(Runs) as _, Arc::new(Staged) as _]);
 }
 
 fn builder(device: &Device, runtime: Arc<RuntimeEnv>) -> SessionStateBuilder {

@@ -22,7 +22,8 @@ use crate::procedure::Named;
 use crate::role::{self, RoleStatement};
 use crate::rollup::RollupStatement;
 use crate::session::CopyIn;
-use crate::{Error, Result, setting, spelling};
+use crate::setting::{self, Assignment};
+use crate::{Error, Result, spelling};
 
 /// The longest statement text that is parsed, in bytes.
 pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
@@ -51,7 +52,7 @@ pub(crate) enum Kind {
         names: Vec<ast::ObjectName>,
         if_exists: bool,
     },
-    CreateView(Box<ast::CreateView>),
+    CreateView(Box<ViewDefinition>),
     DropView {
         names: Vec<ast::ObjectName>,
         if_exists: bool,
@@ -81,12 +82,21 @@ pub(crate) enum Kind {
     RollbackTo(String),
     Release(String),
     Set(Box<ast::Set>),
+    /// A statement with calls of `set_config` in it.
+    Configure(Vec<Assignment>, Box<Kind>),
     Show(String),
     Reset(Option<String>),
     /// DISCARD ALL: settings go back to their defaults.
     Discard,
     /// DEALLOCATE ALL and UNLISTEN: there is nothing to forget.
     Forget(&'static str),
+}
+
+/// A view as it is planned, and its query as it was written.
+#[derive(Debug, Clone)]
+pub(crate) struct ViewDefinition {
+    pub(crate) view: ast::CreateView,
+    pub(crate) written: String,
 }
 
 impl Statement {
@@ -146,6 +156,8 @@ pub(crate) enum Work {
         places: Vec<usize>,
         arguments: Box<LogicalPlan>,
     },
+    /// What `set_config` changes before the statement runs.
+    Configure(Vec<Assignment>, Box<Prepared>),
     CopyIn(Box<CopyIn>),
     /// The query whose rows are copied, and how.
     CopyOut {
@@ -227,10 +239,17 @@ pub(crate) fn parse(
     if role::asks_user(sql) {
         parsed.iter_mut().for_each(|statement| role::name_user(statement, user));
     }
+    let mut changes = vec![Vec::new(); parsed.len()];
     if setting::asked(sql) {
-        parsed.iter_mut().try_for_each(|statement| setting::fill(statement, &setting))?;
+        for (statement, changes) in parsed.iter_mut().zip(&mut changes) {
+            *changes = setting::fill(statement, &setting)?;
+        }
     }
-    parsed.into_iter().map(classify).collect()
+    let statement = |(parsed, changes): (Parsed, Vec<Assignment>)| match (classify(parsed)?, changes.is_empty()) {
+        (statement, true) => Ok(statement),
+        (Statement { kind }, false) => Ok(Statement { kind: Kind::Configure(changes, Box::new(kind)) }),
+    };
+    parsed.into_iter().zip(changes).map(statement).collect()
 }
 
 fn syntax(text: &str) -> String {
@@ -267,6 +286,7 @@ fn classify(parsed: Parsed) -> Result<Statement> {
 
 fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
     use ast::Statement as Sql;
+    let written = if let Sql::CreateView(view) = &statement { view.query.to_string() } else { String::new() };
     spelling::adapt(&mut statement);
     let parsed = |statement| Box::new(Parsed::Statement(Box::new(statement)));
     Ok(match statement {
@@ -291,7 +311,7 @@ fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
             names: truncate.table_names.into_iter().map(|target| target.name).collect(),
             if_exists: truncate.if_exists,
         },
-        Sql::CreateView(view) => Kind::CreateView(Box::new(view)),
+        Sql::CreateView(view) => Kind::CreateView(Box::new(ViewDefinition { view, written })),
         Sql::Drop { object_type: ast::ObjectType::View, names, if_exists, cascade, .. } => {
             Kind::DropView { names, if_exists, cascade }
         }
@@ -328,6 +348,8 @@ fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
         Sql::Deallocate { name, .. } if name.value.eq_ignore_ascii_case("all") => Kind::Forget("DEALLOCATE ALL"),
         Sql::Discard { .. } => Kind::Discard,
         Sql::UNLISTEN { .. } => Kind::Forget("UNLISTEN"),
+        Sql::Vacuum(_) => return Err(own::not_alone("VACUUM")),
+        Sql::Analyze(_) => return Err(own::not_alone("ANALYZE")),
         other => {
             let text = other.to_string();
             let command: Vec<&str> = text.split_whitespace().take(2).collect();

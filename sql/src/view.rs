@@ -15,7 +15,7 @@ use futures::TryStreamExt;
 
 use crate::definition::{folded, table_name};
 use crate::session::Session;
-use crate::statement::{Kind, Outcome};
+use crate::statement::{Kind, Outcome, ViewDefinition};
 use crate::{Error, Result, output};
 
 /// Where they are kept.
@@ -36,11 +36,11 @@ pub(crate) type Views = BTreeMap<String, View>;
 /// A view of a query: its plan, and the names it reads.
 pub(crate) async fn plan(
     state: &SessionState,
-    query: Box<ast::Query>,
+    defined: &ViewDefinition,
     columns: &[String],
 ) -> Result<(ViewTable, View)> {
-    let definition = query.to_string();
-    let parsed = Parsed::Statement(Box::new(Sql::Query(query)));
+    let definition = defined.written.clone();
+    let parsed = Parsed::Statement(Box::new(Sql::Query(defined.view.query.clone())));
     let names = output::names(&parsed);
     let reads = reads(state, &parsed)?;
     let plan = named(state.statement_to_plan(parsed).await?, names, columns)?;
@@ -102,13 +102,13 @@ pub(crate) async fn load(session: &Session) -> Result<()> {
     else {
         return Err(Error::Internal("a query must have rows".into()));
     };
-    let mut left: BTreeMap<String, (Box<ast::CreateView>, BTreeSet<String>)> = BTreeMap::new();
+    let mut left: BTreeMap<String, (Box<ViewDefinition>, BTreeSet<String>)> = BTreeMap::new();
     while let Some(batch) = stream.try_next().await? {
         for (name, text) in batch.column(0).as_string::<i32>().iter().zip(batch.column(1).as_string::<i32>()) {
             let (Some(name), Some(text)) = (name, text) else { continue };
             match session.parse(text)?.pop().map(|statement| statement.kind) {
                 Some(Kind::CreateView(view)) => {
-                    let reads = session.reads(&view)?;
+                    let reads = session.reads(&view.view)?;
                     left.insert(name.to_owned(), (view, reads));
                 }
                 _ => return Err(Error::Corrupt(format!("the stored view \"{text}\" is none"))),

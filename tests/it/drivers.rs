@@ -235,6 +235,29 @@ async def main():
     async with c.transaction():
         await c.execute("INSERT INTO a (id) VALUES ($1)", uuid.uuid4())
     assert await c.fetchval("SELECT count(*) FROM a") == 1
+    # Parameters that stand where only their use says of which type they are.
+    await c.execute("DELETE FROM a")
+    await c.executemany("INSERT INTO a (id, n, at) VALUES ($1, $2, $3)", [(uuid.uuid4(), n, at) for n in range(5)])
+    numbers = [row["n"] for row in await c.fetch("SELECT n FROM a ORDER BY n LIMIT $1 OFFSET $2", 2, 1)]
+    assert numbers == [1, 2], numbers
+    day = datetime.timedelta(days=1)
+    for question, value, expected in [
+        ("SELECT min(coalesce(at, $1)) FROM a", at + day, at),
+        ("SELECT max(coalesce($1, at)) FROM a", at + day, at + day),
+        ("SELECT count(*) FROM a WHERE at > coalesce($1, at - INTERVAL '1 day')", None, 5),
+        ("SELECT count(*) FROM a WHERE n = coalesce($1, n)", 3, 1),
+        ("SELECT sum(CASE WHEN n > 2 THEN $1 ELSE n END) FROM a", 100, 203),
+        ("SELECT count(nullif(n, $1)) FROM a", 4, 4),
+        ("SELECT max(greatest(n, $1)) FROM a", 9, 9),
+        ("SELECT min(time_bucket($1, at)) FROM a", day, datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)),
+        ("SELECT to_timestamp($1)", at.timestamp(), at),
+    ]:
+        assert await c.fetchval(question, value) == expected, question
+    # Arrays, for which the driver asks the catalog.
+    assert await c.fetchval("SELECT array_agg(n ORDER BY n) FROM a WHERE n > $1", 2) == [3, 4]
+    assert await c.fetchval("SELECT ARRAY[1.5::float8, NULL]") == [1.5, None]
+    assert await c.fetchval("SELECT array_agg(at) FROM a WHERE n = 0") == [at]
+    assert await c.fetchval("SELECT count(*) FROM a WHERE n = ANY($1::int[])", [1, 2, 7]) == 2
     await c.close()
 asyncio.run(main())
 "#;

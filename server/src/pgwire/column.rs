@@ -199,12 +199,14 @@ pub(super) fn parameter_type(oid: u32) -> Option<DataType> {
         Type::BOOL_ARRAY => list(DataType::Boolean),
         Type::INT2_ARRAY => list(DataType::Int16),
         Type::INT4_ARRAY => list(DataType::Int32),
-        Type::INT8_ARRAY => list(DataType::Int64),
+        Type::INT8_ARRAY | Type::OID_ARRAY => list(DataType::Int64),
         Type::FLOAT4_ARRAY => list(DataType::Float32),
         Type::FLOAT8_ARRAY => list(DataType::Float64),
         Type::NUMERIC_ARRAY => list(DataType::Decimal128(38, NUMERIC_SCALE)),
         Type::TEXT_ARRAY | Type::VARCHAR_ARRAY | Type::UUID_ARRAY => list(DataType::Utf8),
         Type::TIMESTAMPTZ_ARRAY => list(instant()),
+        Type::TIMESTAMP_ARRAY => list(DataType::Timestamp(TimeUnit::Microsecond, None)),
+        Type::DATE_ARRAY => list(DataType::Date32),
         _ => return None,
     })
 }

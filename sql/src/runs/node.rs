@@ -22,7 +22,7 @@ use futures::{TryFutureExt, TryStreamExt, stream};
 
 use super::cells::Cells;
 use super::groups::Groups;
-use super::{Aggregate, GroupBy, Phase};
+use super::{Aggregate, Bucket, GroupBy, Phase};
 use crate::functions::gather::{Held, take_in};
 
 /// What the maps hold for each group.
@@ -53,6 +53,18 @@ impl RunsExec {
             Boundedness::Bounded,
         ));
         Self { input, groups, aggregates, phase, properties, metrics: ExecutionPlanMetricsSet::new() }
+    }
+}
+
+impl RunsExec {
+    /// What it reads, and the buckets that one of its columns is of, where it gives whole groups.
+    pub(super) fn bucket(&self, column: usize) -> Option<(&Arc<dyn ExecutionPlan>, Bucket)> {
+        match self.groups.get(column)? {
+            &GroupBy::Bucket { column, width_us, origin_us, .. } if self.phase == Phase::Whole => {
+                Some((&self.input, Bucket { column, width_us, origin_us }))
+            }
+            _ => None,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use datafusion::physical_plan::filter::FilterExec;
 use juno_engine::TableSchema;
 
 use super::node::RunsExec;
-use super::{Aggregate, GroupBy, Measure, Phase};
+use super::{Aggregate, Bucket, GroupBy, Measure, Phase};
 use crate::functions::fixed_bucket;
 use crate::scan::Scan;
 
@@ -96,6 +96,17 @@ fn is_table(plan: &Arc<dyn ExecutionPlan>) -> bool {
 
 fn one_bucket(groups: &[GroupBy]) -> bool {
     !groups.is_empty() && groups.iter().filter(|group| matches!(group, GroupBy::Bucket { .. })).count() <= 1
+}
+
+/// The buckets of a column of times that an expression gives; each time is one where it is the column.
+pub(crate) fn bucket(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<Bucket> {
+    if let Some((column, 1_000)) = time(expr, schema) {
+        return Some(Bucket { column, width_us: 1, origin_us: 0 });
+    }
+    match group(expr.as_ref(), schema)? {
+        GroupBy::Bucket { column, width_us, origin_us, .. } => Some(Bucket { column, width_us, origin_us }),
+        GroupBy::Tag { .. } => None,
+    }
 }
 
 fn group(expr: &dyn PhysicalExpr, schema: &Schema) -> Option<GroupBy> {

@@ -15,7 +15,7 @@ use juno_engine::{Alteration, TableChange, TableSchema};
 
 use super::Session;
 use crate::catalog::PublicSchema;
-use crate::statement::{Kind, Outcome, Statement};
+use crate::statement::{Kind, Outcome, Statement, ViewDefinition};
 use crate::transaction::TransactionStatus;
 use crate::{Error, Result, alter, definition, ops, view};
 
@@ -253,9 +253,9 @@ impl Session {
         self.forget_views(&names).await
     }
 
-    pub(super) async fn create_view(&self, create: &ast::CreateView) -> Result<Outcome> {
+    pub(super) async fn create_view(&self, defined: &ViewDefinition) -> Result<Outcome> {
         self.check_writable("CREATE VIEW")?;
-        let public = self.public();
+        let (public, create) = (self.public(), &defined.view);
         let (name, columns) = view::heading(create)?;
         let mut notices = Vec::new();
         let known = public.user_views().contains_key(&name);
@@ -268,7 +268,7 @@ impl Session {
             return Err(Error::DuplicateTable(name));
         }
         definition::check_name(&name)?;
-        let (table, made) = view::plan(&self.planner()?.state, create.query.clone(), &columns).await?;
+        let (table, made) = view::plan(&self.planner()?.state, defined, &columns).await?;
         let below = view::dependents(&public.user_views(), std::slice::from_ref(&name));
         if made.reads.contains(&name) || below.iter().any(|view| made.reads.contains(view)) {
             return Err(Error::InvalidDefinition(format!("view \"{name}\" would read itself")));
@@ -290,9 +290,9 @@ impl Session {
     }
 
     /// Plans a stored view and puts it into the catalog.
-    pub(crate) async fn register_view(&self, create: &ast::CreateView) -> Result<()> {
-        let (name, columns) = view::heading(create)?;
-        let (table, made) = view::plan(&self.planner()?.state, create.query.clone(), &columns).await?;
+    pub(crate) async fn register_view(&self, defined: &ViewDefinition) -> Result<()> {
+        let (name, columns) = view::heading(&defined.view)?;
+        let (table, made) = view::plan(&self.planner()?.state, defined, &columns).await?;
         self.public().add_user_view(&name, Arc::new(table), made);
         Ok(())
     }

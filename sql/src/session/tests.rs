@@ -35,6 +35,33 @@ const INCIDENT: &str = "INSERT INTO healing_incidents (id, detected_at, incident
                         ('0192F0C1-7B4E-7C3A-8D5E-0123456789AB', '2026-01-01T00:00:00Z', 'crash', 'high', '{\"service\":\"api\",\"n\":[1]}')";
 
 #[tokio::test]
+async fn views_are_the_same_when_the_database_is_opened_again() {
+    let (_directory, session) = session().await;
+    table(&session, "CREATE TABLE t (id BIGINT PRIMARY KEY, host TEXT, at TIMESTAMPTZ)").await;
+    table(&session, "INSERT INTO t VALUES (1, 'a', '2026-01-01 10:11:12.5'), (2, 'b', '2026-01-02'), (3, 'a', NULL)")
+        .await;
+    // What is planned in other words than it was written in.
+    let queries = [
+        "SELECT host, jsonb_agg(id ORDER BY id) AS ids, json_object_agg(id, at) AS times FROM t GROUP BY host",
+        "SELECT ARRAY(SELECT id FROM t ORDER BY 1) AS ids",
+        "SELECT id FROM t WHERE host = ANY (ARRAY['a', 'c']) ORDER BY id FETCH FIRST 1 ROW ONLY",
+        "SELECT date_trunc('seconds', at) AS at, mod(id, 2), div(id, 2) AS half FROM t",
+        "SELECT (SELECT max(id) FROM t) AS most, generate_subscripts(ARRAY[5, 6], 1) AS place",
+    ];
+    let mut before = Vec::new();
+    for (number, query) in queries.iter().enumerate() {
+        table(&session, &format!("CREATE VIEW v{number} AS {query}")).await;
+        before.push(table(&session, &format!("SELECT * FROM v{number} ORDER BY 1")).await);
+    }
+    let session = Session::open(session.db().clone(), Device::cpu()).await.expect("views are read");
+    for (number, before) in before.iter().enumerate() {
+        assert_eq!(&table(&session, &format!("SELECT * FROM v{number} ORDER BY 1")).await, before);
+    }
+    let shown = table(&session, "SELECT pg_get_viewdef('v0')").await;
+    assert!(shown.contains("jsonb_agg(id ORDER BY id) AS ids"), "{shown}");
+}
+
+#[tokio::test]
 async fn a_telemetry_table_takes_rows_and_the_later_write_wins() {
     let (_directory, session) = session().await;
     assert_eq!(

@@ -8,7 +8,7 @@ use arrow::array::StringArray;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::sql::sqlparser::ast::Set;
+use datafusion::sql::sqlparser::ast::{ContextModifier, Set, TransactionMode};
 use futures::TryStreamExt;
 
 use super::{Session, blocking, one_batch};
@@ -20,12 +20,7 @@ use crate::{Error, Result};
 impl Session {
     pub(super) async fn other(&self, kind: &Kind) -> Result<Outcome> {
         match kind {
-            Kind::Begin(named) => {
-                let modes = self.settings.lock().modes().with(named)?;
-                let again = !self.transaction.lock().begin(modes);
-                let notices = again.then(|| "there is already a transaction in progress".into());
-                Ok(Outcome::Done { tag: "BEGIN".into(), notices: notices.into_iter().collect() })
-            }
+            Kind::Begin(named) => self.begin(named),
             Kind::Commit { chain } => self.end(true, *chain).await,
             Kind::Rollback { chain } => self.end(false, *chain).await,
             Kind::Savepoint(name) => {
@@ -78,10 +73,23 @@ impl Session {
                 self.warn_of_transaction(&mut notices, statement.tag());
                 Ok(Outcome::Done { tag: statement.tag().to_owned(), notices })
             }
-            Kind::Query(..) | Kind::Change(_) | Kind::Declare(..) | Kind::Call(_) | Kind::Copy(_) => {
-                Err(Error::Internal("the statement was not planned".into()))
-            }
+            Kind::Configure(..)
+            | Kind::Query(..)
+            | Kind::Change(_)
+            | Kind::Declare(..)
+            | Kind::Call(_)
+            | Kind::Copy(_) => Err(Error::Internal("the statement was not planned".into())),
         }
+    }
+
+    fn begin(&self, named: &[TransactionMode]) -> Result<Outcome> {
+        let modes = self.settings.lock().modes().with(named)?;
+        let again = !self.transaction.lock().begin(modes);
+        if !again {
+            self.settings.lock().begin();
+        }
+        let notices = again.then(|| "there is already a transaction in progress".into());
+        Ok(Outcome::Done { tag: "BEGIN".into(), notices: notices.into_iter().collect() })
     }
 
     fn discard(&self) -> Result<Outcome> {
@@ -115,10 +123,14 @@ impl Session {
             None => Ok(()),
         };
         self.cursors.lock().end(commits && committed.is_ok());
+        self.settings.lock().end(commits && committed.is_ok());
         committed?;
         let tag = if commits { "COMMIT" } else { "ROLLBACK" };
         match block {
-            Some(modes) if chain => drop(self.transaction.lock().begin(modes)),
+            Some(modes) if chain => {
+                self.transaction.lock().begin(modes);
+                self.settings.lock().begin();
+            }
             Some(_) => {}
             None if chain => {
                 return Err(Error::NoTransaction(format!("{tag} AND CHAIN can only be used in transaction blocks")));
@@ -131,13 +143,20 @@ impl Session {
         Ok(Outcome::done(tag))
     }
 
+    fn set_value(&self, name: &str, value: Option<&str>, local: bool) -> Result<Outcome> {
+        let had_effect = self.assign(name, value, local)?;
+        let notice = (local && !had_effect).then(|| "SET LOCAL can only be used in transaction blocks".to_owned());
+        Ok(Outcome::Done { tag: "SET".into(), notices: notice.into_iter().collect() })
+    }
+
     fn set_statement(&self, set: &Set) -> Result<Outcome> {
         match set {
-            Set::SingleAssignment { variable, values, .. } => {
+            Set::SingleAssignment { scope, variable, values, .. } => {
                 let value = values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                self.set(&variable.to_string(), &value)?;
+                let value = (!value.eq_ignore_ascii_case("default")).then_some(value.as_str());
+                return self.set_value(&variable.to_string(), value, *scope == Some(ContextModifier::Local));
             }
-            Set::SetTimeZone { value, .. } => self.set("TimeZone", &value.to_string())?,
+            Set::SetTimeZone { local, value } => return self.set_value("TimeZone", Some(&value.to_string()), *local),
             Set::SetNames { charset_name, .. } => self.set("client_encoding", &charset_name.value)?,
             Set::SetTransaction { snapshot: Some(_), .. } => {
                 return Err(Error::Unsupported("SET TRANSACTION SNAPSHOT is not supported".into()));

@@ -74,6 +74,14 @@ const KNOWN: &[(&str, &str)] = &[
 /// The schemas of the search path.
 const SCHEMAS: &str = "'public'";
 
+/// Types by number, and those of their elements before them.
+const TYPES: &str = "SELECT t.oid, 'pg_catalog' AS ns, t.typname AS name, t.typtype AS kind, NULL::oid AS basetype, \
+    t.typelem AS elemtype, t.typdelim AS elemdelim, NULL::oid AS range_subtype, NULL::text[] AS attrtypoids, \
+    NULL::text[] AS attrnames, (t.typelem = 0)::int AS depth, NULL::text AS basetype_name, e.typname AS elemtype_name, \
+    NULL::text AS range_subtype_name FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_type e ON t.typelem = e.oid \
+    WHERE t.oid = any($1) OR t.oid IN (SELECT a.typelem FROM pg_catalog.pg_type a WHERE a.oid = any($1)) \
+    ORDER BY depth DESC";
+
 /// Questions with much in them that differs: where they begin, where they end, and the same here.
 const SPANS: &[(&str, &str, &str)] = &[
     // psql \dp: policies, which no table has.
@@ -95,6 +103,8 @@ const SPANS: &[(&str, &str, &str)] = &[
         "NULL AS access_method_name",
     ),
     ("CASE WHEN (pg_catalog.pg_attribute.attcollation != ", "ELSE NULL END AS collation", "NULL AS collation"),
+    // asyncpg: the types of arrays, and of what is in them; no other type is made of types.
+    ("WITH RECURSIVE typeinfo_tree(", "depth DESC", TYPES),
     // Grafana: the schemas of the search path.
     ("CASE WHEN trim(s[i]) = '\"$user\"'", "string_to_array(current_setting('search_path'),',') s", SCHEMAS),
 ];

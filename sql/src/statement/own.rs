@@ -52,9 +52,14 @@ pub(crate) fn ends(parser: &mut Parser<'_>, tag: &str) -> Result<()> {
     while parser.consume_token(&Token::SemiColon) {}
     match parser.peek_token().token {
         Token::EOF => Ok(()),
-        _ if ended => Err(Error::Unsupported(format!("{tag} must stand in a message of its own"))),
+        _ if ended => Err(not_alone(tag)),
         next => Err(near(&next)),
     }
+}
+
+/// The error of a statement among others.
+pub(crate) fn not_alone(tag: &str) -> Error {
+    Error::Unsupported(format!("{tag} must stand in a message of its own"))
 }
 
 /// The error of a token that does not belong where it stands.
