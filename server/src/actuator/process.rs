@@ -97,7 +97,7 @@ impl ProcessActuator {
         if let Some(answer) = self.ledger.lock().begin(order).map_err(unwritten)? {
             return answer;
         }
-        let before = Observation { is_busy: false, ..unit.observe().await };
+        let before = Observation { is_busy: false, ..unit.glance() };
         let outcome = match timeout(Duration::from_millis(order.limit_ms), orders::carry_out(unit, order)).await {
             Ok(Ok(())) => {
                 let after = Observation { is_busy: false, ..unit.observe().await };
@@ -123,6 +123,10 @@ impl Actuator for ProcessActuator {
 
     async fn observe(&self, target: &str) -> Result<Observation, ActuatorError> {
         Ok(self.unit(target)?.observe().await)
+    }
+
+    async fn glance(&self, target: &str) -> Result<Observation, ActuatorError> {
+        Ok(self.unit(target)?.glance())
     }
 
     async fn act(&self, order: &Order) -> Result<Effect, ActuatorError> {

@@ -1,6 +1,6 @@
 //! What acts on the world: services that run somewhere, and what can be done to them.
 //!
-//! **Contract.** [`Actuator::observe`] has no effect. [`Actuator::act`] is done once per key: the same order under the same key
+//! **Contract.** [`Actuator::observe`] and [`Actuator::glance`] have no effect. [`Actuator::act`] is done once per key: the same order under the same key
 //! answers what the first one did, marked as a repetition; another order under it is refused; one that a crash cut off is
 //! [`ActuatorError::Interrupted`], so that who asked looks before it asks again under a new key. An order that takes longer
 //! than its limit is [`ActuatorError::Timeout`], whether or not it had an effect. What is not possible at a target is
@@ -252,6 +252,11 @@ pub trait Actuator: Send + Sync {
 
     /// A target as it is now.
     async fn observe(&self, target: &str) -> Result<Observation, ActuatorError>;
+
+    /// A target as it is now, as far as that is known without asking it: one that hangs answers health checks late.
+    async fn glance(&self, target: &str) -> Result<Observation, ActuatorError> {
+        self.observe(target).await
+    }
 
     /// Carries out an order.
     async fn act(&self, order: &Order) -> Result<Effect, ActuatorError>;

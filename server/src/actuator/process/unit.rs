@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** its state is locked for moments only, never while something is waited for.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -139,19 +140,23 @@ impl Unit {
         Some(self.http.get(url).send().await.is_ok_and(|answer| answer.status().is_success()))
     }
 
-    /// How it is. Health checks are asked at once, and cost their limit at most.
+    /// How it is. Health checks are asked at once, and cost their limit at most; the rest is as it is after them.
     pub(super) async fn observe(&self) -> Observation {
-        let (record, mut replicas) = self.glance();
-        let asked = replicas.iter().map(|replica| async {
-            match replica.state.as_str() {
-                "gone" => self.service.health.as_ref().map(|_| false),
-                _ => self.is_healthy(replica.index).await,
-            }
-        });
-        let health = futures::future::join_all(asked).await;
-        for (replica, is_healthy) in replicas.iter_mut().zip(health) {
-            replica.is_healthy = is_healthy;
+        let (_, before) = self.seen();
+        let there = before.iter().filter(|replica| replica.state != "gone").map(|replica| replica.index);
+        let asked = there.map(async |index| (index, self.is_healthy(index).await));
+        let health: BTreeMap<usize, Option<bool>> = futures::future::join_all(asked).await.into_iter().collect();
+        let mut observed = self.glance();
+        for replica in &mut observed.replicas {
+            let answer = health.get(&replica.index).copied().flatten().filter(|_| replica.state != "gone");
+            replica.is_healthy = self.service.health.as_ref().map(|_| answer.unwrap_or(false));
         }
+        observed
+    }
+
+    /// How it is without asking it.
+    pub(super) fn glance(&self) -> Observation {
+        let (record, replicas) = self.seen();
         Observation {
             wanted: if record.is_stopped { 0 } else { record.size },
             replicas,
@@ -167,8 +172,8 @@ impl Unit {
         }
     }
 
-    /// How it is without asking it.
-    fn glance(&self) -> (Record, Vec<Seen>) {
+    /// What it should be, and its replicas as the system sees them.
+    fn seen(&self) -> (Record, Vec<Seen>) {
         let mut state = self.state.lock();
         let size = if state.record.is_stopped { 0 } else { state.record.size };
         let places = state.replicas.iter_mut().enumerate();

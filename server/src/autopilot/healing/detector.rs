@@ -64,6 +64,7 @@ struct Checks {
     asked: u64,
     failed: u64,
     in_a_row: u32,
+    mute_in_a_row: u32,
 }
 
 /// All series of a fleet.
@@ -123,9 +124,11 @@ impl Detector {
             checks.asked += 1;
             checks.failed += if teaches { u64::from(checks.in_a_row) } else { 0 };
             checks.in_a_row = 0;
+            checks.mute_in_a_row = 0;
             return None;
         }
         checks.in_a_row += 1;
+        checks.mute_in_a_row = if look.is_mute { checks.mute_in_a_row + 1 } else { 0 };
         // What the system says outright needs no repetition.
         let p_value = if is_gone { 1e-12 } else { failed_checks(checks.in_a_row, failed, asked) };
         Some(alarm(service, "health", now_us, p_value, Kind::Check))
@@ -134,6 +137,11 @@ impl Detector {
     /// How often in a row a service's check failed.
     pub(super) fn failed(&self, service: &str) -> u32 {
         self.checks.get(service).map_or(0, |checks| checks.in_a_row)
+    }
+
+    /// In how many looks in a row a service answered nothing.
+    pub(super) fn mute(&self, service: &str) -> u32 {
+        self.checks.get(service).map_or(0, |checks| checks.mute_in_a_row)
     }
 
     /// Only counts checks: what an incident shows teaches nothing else.

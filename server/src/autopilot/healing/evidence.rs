@@ -31,6 +31,7 @@ pub(super) fn evidence(
     let of = |service: &str| {
         let mut evidence = moved(detector, looks, service);
         evidence.checks_failed = detector.failed(service);
+        evidence.unanswered = detector.mute(service);
         if let Some(look) = looks.last().and_then(|looks| looks.get(service)) {
             evidence.process = process(look);
             evidence.has_drifted = look.observed.has_drifted;

@@ -29,6 +29,8 @@ pub(super) struct Look {
     pub(super) observed: Observation,
     /// Whether the actuator could be asked.
     pub(super) is_known: bool,
+    /// Whether it answered nothing of what it was asked: no metrics, no request and no health check.
+    pub(super) is_mute: bool,
 }
 
 /// What was seen of all of them.
@@ -68,6 +70,8 @@ impl Scraper {
         let (probed, text, observed) = tokio::join!(self.probe(watched), scrape, observe);
         let observed = observed.ok().and_then(Result::ok);
         let is_known = observed.is_some();
+        let says_nothing =
+            watched.metrics.is_some() && text.is_none() && probed.is_none_or(|(_, failed)| failed >= 1.0);
         let observed = observed.unwrap_or_default();
         // Who does not even say its counters has no latency: that it is silent is the health check's to tell. What a service
         // shows while an order acts on it is no fault.
@@ -75,7 +79,8 @@ impl Scraper {
         let (latency, failed) = probed.filter(|_| says).unwrap_or((f64::NAN, f64::NAN));
         let values = [latency, failed, f64::NAN, f64::NAN, f64::NAN, f64::NAN];
         let text = text.filter(|_| says);
-        (watched.name.clone(), Look { values, observed, is_known }, text.map(|text| parsed(&text)))
+        let is_mute = says_nothing && observed.replicas.iter().all(|replica| replica.is_healthy == Some(false));
+        (watched.name.clone(), Look { values, observed, is_known, is_mute }, text.map(|text| parsed(&text)))
     }
 
     /// The latency in ms and the share that failed of a few requests.

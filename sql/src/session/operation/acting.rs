@@ -101,7 +101,7 @@ impl Session {
             let text = format!("there is no target \"{name}\"{by}; there is {known}");
             return Err(Refusal::new(Refused::UnknownTarget, text).at("/target").into());
         };
-        let observed = actuator.observe(&target.name).await.map_err(refused)?;
+        let observed = actuator.glance(&target.name).await.map_err(refused)?;
         Ok(Found { actuator, target, observed, fleet })
     }
 

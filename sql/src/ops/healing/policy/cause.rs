@@ -149,6 +149,7 @@ mod tests {
             (Cause::ProcessDown, Evidence { process: Process::Gone, checks_failed: 3, ..calm.clone() }),
             (Cause::Hang, Evidence { process: Process::Halted, ..calm.clone() }),
             (Cause::Hang, Evidence { checks_failed: 3, ..calm.clone() }),
+            (Cause::Hang, Evidence { checks_failed: 2, unanswered: 2, ..calm.clone() }),
             (Cause::DiskFull, Evidence { disk_share: Some(1.0), ..failing.clone() }),
             (Cause::MemoryLeak, Evidence { memory_growth: Some(3.0), memory_ratio: Some(2.0), ..calm.clone() }),
             (Cause::BadConfiguration, Evidence { changed_s: Some(20.0), ..failing.clone() }),

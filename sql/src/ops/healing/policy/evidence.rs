@@ -27,6 +27,8 @@ pub struct Evidence {
     pub process: Process,
     /// How often in a row its health check got no good answer.
     pub checks_failed: u32,
+    /// In how many looks in a row it answered none of several questions.
+    pub unanswered: u32,
     /// Latency now by usual latency.
     pub latency_ratio: Option<f64>,
     /// The share of its requests that fail.
@@ -64,9 +66,10 @@ impl Evidence {
         self.latency_ratio.map_or(0.0, |ratio| ramp(ratio.max(1e-9).ln(), 2f64.ln(), 5f64.ln()))
     }
 
-    /// How much its health check fails, from 0 to 1: once may be chance, three times is not.
+    /// How much it fails to answer, from 0 to 1: one failed health check may be chance, three are not, and neither are two
+    /// looks in which it answered nothing at all.
     pub fn silence(&self) -> f64 {
-        ramp(f64::from(self.checks_failed), 0.5, 2.5)
+        ramp(f64::from(self.checks_failed), 0.5, 2.5).max(ramp(f64::from(self.unanswered), 0.5, 1.75))
     }
 
     /// Whether anything that its callers notice is wrong.
@@ -96,5 +99,9 @@ mod tests {
         assert_eq!(failing.illness(), 0.0, "as many fail as usual");
         let slow = Evidence { latency_ratio: Some(10.0), ..Evidence::default() };
         assert_eq!(slow.illness(), 1.0);
+        let silence =
+            |checks_failed, unanswered| Evidence { checks_failed, unanswered, ..Evidence::default() }.silence();
+        assert!(silence(1, 1) < 0.5 && silence(2, 0) < 0.8, "may be chance");
+        assert_eq!([silence(3, 0), silence(2, 2)], [1.0, 1.0]);
     }
 }
