@@ -1,8 +1,9 @@
 //! The newest row of each series.
 //!
-//! Windows of time are gone through from the newest to the oldest, but for those that have no other series. Within one, the last row of each series comes from every
-//! source: from a part's block aggregates, from a run by galloping. Those of one series are merged as a scan would merge
-//! them, and the newest is it, unless it is a deleted one: then the window is scanned.
+//! Windows of time are gone through from the newest to the oldest; one whose parts have no series but those found already
+//! is left out. Within a window, the last row of each series comes from every source: from a part's block aggregates, from
+//! a run by galloping. Those of one series are merged as a scan would merge them, and the newest is it, unless it is a
+//! deleted one: then the window is scanned.
 //!
 //! **Invariant:** gives what a scan would, of each series the row with the latest time; each series once.
 
