@@ -369,6 +369,18 @@ impl From<DataFusionError> for Error {
         match error {
             DataFusionError::ArrowError(inner, _) => Error::from(*inner),
             DataFusionError::SQL(inner, _) => Error::Syntax(syntax_text(&inner.to_string())),
+            DataFusionError::NotImplemented(text) if text.contains("OuterReferenceColumn") => Error::Unsupported(
+                "a sub-query that refers to the rows beside it other than by equality, as LATERAL does, is not supported: \
+                 write a join"
+                    .into(),
+            ),
+            DataFusionError::NotImplemented(text)
+                if ["Query INSERT ", "Query UPDATE ", "Query DELETE "].iter().any(|begin| text.starts_with(begin)) =>
+            {
+                Error::Unsupported(
+                    "INSERT, UPDATE and DELETE in WITH are not supported: write statements of one transaction".into(),
+                )
+            }
             DataFusionError::NotImplemented(text) => Error::Unsupported(text),
             DataFusionError::Plan(text) => plan_error(text),
             DataFusionError::Configuration(text) => Error::InvalidArgument(text),

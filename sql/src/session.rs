@@ -22,6 +22,7 @@ pub use operation::rfc3339;
 pub(crate) use operation::{Found, HISTORY, Hold, Invocation, Mandate, Operations, objects, refused};
 pub use user::{Account, Accounts};
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -208,11 +209,16 @@ impl Session {
         match statement.kind {
             Kind::Query(tag, parsed) => {
                 let names = output::names(&parsed);
+                let locked = statement::locks(&parsed).then(|| view::reads(state, &parsed)).transpose()?;
                 let ((plan, parameters, wanted), shown) = apart::plan(state, *parsed, types).await?;
                 let names = shown.names(plan.schema().as_arrow(), names);
                 let schema = Some(output::renamed(&output::schema(state, &plan), names.as_deref()));
                 refuse_effects(&plan)?;
-                Ok(Prepared { parameters, wanted, schema, work: Work::Query(tag, Box::new(plan), names) })
+                let prepared = Prepared { parameters, wanted, schema, work: Work::Query(tag, Box::new(plan), names) };
+                match locked {
+                    None => Ok(prepared),
+                    Some(tables) => Ok(prepared.within(|inner| Work::Locked(tables, inner))),
+                }
             }
             Kind::Change(parsed) => {
                 let (change, parameters, wanted) = change::plan(state, &planner.public, *parsed, types).await?;
@@ -253,9 +259,7 @@ impl Session {
             }
             Kind::Configure(changes, kind) => {
                 let inner = Box::pin(self.prepare(Statement { kind: *kind }, types)).await?;
-                let (parameters, wanted) = (inner.parameters.clone(), inner.wanted.clone());
-                let schema = inner.schema.clone();
-                Ok(Prepared { parameters, wanted, schema, work: Work::Configure(changes, Box::new(inner)) })
+                Ok(inner.within(|inner| Work::Configure(changes, inner)))
             }
             Kind::Copy(copy) => self.prepare_copy(*copy, types).await,
             other => Ok(Prepared {
@@ -329,6 +333,10 @@ impl Session {
             Work::Call { procedure, places, arguments } => {
                 let plan = bound(arguments, &values)?;
                 interrupt.guard(self.call(*procedure, places, plan)).await
+            }
+            Work::Locked(tables, inner) => {
+                let _held = interrupt.guard(self.lock_all(tables)).await?;
+                Box::pin(self.execute_since(asked, inner, parameters)).await
             }
             Work::Configure(changes, inner) => {
                 for change in changes {
@@ -486,6 +494,17 @@ impl Session {
             None => taking.await?,
         };
         Ok(self.transaction.lock().keep_lock(table, held))
+    }
+
+    /// Takes the locks of those of some names that are tables.
+    async fn lock_all(&self, names: &BTreeSet<String>) -> Result<Vec<Held>> {
+        self.user.needs(Role::Operator, "locks")?;
+        self.check_writable("SELECT FOR UPDATE")?;
+        let mut held = Vec::new();
+        for name in names.iter().filter(|name| self.public().catalog().table(name).is_some()) {
+            held.extend(self.lock(name).await?);
+        }
+        Ok(held)
     }
 
     async fn commit_ended(&self, ended: Ended) -> Result<()> {

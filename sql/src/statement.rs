@@ -4,11 +4,14 @@
 
 pub(crate) mod own;
 
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{DFParserBuilder, ResetStatement, Statement as Parsed};
-use datafusion::sql::sqlparser::ast::{self, SetExpr};
+use datafusion::sql::sqlparser::ast::{self, SetExpr, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 
@@ -142,6 +145,14 @@ pub struct Prepared {
     pub(crate) work: Work,
 }
 
+impl Prepared {
+    /// The same within other work.
+    pub(crate) fn within(self, work: impl FnOnce(Box<Prepared>) -> Work) -> Self {
+        let (parameters, wanted, schema) = (self.parameters.clone(), self.wanted.clone(), self.schema.clone());
+        Prepared { parameters, wanted, schema, work: work(Box::new(self)) }
+    }
+}
+
 /// What executing a prepared statement does.
 #[derive(Debug, Clone)]
 pub(crate) enum Work {
@@ -156,6 +167,8 @@ pub(crate) enum Work {
         places: Vec<usize>,
         arguments: Box<LogicalPlan>,
     },
+    /// Tables that are locked before the statement runs.
+    Locked(BTreeSet<String>, Box<Prepared>),
     /// What `set_config` changes before the statement runs.
     Configure(Vec<Assignment>, Box<Prepared>),
     CopyIn(Box<CopyIn>),
@@ -259,9 +272,7 @@ fn syntax(text: &str) -> String {
 /// Whether a text asks for PostgreSQL's catalog, which only the compatibility parser understands in full.
 fn asks_catalog(sql: &str) -> bool {
     let lower = sql.to_lowercase();
-    ["pg_", "::reg", "current_user", "session_user", "current_schema", "current_database", "information_schema"]
-        .iter()
-        .any(|word| lower.contains(word))
+    ["pg_", "::reg", "current_schema", "current_database", "information_schema"].iter().any(|word| lower.contains(word))
 }
 
 fn classify(parsed: Parsed) -> Result<Statement> {
@@ -286,6 +297,9 @@ fn classify(parsed: Parsed) -> Result<Statement> {
 
 fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
     use ast::Statement as Sql;
+    if let ControlFlow::Break(error) = statement.visit(&mut Promises) {
+        return Err(error);
+    }
     let written = if let Sql::CreateView(view) = &statement { view.query.to_string() } else { String::new() };
     spelling::adapt(&mut statement);
     let parsed = |statement| Box::new(Parsed::Statement(Box::new(statement)));
@@ -356,6 +370,42 @@ fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
             return Err(unsupported(&command.join(" ")));
         }
     })
+}
+
+/// Whether any query of a statement locks what it reads.
+pub(crate) fn locks(parsed: &Parsed) -> bool {
+    struct Locks;
+    impl Visitor for Locks {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<()> {
+            if query.locks.is_empty() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        }
+    }
+    matches!(parsed, Parsed::Statement(statement) if statement.visit(&mut Locks).is_break())
+}
+
+/// Refuses what the planner would leave out without a word.
+struct Promises;
+
+impl Visitor for Promises {
+    type Break = Error;
+
+    fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<Error> {
+        match query.locks.iter().find_map(|lock| lock.nonblock) {
+            Some(nonblock) => ControlFlow::Break(unsupported(&format!("{nonblock} of a lock"))),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_table_factor(&mut self, relation: &ast::TableFactor) -> ControlFlow<Error> {
+        use ast::TableFactor::{Table, UNNEST};
+        match relation {
+            Table { with_ordinality: true, .. } | UNNEST { with_ordinality: true, .. } => {
+                ControlFlow::Break(unsupported("WITH ORDINALITY"))
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
 }
 
 fn unsupported(what: &str) -> Error {

@@ -81,15 +81,28 @@ fn a_lock_that_another_holds_too_long_is_given_up_with_55p03() {
     holder.rows("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER); INSERT INTO t VALUES (1, 1)");
     holder.rows("BEGIN; UPDATE t SET n = 2 WHERE id = 1");
     client.rows("SET lock_timeout = '1ms'");
-    for sql in
-        ["UPDATE t SET n = 3 WHERE id = 1", "DELETE FROM t", "INSERT INTO t VALUES (1, 4) ON CONFLICT (id) DO NOTHING"]
-    {
+    for sql in [
+        "UPDATE t SET n = 3 WHERE id = 1",
+        "DELETE FROM t",
+        "INSERT INTO t VALUES (1, 4) ON CONFLICT (id) DO NOTHING",
+        "SELECT n FROM t FOR UPDATE",
+    ] {
         assert_eq!(client.error(sql).0, "55P03", "{sql}");
     }
     assert_eq!(client.value("SELECT n FROM t"), "1", "reading waits for nobody");
     holder.rows("COMMIT");
     client.rows("UPDATE t SET n = n + 1 WHERE id = 1");
     assert_eq!(client.value("SELECT n FROM t"), "3");
+    // Who reads for an update has the lock to the end of the transaction, and sees what was committed before.
+    holder.rows("BEGIN");
+    assert_eq!(holder.value("SELECT n FROM t WHERE id = 1 FOR UPDATE"), "3");
+    assert_eq!(client.error("UPDATE t SET n = 9").0, "55P03");
+    holder.rows("UPDATE t SET n = 4 WHERE id = 1");
+    holder.rows("COMMIT");
+    assert_eq!(client.value("SELECT n FROM t FOR SHARE"), "4");
+    client.rows("BEGIN READ ONLY");
+    assert_eq!(client.error("SELECT n FROM t FOR UPDATE").0, "25006");
+    client.rows("ROLLBACK");
 }
 
 /// A client that has asked for rows, and has read the first of them.

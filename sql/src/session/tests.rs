@@ -35,6 +35,15 @@ const INCIDENT: &str = "INSERT INTO healing_incidents (id, detected_at, incident
                         ('0192F0C1-7B4E-7C3A-8D5E-0123456789AB', '2026-01-01T00:00:00Z', 'crash', 'high', '{\"service\":\"api\",\"n\":[1]}')";
 
 #[tokio::test]
+async fn who_asks_is_told_under_the_name_of_the_question() {
+    let (_directory, session) = session().await;
+    let told =
+        table(&session, "SELECT current_user, session_user, current_setting('jit'), current_user || '!' AS who").await;
+    assert!(told.contains("| current_user | session_user | current_setting | who   |"), "{told}");
+    assert!(told.contains("| juno         | juno         | off             | juno! |"), "{told}");
+}
+
+#[tokio::test]
 async fn views_are_the_same_when_the_database_is_opened_again() {
     let (_directory, session) = session().await;
     table(&session, "CREATE TABLE t (id BIGINT PRIMARY KEY, host TEXT, at TIMESTAMPTZ)").await;

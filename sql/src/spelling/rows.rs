@@ -74,6 +74,12 @@ pub(super) fn adapt_relation(relation: &mut TableFactor) {
         adapt_information(name, alias);
         return;
     }
+    if let TableFactor::UNNEST { alias, array_exprs, .. } = relation
+        && array_exprs.len() == 1
+    {
+        *alias = Some(aliased(alias.take(), "unnest", "unnest"));
+        return;
+    }
     let TableFactor::Table { name, alias, args: Some(args), with_ordinality: false, .. } = relation else { return };
     let Some(function) = plain_name(name) else { return };
     if function == "generate_series" && args.args.iter().all(is_number) {
