@@ -289,12 +289,7 @@ impl Session {
         prepared: &Prepared,
         parameters: Vec<ScalarValue>,
     ) -> Result<Outcome> {
-        if parameters.len() != prepared.parameters.len() {
-            let (given, wanted) = (parameters.len(), prepared.parameters.len());
-            return Err(Error::InvalidParameter(format!(
-                "the statement has {wanted} parameters and was given {given}"
-            )));
-        }
+        prepared.check_count(parameters.len())?;
         let ends = matches!(&prepared.work, Work::Other(kind) if kind.ends_transaction());
         if self.transaction_status() == TransactionStatus::Failed && !ends {
             return Err(Error::FailedTransaction);

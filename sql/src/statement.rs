@@ -146,6 +146,17 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// Refuses any other number of parameters.
+    pub(crate) fn check_count(&self, given: usize) -> Result<()> {
+        match self.parameters.len() {
+            wanted if wanted == given => Ok(()),
+            wanted => {
+                let text = format!("the statement has {wanted} parameters and was given {given}");
+                Err(Error::InvalidParameter(text))
+            }
+        }
+    }
+
     /// The same within other work.
     pub(crate) fn within(self, work: impl FnOnce(Box<Prepared>) -> Work) -> Self {
         let (parameters, wanted, schema) = (self.parameters.clone(), self.wanted.clone(), self.schema.clone());
@@ -296,12 +307,18 @@ fn classify(parsed: Parsed) -> Result<Statement> {
 }
 
 fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
-    use ast::Statement as Sql;
     if let ControlFlow::Break(error) = statement.visit(&mut Promises) {
         return Err(error);
     }
-    let written = if let Sql::CreateView(view) = &statement { view.query.to_string() } else { String::new() };
+    let written =
+        if let ast::Statement::CreateView(view) = &statement { view.query.to_string() } else { String::new() };
     spelling::adapt(&mut statement);
+    kind(statement, written)
+}
+
+/// What kind of work a statement is, in the words that the planner takes; `written` is a view's query in the user's.
+fn kind(statement: ast::Statement, written: String) -> Result<Kind> {
+    use ast::Statement as Sql;
     let parsed = |statement| Box::new(Parsed::Statement(Box::new(statement)));
     Ok(match statement {
         // WITH … INSERT, UPDATE or DELETE.
