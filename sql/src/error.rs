@@ -374,13 +374,6 @@ impl From<DataFusionError> for Error {
                  write a join"
                     .into(),
             ),
-            DataFusionError::NotImplemented(text)
-                if ["Query INSERT ", "Query UPDATE ", "Query DELETE "].iter().any(|begin| text.starts_with(begin)) =>
-            {
-                Error::Unsupported(
-                    "INSERT, UPDATE and DELETE in WITH are not supported: write statements of one transaction".into(),
-                )
-            }
             DataFusionError::NotImplemented(text) => Error::Unsupported(text),
             DataFusionError::Plan(text) => plan_error(text),
             DataFusionError::Configuration(text) => Error::InvalidArgument(text),

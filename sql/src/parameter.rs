@@ -73,7 +73,9 @@ pub(crate) fn fields(state: &SessionState, plans: &[&LogicalPlan], types: &[Opti
             *known = known.take().or(field);
         }
     }
-    if found.values().any(|field| field.as_ref().is_none_or(|field| field.data_type().is_null())) {
+    let is_said = |id: &str| number(id).is_some_and(|number| matches!(types.get(number - 1), Some(Some(_))));
+    let is_known = |field: &Option<FieldRef>| field.as_ref().is_some_and(|field| !field.data_type().is_null());
+    if found.iter().any(|(id, field)| !is_known(field) && !is_said(id)) {
         for (id, field) in plans.iter().flat_map(|plan| coerced(state, plan)) {
             let known = found.entry(id).or_default();
             *known = known.take().filter(|known| !known.data_type().is_null()).or(Some(field));
@@ -81,10 +83,8 @@ pub(crate) fn fields(state: &SessionState, plans: &[&LogicalPlan], types: &[Opti
     }
     let mut count = types.len();
     for id in found.keys() {
-        let number =
-            id.trim_start_matches('$').parse::<usize>().ok().filter(|number| (1..=PARAMETERS_MAX).contains(number));
-        let number =
-            number.ok_or_else(|| Error::InvalidParameter(format!("there is no parameter {id}: write $1, $2, …")))?;
+        let number = number(id)
+            .ok_or_else(|| Error::InvalidParameter(format!("there is no parameter {id}: write $1, $2, …")))?;
         count = count.max(number);
     }
     let (mut sent, mut wanted) = (Vec::with_capacity(count), Vec::with_capacity(count));
@@ -158,6 +158,11 @@ fn coerced(state: &SessionState, plan: &LogicalPlan) -> Vec<(String, FieldRef)> 
     found
 }
 
+/// The number of a placeholder, where it is one that a parameter can have.
+fn number(id: &str) -> Option<usize> {
+    id.trim_start_matches('$').parse().ok().filter(|number| (1..=PARAMETERS_MAX).contains(number))
+}
+
 /// A tag's parameter is sent as text.
 fn undictionaried(field: FieldRef) -> FieldRef {
     match field.data_type() {
@@ -193,7 +198,7 @@ fn cast_placeholders(parsed: &mut Parsed, types: &[Option<DataType>]) {
         fn post_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<()> {
             if let SqlExpr::Value(value) = expr
                 && let Value::Placeholder(id) = &value.value
-                && let Ok(number @ 1..) = id.trim_start_matches('$').parse::<usize>()
+                && let Some(number) = number(id)
                 && let Some(Some(said)) = self.0.get(number - 1)
                 && let Some(data_type) = sql_name(said)
             {

@@ -17,9 +17,7 @@ use std::ops::ControlFlow;
 use std::str::FromStr;
 
 use datafusion::sql::parser::Statement as Parsed;
-use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArguments, Ident, Select, SelectItem, Value, VisitMut, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{Expr, FunctionArguments, Ident, Select, Value, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -29,7 +27,7 @@ use crate::copy::{CopyPlace, Subject};
 use crate::definition::folded;
 use crate::statement::Kind;
 use crate::statement::own::near;
-use crate::{Error, Result, procedure};
+use crate::{Error, Result, procedure, spelling};
 
 /// The table that holds users; only the statements here change it.
 pub(crate) const USERS: &str = "juno_users";
@@ -241,13 +239,7 @@ pub(crate) fn name_user(statement: &mut Parsed, user: &str) {
         type Break = ();
 
         fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-            for item in &mut select.projection {
-                if let SelectItem::UnnamedExpr(expr) = item
-                    && let Some(alias) = asked(expr)
-                {
-                    *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
-                }
-            }
+            spelling::keep_names(&mut select.projection, asked);
             ControlFlow::Continue(())
         }
 

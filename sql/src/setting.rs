@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Select, SelectItem, Value, VisitMut, VisitorMut,
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Select, Value, VisitMut, VisitorMut,
 };
 
 use crate::transaction::Modes;
-use crate::{Error, Result};
+use crate::{Error, Result, spelling};
 
 /// What a setting takes.
 #[derive(Clone, Copy)]
@@ -168,13 +168,7 @@ impl<F: Fn(&str) -> Result<String>> VisitorMut for Fill<'_, F> {
 
     /// A column that is the call alone keeps its name.
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
-        for item in &mut select.projection {
-            if let SelectItem::UnnamedExpr(expr) = item
-                && let Some(name) = called(expr)
-            {
-                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::new(name) };
-            }
-        }
+        spelling::keep_names(&mut select.projection, |expr| called(expr).map(Ident::new));
         ControlFlow::Continue(())
     }
 

@@ -11,7 +11,9 @@ mod scalar;
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{self, Expr, LimitClause, Query, Select, TableFactor, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{
+    self, Expr, Ident, LimitClause, Query, Select, SelectItem, TableFactor, VisitMut, VisitorMut,
+};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
@@ -56,6 +58,17 @@ impl VisitorMut for Spelling {
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         fetch_to_limit(query);
         ControlFlow::Continue(())
+    }
+}
+
+/// Items without a name of their own keep the one that `name_of` knows, whatever becomes of them.
+pub(crate) fn keep_names(items: &mut [SelectItem], name_of: impl Fn(&Expr) -> Option<Ident>) {
+    for item in items {
+        if let SelectItem::UnnamedExpr(expr) = item
+            && let Some(alias) = name_of(expr)
+        {
+            *item = SelectItem::ExprWithAlias { expr: take(expr), alias };
+        }
     }
 }
 

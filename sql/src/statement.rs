@@ -291,6 +291,7 @@ fn classify(parsed: Parsed) -> Result<Statement> {
         Parsed::Statement(statement) => *statement,
         Parsed::Explain(mut explain) => {
             if let Parsed::Statement(inner) = explain.statement.as_mut() {
+                can_be_kept(inner)?;
                 spelling::adapt(inner.as_mut());
             }
             return Ok(Statement { kind: Kind::Query("EXPLAIN", Box::new(Parsed::Explain(explain))) });
@@ -307,9 +308,7 @@ fn classify(parsed: Parsed) -> Result<Statement> {
 }
 
 fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
-    if let ControlFlow::Break(error) = statement.visit(&mut Promises) {
-        return Err(error);
-    }
+    can_be_kept(&statement)?;
     let written =
         if let ast::Statement::CreateView(view) = &statement { view.query.to_string() } else { String::new() };
     spelling::adapt(&mut statement);
@@ -401,13 +400,25 @@ pub(crate) fn locks(parsed: &Parsed) -> bool {
     matches!(parsed, Parsed::Statement(statement) if statement.visit(&mut Locks).is_break())
 }
 
-/// Refuses what the planner would leave out without a word.
+/// Refuses what the planner would leave out without a word, or refuse in words of its own.
+fn can_be_kept(statement: &ast::Statement) -> Result<()> {
+    match statement.visit(&mut Promises) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
 struct Promises;
 
 impl Visitor for Promises {
     type Break = Error;
 
     fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<Error> {
+        let mut parts = query.with.iter().flat_map(|with| &with.cte_tables);
+        if parts.any(|part| matches!(*part.query.body, SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_))) {
+            let text = "INSERT, UPDATE and DELETE in WITH are not supported: write statements of one transaction";
+            return ControlFlow::Break(Error::Unsupported(text.into()));
+        }
         match query.locks.iter().find_map(|lock| lock.nonblock) {
             Some(nonblock) => ControlFlow::Break(unsupported(&format!("{nonblock} of a lock"))),
             None => ControlFlow::Continue(()),
