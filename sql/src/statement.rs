@@ -291,8 +291,7 @@ fn classify(parsed: Parsed) -> Result<Statement> {
         Parsed::Statement(statement) => *statement,
         Parsed::Explain(mut explain) => {
             if let Parsed::Statement(inner) = explain.statement.as_mut() {
-                can_be_kept(inner)?;
-                spelling::adapt(inner.as_mut());
+                for_planner(inner)?;
             }
             return Ok(Statement { kind: Kind::Query("EXPLAIN", Box::new(Parsed::Explain(explain))) });
         }
@@ -308,10 +307,9 @@ fn classify(parsed: Parsed) -> Result<Statement> {
 }
 
 fn sql_statement(mut statement: ast::Statement) -> Result<Kind> {
-    can_be_kept(&statement)?;
     let written =
         if let ast::Statement::CreateView(view) = &statement { view.query.to_string() } else { String::new() };
-    spelling::adapt(&mut statement);
+    for_planner(&mut statement)?;
     kind(statement, written)
 }
 
@@ -400,12 +398,13 @@ pub(crate) fn locks(parsed: &Parsed) -> bool {
     matches!(parsed, Parsed::Statement(statement) if statement.visit(&mut Locks).is_break())
 }
 
-/// Refuses what the planner would leave out without a word, or refuse in words of its own.
-fn can_be_kept(statement: &ast::Statement) -> Result<()> {
-    match statement.visit(&mut Promises) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(error) => Err(error),
+/// Spells a statement as the planner takes it. Refuses what it would leave out without a word, or refuse in words of its own.
+pub(crate) fn for_planner(statement: &mut ast::Statement) -> Result<()> {
+    if let ControlFlow::Break(error) = statement.visit(&mut Promises) {
+        return Err(error);
     }
+    spelling::adapt(statement);
+    Ok(())
 }
 
 struct Promises;

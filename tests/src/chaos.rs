@@ -80,7 +80,11 @@ async fn break_fleets(plan: Plan) -> Result<(Vec<Outcome>, Quiet)> {
     for (demo, began) in &alone {
         sleep(Duration::from_secs(quiet_s).saturating_sub(began.elapsed())).await;
         quiet.hours += began.elapsed().as_secs_f64() / 3_600.0;
-        quiet.incidents += demo.incidents(0).await?.len();
+        let incidents = demo.incidents(0).await?;
+        for incident in &incidents {
+            println!("NO FAULT, AND AN INCIDENT: {}", serde_json::Value::Object(incident.clone()));
+        }
+        quiet.incidents += incidents.len();
         quiet.orders += demo.remediations(0).await?.len();
     }
     Ok((outcomes, quiet))

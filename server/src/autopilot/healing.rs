@@ -37,7 +37,7 @@ use crate::actuator::process::ProcessActuator;
 /// Alarms may be so far apart to belong together.
 const GAP_US: i64 = 5_000_000;
 /// So many looks are kept while an incident lasts.
-const LOOKS_MAX: usize = 30;
+const LOOKS_MAX: usize = 60;
 /// Looks after an incident that are not judged: what it stirred up settles.
 const SETTLE: u32 = 3;
 /// After a refusal that passes by itself it asks again so much later, and after another one.

@@ -1,10 +1,10 @@
 //! What acts on the world: services that run somewhere, and what can be done to them.
 //!
-//! **Contract.** [`Actuator::observe`] and [`Actuator::glance`] have no effect. [`Actuator::act`] is done once per key: the same order under the same key
-//! answers what the first one did, marked as a repetition; another order under it is refused; one that a crash cut off is
-//! [`ActuatorError::Interrupted`], so that who asked looks before it asks again under a new key. An order that takes longer
-//! than its limit is [`ActuatorError::Timeout`], whether or not it had an effect. What is not possible at a target is
-//! [`ActuatorError::Refused`] and has none.
+//! **Contract.** [`Actuator::observe`] and [`Actuator::glance`] have no effect. [`Actuator::act`] is done once per key: the
+//! same order under the same key answers what the first one did, marked as a repetition; another order under it is refused;
+//! one that a crash cut off is [`ActuatorError::Interrupted`], so that who asked looks before it asks again under a new key.
+//! An order that takes longer than its limit is [`ActuatorError::Timeout`], whether or not it had an effect. What is not
+//! possible at a target is [`ActuatorError::Refused`] and has none.
 //!
 //! **Invariant:** decides nothing: whether an order may be given is judged before, by `healing/policy/guard.rs`.
 

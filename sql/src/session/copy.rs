@@ -21,9 +21,9 @@ use super::{Session, blocking};
 use crate::copy::{Copy, CopyOptions, CopyPlace, CopyRows, Subject};
 use crate::definition::{folded, table_name};
 use crate::interrupt::Interrupt;
-use crate::statement::{Kind, Outcome, Prepared, Statement, Work};
+use crate::statement::{Kind, Outcome, Prepared, Statement, Work, for_planner};
 use crate::types::{DEFAULT_KEY, HIDDEN_PREFIX};
-use crate::{Error, Result, change, spelling, table};
+use crate::{Error, Result, change, table};
 
 /// The most bytes of rows that one COPY may hold before its commit.
 const COPY_BYTES_MAX: usize = 1 << 30;
@@ -57,7 +57,7 @@ impl Session {
         match subject {
             Subject::From(query) => {
                 let mut query = Sql::Query(query);
-                spelling::adapt(&mut query);
+                for_planner(&mut query)?;
                 let kind = Kind::Query("COPY", Box::new(Parsed::Statement(Box::new(query))));
                 let mut inner = Box::pin(self.prepare(Statement { kind }, types)).await?;
                 let (parameters, wanted) = (inner.parameters.clone(), inner.wanted.clone());

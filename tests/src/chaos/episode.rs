@@ -69,18 +69,23 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    /// Waits until the fleet is calm and as many services as are needed may be acted on.
+    /// Waits until the fleet is calm and as many services as are needed may be acted on, at any moment between two looks.
     async fn victims(&mut self, count: usize) -> Result<Vec<String>> {
         for _ in 0..2_400 {
-            if self.demo.pulse().calm_looks >= CALM_LOOKS {
-                let resting = self.demo.resting().await?;
-                let mut free: Vec<String> =
-                    self.demo.ports.keys().filter(|service| !resting.contains(service)).cloned().collect();
-                if free.len() >= count {
-                    return Ok((0..count).map(|_| free.swap_remove(self.dice.below(free.len()))).collect());
-                }
-            }
             sleep(Duration::from_millis(250)).await;
+            if self.demo.pulse().calm_looks < CALM_LOOKS {
+                continue;
+            }
+            let resting = self.demo.resting().await?;
+            let mut free: Vec<String> =
+                self.demo.ports.keys().filter(|service| !resting.contains(service)).cloned().collect();
+            if free.len() < count {
+                continue;
+            }
+            sleep(Duration::from_millis(self.dice.below(1_000) as u64)).await;
+            if self.demo.pulse().calm_looks >= CALM_LOOKS {
+                return Ok((0..count).map(|_| free.swap_remove(self.dice.below(free.len()))).collect());
+            }
         }
         anyhow::bail!("the fleet does not come to rest")
     }
@@ -96,8 +101,6 @@ impl Breaker {
             kind => vec![kind],
         };
         let victims = self.victims(kinds.len()).await?;
-        // Somewhere between two looks.
-        sleep(Duration::from_millis(self.dice.below(1_000) as u64)).await;
         let began_us = self.demo.now_us();
         for (victim, kind) in victims.iter().zip(&kinds) {
             self.break_one(victim, kind).await?;
@@ -117,8 +120,13 @@ impl Breaker {
         let is_well = self.is_well().await;
         let mut outcome = judge(kind, &kinds, &victims, began_us, &incidents, &remediations);
         outcome.is_healed &= is_well;
-        if !outcome.is_healed || outcome.strayed > 0 {
-            println!("NOT HEALED OR STRAYED: {kinds:?} of {victims:?}, services well: {is_well}");
+        if !outcome.is_healed || outcome.strayed > 0 || incidents.len() > 1 {
+            println!(
+                "NOT HEALED, STRAYED OR MORE THAN ONE INCIDENT: {kinds:?} of {victims:?}, services well: {is_well}"
+            );
+            for incident in &incidents {
+                println!("    {}", serde_json::Value::Object(incident.clone()));
+            }
         }
         self.repair(&victims).await?;
         Ok(outcome)

@@ -69,8 +69,12 @@ pub(super) fn moved(detector: &Detector, looks: &[Looks], service: &str) -> Evid
     let steady = |series: usize| last(series, 0).map(|now| now.min(last(series, 1).unwrap_or(now)));
     let known = |value: f64| value.is_finite().then_some(value);
     let (rss, latency) = (usual(3), usual(0).max(LATENCY_LEAST_MS));
-    let then = (1..=GROWTH_LOOKS).rev().find_map(|back| Some((last(3, back)?, back as f64)));
-    let growth = last(3, 0).zip(then).map(|(now, (then, seconds))| (now - then) / seconds * 60.0 / rss);
+    // Memory that grew and is still held is no better than memory that grows.
+    let grown = |back: usize| {
+        let (then, looks) = (1..=GROWTH_LOOKS).rev().find_map(|span| Some((last(3, back + span)?, span)))?;
+        Some((last(3, back)? - then) / looks as f64 * 60.0 / rss)
+    };
+    let growth = (0..looks.len()).filter_map(grown).reduce(f64::max);
     Evidence {
         latency_ratio: steady(0).map(|now| now / latency),
         error_share: steady(1),

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// The metric that is 1 while a target answers its health check.
+const HEALTHY: &str = "healthy";
+
 /// How a value is compared.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -54,6 +57,10 @@ pub struct Verification {
     pub hold: u32,
     /// so many seconds after the action at the latest.
     pub within_s: u32,
+    /// It is in vain where the target was well by its health check and still did not meet all for so many seconds: what is
+    /// up and no better has had its chance, what is not up yet has not. None waits until the end.
+    #[serde(default)]
+    pub in_vain_s: Option<u32>,
 }
 
 /// What was seen at a time.
@@ -87,14 +94,23 @@ impl Verification {
     pub fn outcome(&self, samples: &[Sample], acted_us: i64, now_us: i64) -> Outcome {
         let until_us = acted_us.saturating_add(i64::from(self.within_s) * 1_000_000);
         let mut in_a_row = 0;
+        let mut in_vain_since_us = None;
+        let mut is_in_vain = false;
         for sample in samples.iter().filter(|sample| sample.at_us > acted_us && sample.at_us <= until_us) {
             let is_met = self.all.iter().all(|condition| condition.is_met(&sample.values));
             in_a_row = if is_met { in_a_row + 1 } else { 0 };
             if in_a_row >= self.hold {
                 return Outcome::Passed { at_us: sample.at_us };
             }
+            let is_up = sample.values.get(HEALTHY).is_some_and(|healthy| *healthy >= 1.0);
+            in_vain_since_us = (is_up && !is_met).then_some(in_vain_since_us.unwrap_or(sample.at_us));
+            let lasted_us = in_vain_since_us.map_or(0, |since_us| sample.at_us - since_us);
+            is_in_vain = self.in_vain_s.is_some_and(|limit_s| lasted_us >= i64::from(limit_s) * 1_000_000);
+            if is_in_vain {
+                break;
+            }
         }
-        if now_us <= until_us {
+        if now_us <= until_us && !is_in_vain {
             return Outcome::Pending;
         }
         let nothing = BTreeMap::new();
@@ -117,7 +133,12 @@ mod tests {
             value,
             if_known,
         };
-        Verification { all: vec![at_most("errors", 0.1, false), at_most("latency", 3.0, true)], hold: 2, within_s: 10 }
+        Verification {
+            all: vec![at_most("errors", 0.1, false), at_most("latency", 3.0, true)],
+            hold: 2,
+            within_s: 10,
+            in_vain_s: None,
+        }
     }
 
     fn sample(second: i64, errors: f64) -> Sample {
@@ -131,6 +152,31 @@ mod tests {
         assert_eq!(outcome(&samples, 8_000_000), Outcome::Pending, "those before the action do not count");
         let more = [&samples[..], &[sample(9, 0.0)]].concat();
         assert_eq!(outcome(&more, 9_000_000), Outcome::Passed { at_us: 9_000_000 });
+    }
+
+    #[test]
+    fn what_is_up_and_no_better_fails_early_and_what_starts_does_not() {
+        let patient = verification();
+        let verification = Verification { within_s: 30, in_vain_s: Some(4), ..patient.clone() };
+        let seen = |second: i64, healthy: f64, errors: f64| {
+            let values = [("healthy".to_owned(), healthy), ("errors".to_owned(), errors)].into();
+            Sample { at_us: second * 1_000_000, values }
+        };
+        let failing: Vec<Sample> = (6..=10).map(|second| seen(second, 1.0, 0.9)).collect();
+        let failed = Outcome::Failed { unmet: vec![("errors".into(), Some(0.9))] };
+        assert_eq!(verification.outcome(&failing, 5_000_000, 10_000_000), failed);
+        assert_eq!(
+            verification.outcome(&failing[..4], 5_000_000, 10_000_000),
+            Outcome::Pending,
+            "four seconds are not over"
+        );
+        let waits = Verification { within_s: 30, ..patient };
+        assert_eq!(waits.outcome(&failing, 5_000_000, 10_000_000), Outcome::Pending, "it waits until the end");
+        let starting: Vec<Sample> = (6..=12).map(|second| seen(second, 0.0, 0.9)).collect();
+        assert_eq!(verification.outcome(&starting, 5_000_000, 12_000_000), Outcome::Pending, "it is not up yet");
+        let wavers: Vec<Sample> =
+            (6..=14).map(|second| seen(second, 1.0, if second % 3 == 0 { 0.0 } else { 0.9 })).collect();
+        assert_eq!(verification.outcome(&wavers, 5_000_000, 14_000_000), Outcome::Pending, "now and then it is well");
     }
 
     #[test]

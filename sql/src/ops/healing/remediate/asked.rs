@@ -169,7 +169,7 @@ fn single(action: &str) -> Option<Runbook> {
         causes: BTreeMap::new(),
         needs: <_>::default(),
         steps: vec![Step { action, params: Value::Null }],
-        verify: Verification { all: vec![healthy], hold: 1, within_s: 60 },
+        verify: Verification { all: vec![healthy], hold: 1, within_s: 60, in_vain_s: None },
         timeout_s: 60,
         cooldown_s: 30,
     })
@@ -195,6 +195,7 @@ fn verification(invocation: &Invocation, runbook: &mut Runbook) -> Result<Option
         all: vec![Condition { metric: metric.to_owned(), is, value, if_known: false }],
         hold: number("hold", 3),
         within_s: number("within_s", 120),
+        in_vain_s: None,
     };
     Ok(sql.map(str::to_owned))
 }
