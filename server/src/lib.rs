@@ -4,6 +4,7 @@
 //! [`juno_sql::Session`] and turn the answer into bytes.
 
 pub mod actuator;
+mod answer;
 pub mod autopilot;
 pub mod bucket;
 mod command;

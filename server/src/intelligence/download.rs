@@ -9,6 +9,7 @@ use reqwest::header::{ETAG, IF_NONE_MATCH};
 use reqwest::{Client, StatusCode};
 
 use super::feeds::FEED_BYTES_MAX;
+use crate::answer::{body, told};
 
 /// How long a connection may take, and a whole feed.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -46,20 +47,14 @@ impl Downloads {
             Some(etag) => request.header(IF_NONE_MATCH, etag),
             None => request,
         };
-        let mut response = request.send().await.map_err(told)?;
+        let response = request.send().await.map_err(told)?;
         match response.status() {
             StatusCode::NOT_MODIFIED if known.is_some() => return Ok(Fetched::Unchanged),
             StatusCode::OK => {}
             other => return Err(format!("it answers {other}")),
         }
         let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(told)? {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() as u64 > FEED_BYTES_MAX {
-                return Err(format!("it is longer than {FEED_BYTES_MAX} bytes"));
-            }
-        }
+        let bytes = body(response, FEED_BYTES_MAX).await?;
         let text = String::from_utf8(bytes).map_err(|_| "it is no UTF-8".to_owned())?;
         Ok(Fetched::Text { text, etag })
     }
@@ -71,18 +66,6 @@ impl Downloads {
             None => drop(self.etags.remove(&url)),
         }
     }
-}
-
-/// An error without the address, in which there may be a secret.
-fn told(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::download::{Downloads, Fetched};
 use super::{Files, stamp, text};
 
 /// The longest feed, in bytes.
-pub(super) const FEED_BYTES_MAX: u64 = 64 << 20;
+pub(super) const FEED_BYTES_MAX: usize = 64 << 20;
 /// The endings of feeds.
 const ENDINGS: [&str; 4] = ["csv", "txt", "json", "stix"];
 
@@ -50,7 +50,8 @@ impl Feeds {
             }
             let before = self.files.take().unwrap_or_default();
             for name in files.iter().filter(|(name, stamp)| before.get(*name) != Some(*stamp)).map(|(name, _)| name) {
-                load(session, name, text(&dir.join(name), FEED_BYTES_MAX).map_err(|error| error.to_string())).await;
+                load(session, name, text(&dir.join(name), FEED_BYTES_MAX as u64).map_err(|error| error.to_string()))
+                    .await;
             }
         }
         let urls = named(&settings.feeds_urls);

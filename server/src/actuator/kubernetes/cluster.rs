@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use super::isolation;
 use super::view::{Revision, View, is_active, is_owned_by, revision_of};
 use super::workload::{Kind, Stored, Workload};
+use crate::answer::with_causes;
 
 /// How long one call may take.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
@@ -280,7 +281,7 @@ fn changing() -> PatchParams {
 fn meaning(target: &str, error: &kube::Error) -> ActuatorError {
     let target = target.to_owned();
     let kube::Error::Api(status) = error else {
-        return ActuatorError::Unreachable { target, reason: told(error) };
+        return ActuatorError::Unreachable { target, reason: with_causes(error) };
     };
     let message = &status.message;
     let reason = match status.code {
@@ -297,20 +298,6 @@ fn meaning(target: &str, error: &kube::Error) -> ActuatorError {
         _ => format!("the API server refuses it: {message}"),
     };
     ActuatorError::Refused { target, reason }
-}
-
-/// An error with what caused it, as some say nothing themselves.
-fn told(error: &kube::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use reqwest::{StatusCode, Url};
 
 use super::super::outside::Outside;
 use super::signature::sign;
+use crate::answer;
 
 /// The shortest secret, in bytes.
 const SECRET_BYTES_MIN: usize = 16;
@@ -71,10 +72,10 @@ impl Hook {
             Ok(response) => response,
             Err(error) if error.is_timeout() => return Err("no answer in time".into()),
             // The address is in the configuration; an answer must not show its secrets.
-            Err(error) => return Err(format!("no connection: {}", error.without_url())),
+            Err(error) => return Err(format!("no connection: {}", answer::told(error))),
         };
         let (status, headers) = (response.status(), response.headers().clone());
-        Ok(Posted { status, headers, body: read(response).await? })
+        Ok(Posted { status, headers, body: answer::body(response, ANSWER_BYTES_MAX).await? })
     }
 
     /// The wait before the try after the `tried`th: it doubles from `first` up to `most`, and is scattered over its upper half.
@@ -91,16 +92,4 @@ impl Posted {
         let seconds = self.headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
         Some(Duration::from_secs(seconds))
     }
-}
-
-/// The body of an answer.
-async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| format!("a cut answer: {}", error.without_url()))? {
-        body.extend_from_slice(&chunk);
-        if body.len() > ANSWER_BYTES_MAX {
-            return Err(format!("an answer of more than {ANSWER_BYTES_MAX} bytes"));
-        }
-    }
-    Ok(body)
 }

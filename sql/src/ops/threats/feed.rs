@@ -1,8 +1,9 @@
-//! Feeds of indicators: what others know of attackers, as CSV or STIX 2.1.
+//! Feeds of indicators: what others know of attackers, as CSV, STIX 2.1 or MISP.
 //!
 //! **Invariant:** a feed is taken whole or refused with the place that cannot be read; a feed that is refused leaves the one before.
 
 mod csv;
+mod misp;
 mod stix;
 
 use std::net::IpAddr;
@@ -78,9 +79,14 @@ pub(super) fn normal(kind: &str, value: &str) -> String {
     Indicator::read(Some(kind), value).map_or_else(|| value.trim().to_owned(), |indicator| indicator.value)
 }
 
-/// The indicators of a feed: STIX where its text is JSON, else CSV.
+/// The indicators of a feed: MISP or STIX where its text is JSON, else CSV.
 fn read(text: &str) -> Result<Vec<Indicator>, String> {
-    let all = if text.trim_start().starts_with(['{', '[']) { stix::read(text)? } else { csv::read(text)? };
+    let all = if text.trim_start().starts_with(['{', '[']) {
+        let document = serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
+        misp::read(&document).map_or_else(|| stix::read(&document), Ok)?
+    } else {
+        csv::read(text)?
+    };
     match all.len() {
         0 => Err("it has no indicator".into()),
         count if count > INDICATORS_MAX => Err(format!("it has more than {INDICATORS_MAX} indicators")),
@@ -184,7 +190,9 @@ mod tests {
         assert_eq!(load_feed(&own, "a.csv", feed).await.expect("a feed"), 2);
         assert_eq!(known().await, [("203.0.113.7".into(), 0.9.into()), ("evil.example".into(), CONFIDENCE.into())]);
         assert_eq!(load_feed(&own, "a.csv", "203.0.113.8\n").await.expect("a feed"), 1);
-        assert!(load_feed(&own, "a.csv", "nonsense here\n").await.is_err());
+        for bad in ["nonsense here\n", "{", "{\"type\": \"x\"}"] {
+            assert!(load_feed(&own, "a.csv", bad).await.is_err(), "{bad}");
+        }
         assert_eq!(known().await, [("203.0.113.8".into(), CONFIDENCE.into())]);
         keep_feeds(&own, &["a.csv".into()]).await.expect("a look");
         assert_eq!(known().await.len(), 1);

@@ -22,11 +22,11 @@ const PATHS: [(&str, &str); 8] = [
     ("user-account:account_login", "user"),
 ];
 
-/// The indicators of a text.
-pub(super) fn read(text: &str) -> Result<Vec<Indicator>, String> {
-    let document: Value = serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
+/// The indicators of a document.
+pub(super) fn read(document: &Value) -> Result<Vec<Indicator>, String> {
     let objects = document["objects"].as_array().or(document.as_array());
-    let objects = objects.ok_or("it is no bundle of STIX: it has no objects")?;
+    let objects =
+        objects.ok_or("it is neither a bundle of STIX nor an event of MISP: it has no objects and no attributes")?;
     let mut all = Vec::new();
     for object in objects.iter().filter(|object| object["type"] == "indicator" && object["revoked"] != true) {
         let is_stix = object["pattern_type"].as_str().is_none_or(|kind| kind == "stix");
@@ -80,8 +80,8 @@ mod tests {
 
     use super::*;
 
-    fn bundle(indicators: &[Value]) -> String {
-        json!({ "type": "bundle", "id": "bundle--1", "objects": indicators }).to_string()
+    fn bundle(indicators: &[Value]) -> Value {
+        json!({ "type": "bundle", "id": "bundle--1", "objects": indicators })
     }
 
     fn indicator(pattern: &str) -> Value {
@@ -120,6 +120,6 @@ mod tests {
         let found = read(&bundle(&[sure, revoked, other])).unwrap();
         assert_eq!((found.len(), found[0].confidence, found[0].description.as_deref()), (1, 0.95, Some("a bot")));
         assert_eq!(found[0].valid_until_us, time_us("2026-01-01T00:00:00Z"));
-        assert!(read("{\"type\": \"x\"}").is_err() && read("{").is_err());
+        assert!(read(&json!({ "type": "x" })).is_err());
     }
 }
