@@ -74,6 +74,7 @@ pub use ops::healing::call::EscalationCall;
 pub use ops::healing::incident::{IncidentChange, IncidentOpening};
 pub use ops::healing::policy as healing;
 pub use ops::healing::{AUTOPILOT, HEALTH};
+pub use ops::operations::optimize::applied::measure_optimizations;
 pub use ops::rl::policy as rl;
 pub use ops::scaling::autoscaler::Autoscaler;
 pub use ops::scaling::policy as scaling;

@@ -89,6 +89,7 @@ const SYSTEM_TABLES: &[&str] = &[
     "juno_policies",
     "juno_remediations",
     "juno_scaling_executions",
+    "juno_scaling_knobs",
     "juno_rl_policies",
     "juno_scaling_plans",
     "juno_sigma_rules",

@@ -4,7 +4,10 @@
 //! where there is none the fixed rule tuned on the older days; it is held against the knobs that were logged last, or where none
 //! were against Kubernetes' autoscaler at 70 %.
 //!
-//! **Invariant:** applies nothing; the improvement of a proposal is not known before it was measured, and is left empty.
+//! **Invariant:** applies what it was asked to apply, and only what is better; the improvement of a proposal is not known before it
+//! was measured, and is left empty.
+
+pub(crate) mod applied;
 
 use serde_json::{Value, json};
 
@@ -64,6 +67,12 @@ pub(crate) const OPERATION: Operation = Operation {
         STEP.or("\"5m\""),
         Parameter::new("unit", Kind::Object(UNIT), "What is added and taken away.").or("{}"),
         Parameter::new("evaluation", Kind::Choice(&["offline"]), "How a proposal is judged.").or("\"offline\""),
+        Parameter::new(
+            "apply",
+            Kind::Boolean,
+            "Whether knobs that are better are put in force, where a rule of scaling_autoscale takes them up.",
+        )
+        .or("false"),
         Parameter::new("max_duration_s", Kind::Integer(1, 86_400), "It is given up after so many seconds.").or("600"),
     ],
     role: Role::Operator,
@@ -90,6 +99,9 @@ fn decide(invocation: &Invocation) -> Doing<'_, Decision> {
     Box::pin(async move {
         let service = invocation.arguments["scope"]["service"].as_str().unwrap_or_default();
         invocation.hold("optimization", service)?;
+        if invocation.flag("apply") {
+            applied::check(invocation, service).await?;
+        }
         let ask = ask(invocation).await?;
         let plan = json!({
             "scope": { "service": service },
@@ -98,6 +110,7 @@ fn decide(invocation: &Invocation) -> Doing<'_, Decision> {
             "telemetry": ask.load.told(),
             "decides": decides(&ask),
             "baseline": baseline(&ask),
+            "apply": invocation.flag("apply"),
         });
         Ok(Decision { plan, approval: None })
     })
@@ -224,6 +237,11 @@ async fn run(invocation: &Invocation) -> Result<Value> {
         _ => "inconclusive",
     };
     let recommended = if verdict == "better" { recommended(&ask, &found) } else { Vec::new() };
+    // Somebody may have promoted a policy, or ended the scaling, while this was simulated.
+    let is_applied = invocation.flag("apply") && !recommended.is_empty();
+    if is_applied {
+        applied::check(invocation, &ask.service).await?;
+    }
     let mut answer = json!({
         "optimization_id": null,
         "scope": { "service": ask.service },
@@ -239,10 +257,14 @@ async fn run(invocation: &Invocation) -> Result<Value> {
         "rl_reward": found.proposed.reward(&ask.objective, found.price),
         "recommended": recommended,
         "warnings": warnings(&ask, found.from_us),
-        "applied": false,
+        "applied": is_applied,
     });
     if answer["recommended"].as_array().is_some_and(|knobs| !knobs.is_empty()) {
-        answer["optimization_id"] = keep(invocation, &ask, &answer).await?.into();
+        let id = keep(invocation, &ask, found.price, &answer).await?;
+        if is_applied {
+            applied::apply(invocation, &id, &ask.service, &found.new).await?;
+        }
+        answer["optimization_id"] = id.into();
     }
     Ok(answer)
 }
@@ -284,8 +306,8 @@ fn warnings(ask: &Ask, from_us: i64) -> Vec<String> {
     all
 }
 
-/// Keeps a proposal in the history; its improvement is measured later.
-async fn keep(invocation: &Invocation, ask: &Ask, answer: &Value) -> Result<String> {
+/// Keeps a proposal in the history; its improvement is measured where it was applied, a day later.
+async fn keep(invocation: &Invocation, ask: &Ask, price: f64, answer: &Value) -> Result<String> {
     let id = invocation.new_id();
     let parameters = json!({
         "service": ask.service,
@@ -294,7 +316,8 @@ async fn keep(invocation: &Invocation, ask: &Ask, answer: &Value) -> Result<Stri
         "baseline": answer["baseline"],
         "recommended": answer["recommended"],
         "expected": { "improvement_pct": answer["improvement_pct"], "ci95": answer["ci95"] },
-        "applied": false,
+        "price": price,
+        "applied": answer["applied"],
         "requested_by": invocation.actor(),
     });
     let insert = "INSERT INTO optimization_history (id, timestamp, optimization_type, parameters, baseline_metrics, \

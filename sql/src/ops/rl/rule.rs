@@ -32,7 +32,7 @@ use crate::session::{Session, blocking, rfc3339};
 /// How long a decision holds, in microseconds.
 const EPOCH_US: i64 = EPOCH_SLOTS as i64 * SLOT_US;
 const SLOT_US: i64 = SLOT_S as i64 * 1_000_000;
-/// The knobs of the fixed rule.
+/// The knobs of the fixed rule where nobody has set others.
 const FIXED: Knobs = Knobs { k: 2.0, hold_s: 300.0, guard: 1.15 };
 /// Decisions whose violations are remembered.
 const REMEMBERED: usize = 200;
@@ -191,7 +191,7 @@ impl Rule {
         let rails = governance::stored(own, "rl").await?.policy;
         let rail = |key: &str| rails.get(key).and_then(Value::as_f64).unwrap_or_default();
         let recommended = match &active {
-            None => FIXED,
+            None => self.fixed(own).await?,
             Some(active) => in_force.map_or_else(
                 || active.policy.recommend(&state),
                 |old| space.moved(&old, active.policy.recommend_after(&old, &state), rail("change_pct")),
@@ -211,6 +211,13 @@ impl Rule {
         self.keep(own, (&id, seen.now_us), &state, &knobs, (&drawn, decided)).await?;
         let ends_us = seen.now_us + EPOCH_US;
         Ok(Epoch { id, ends_us, knobs, by, seen: vec![(seen.now_us, seen.ready, seen.billed)], worth })
+    }
+
+    /// The knobs of the fixed rule: those that were put in force for the service, where there are any.
+    async fn fixed(&self, own: &Session) -> Result<Knobs> {
+        let set = "SELECT knobs FROM juno_scaling_knobs WHERE service = $1";
+        let row = own.objects(set, &[self.service.as_str().into()]).await?.pop();
+        Ok(row.and_then(|row| knobs_of(&row["knobs"])).unwrap_or(FIXED))
     }
 
     /// The knobs that were decided last.
@@ -296,6 +303,18 @@ mod tests {
         assert!((mean - 1.5).abs() < 0.05, "{mean}");
         let drawn = draw(&space.spread(&FIXED), None, 1);
         assert_eq!((space.knobs(drawn.arm), drawn.propensity, drawn.explored), (FIXED, 1.0, false));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn knobs_that_were_put_in_force_are_those_of_the_fixed_rule() {
+        let world = World::open().await;
+        let rule = Rule::open(&world.own, "shop", "shop").await.unwrap();
+        assert_eq!(rule.fixed(&world.own).await.unwrap(), FIXED);
+        let knobs = Knobs { k: 1.0, hold_s: 60.0, guard: 1.0 };
+        let insert = "INSERT INTO juno_scaling_knobs (service, knobs, optimization_id, applied_at, applied_by) \
+                      VALUES ('shop', $1, '00000000-0000-7000-8000-000000000001', now(), 'ada')";
+        world.own.changed_rows(insert, &[knobs_json(&knobs)]).await.unwrap();
+        assert_eq!(rule.fixed(&world.own).await.unwrap(), knobs);
     }
 
     #[tokio::test(flavor = "multi_thread")]

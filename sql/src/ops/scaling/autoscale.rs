@@ -95,7 +95,10 @@ async fn begin(invocation: &Invocation, service: &str) -> Result<()> {
         invocation.now().into(),
         invocation.actor().into(),
     ];
-    invocation.own.changed_rows(insert, &values).await.map(drop)
+    invocation.own.changed_rows(insert, &values).await?;
+    // What was put in force was found for what the service was before.
+    let knobs = "DELETE FROM juno_scaling_knobs WHERE service = $1";
+    invocation.own.changed_rows(knobs, &[service.into()]).await.map(drop)
 }
 
 /// How often is decided, in microseconds.
