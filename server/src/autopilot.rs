@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use juno_sql::actuator::Actuator;
 use juno_sql::healing::alarm::Alarm;
 use juno_sql::healing::escalation::escalate;
 use juno_sql::healing::group::Group;
@@ -19,6 +20,7 @@ use juno_sql::healing::severity::Severity;
 use juno_sql::healing::status::Status;
 use juno_sql::{
     AUTOPILOT, Component, Error, IncidentChange, IncidentOpening, OPERATIONS, Operation, Role, Session, User,
+    measure_optimizations,
 };
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -30,10 +32,7 @@ pub use self::scale::scale;
 pub use self::sweep::sweep;
 pub use self::threats::guard;
 use self::watch::Watching;
-use crate::actuator::process::ProcessActuator;
 
-/// Between two looks at a fleet.
-const LOOK: Duration = Duration::from_secs(1);
 /// Between two looks at telemetry.
 const SURVEY: Duration = Duration::from_secs(5);
 /// Between two looks at what is to be trained again.
@@ -45,13 +44,15 @@ const ALARMS_TOLD: usize = 50;
 
 type Result<T> = std::result::Result<T, Error>;
 
-/// Watches a fleet and heals it, for ever; `pulse` says how it goes.
+/// Watches the targets of an actuator and heals them, for ever; `pulse` says how it goes. One whose targets are not to be
+/// watched is left alone.
 ///
 /// # Errors
 /// Where the database or the HTTP client cannot be had; later failures are told in `operations_status` and in the log.
-pub async fn heal(session: Session, fleet: Arc<ProcessActuator>, pulse: Arc<Mutex<Pulse>>) -> Result<()> {
-    let mut healing = Healing::open(session.connect(), fleet, pulse).await?;
-    let mut runs = Runs::new(&session, Component::SelfHealing, LOOK);
+pub async fn heal(session: Session, actuator: Arc<dyn Actuator>, pulse: Arc<Mutex<Pulse>>) -> Result<()> {
+    let Some(pace) = actuator.pace() else { return Ok(()) };
+    let mut healing = Healing::open(session.connect(), (actuator, pace), pulse).await?;
+    let mut runs = Runs::new(&session, Component::SelfHealing, Duration::from_secs(pace.look_s.into()));
     loop {
         runs.wait().await;
         runs.ran(healing.tick().await);
@@ -71,12 +72,15 @@ pub async fn watch(session: Session, fleet: BTreeSet<String>) -> Result<()> {
     }
 }
 
-/// Adapts policies to what comes of them, for ever.
+/// Measures what optimisations brought, and adapts policies to what comes of them, for ever.
 pub async fn govern(session: Session) {
     let autopilot = as_autopilot(&session);
     let mut ticks = ticks(ADAPT);
     loop {
         ticks.tick().await;
+        if let Err(error) = measure_optimizations(&session).await {
+            tracing::warn!(%error, "what optimisations brought cannot be measured");
+        }
         if !session.operation_settings().ai_native {
             continue;
         }

@@ -192,9 +192,13 @@ impl Server {
         let beyond = config.reach.actuators(session.db().system())?;
         let escalations = config.reach.escalations(session.db().system())?;
         query.spawn(reach::greet(beyond.clone()));
-        match &config.fleet {
-            Some(fleet) => query.block_on(heal(&session, fleet, &config.storage.data, beyond))?,
-            None => session.set_actuators(beyond),
+        let mut actuators = beyond;
+        if let Some(fleet) = &config.fleet {
+            actuators.insert(0, query.block_on(started(fleet, &config.storage.data))?);
+        }
+        session.set_actuators(actuators.clone());
+        for actuator in actuators {
+            query.spawn(heal(session.connect(), actuator));
         }
         if let Some(hook) = escalations {
             query.spawn(escalation::call(session.connect(), hook));
@@ -281,20 +285,18 @@ impl Server {
     }
 }
 
-/// Starts a fleet below the data directory, and what heals it; what acts beyond this machine is attached behind it.
-async fn heal(session: &Session, fleet: &Fleet, data: &Path, beyond: Vec<Arc<dyn Actuator>>) -> Result<(), Error> {
+/// Starts a fleet below the data directory.
+async fn started(fleet: &Fleet, data: &Path) -> Result<Arc<dyn Actuator>, Error> {
     let opened = ProcessActuator::open(fleet, data.join(FLEET_DIR)).await;
-    let fleet = Arc::new(opened.map_err(|error| Error::Fleet(error.to_string()))?);
-    let mut all: Vec<Arc<dyn Actuator>> = vec![Arc::<ProcessActuator>::clone(&fleet)];
-    all.extend(beyond);
-    session.set_actuators(all);
-    let session = session.connect();
-    tokio::spawn(async move {
-        if let Err(error) = autopilot::heal(session, fleet, Arc::default()).await {
-            tracing::error!(%error, "the fleet is not watched");
-        }
-    });
-    Ok(())
+    Ok(Arc::new(opened.map_err(|error| Error::Fleet(error.to_string()))?))
+}
+
+/// Watches and heals the targets of an actuator.
+async fn heal(session: Session, actuator: Arc<dyn Actuator>) {
+    let executor = actuator.executor();
+    if let Err(error) = autopilot::heal(session, actuator, Arc::default()).await {
+        tracing::error!(%error, executor, "targets are not watched");
+    }
 }
 
 /// Watches telemetry, but that of services that are healed as a fleet.

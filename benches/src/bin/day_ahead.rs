@@ -1,13 +1,15 @@
 //! Forecast accuracy a day ahead on electricity load and on virtual machines, through psql:
 //! `cargo run --release -p juno-benches --bin day_ahead`.
 //!
-//! PJM: hourly load of each zone, eight origins in the last year, 41 days apart, from 960 hours of history. Bitbrains: hourly
+//! PJM: hourly load of each zone, eight origins in the last year, 41 days apart, from 960 hours of history; `--skip 8 --origins 24`
+//! takes older ones. All zones share their days, so that eight origins are eight days and no more. Bitbrains: hourly
 //! CPU usage of each machine that has 721 hours and varies, the last day but one hour forecast from the 696 hours before it.
 //! The seasonal naive stands beside.
 //!
 //! **Invariant:** the server never sees a value of the test part.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -23,9 +25,8 @@ const SEASON: usize = 24;
 const LEVEL: f64 = 0.95;
 /// Hours of history of a PJM case.
 const PJM_HISTORY: usize = 960;
-/// Days between the origins of a zone, and how many there are.
+/// Days between the origins of a zone.
 const PJM_STRIDE_DAYS: usize = 41;
-const PJM_ORIGINS: usize = 8;
 /// Hours of a machine that are used.
 const BITBRAINS_HOURS: usize = 721;
 
@@ -38,6 +39,15 @@ struct Arguments {
     /// Models to measure.
     #[arg(long, default_values = ["full", "lean"])]
     model: Vec<String>,
+    /// Origins of each zone of PJM.
+    #[arg(long, default_value_t = 8)]
+    origins: usize,
+    /// How many of the newest origins are left out.
+    #[arg(long, default_value_t = 0)]
+    skip: usize,
+    /// Leaves Bitbrains out.
+    #[arg(long)]
+    pjm_alone: bool,
 }
 
 fn main() -> Result<ExitCode> {
@@ -45,7 +55,11 @@ fn main() -> Result<ExitCode> {
         return Ok(code);
     }
     let arguments = Arguments::parse();
-    report("PJM zone load", &pjm(&arguments.data.join("pjm"))?, &arguments.model)?;
+    let origins = arguments.skip..arguments.skip + arguments.origins;
+    report("PJM zone load", &pjm(&arguments.data.join("pjm"), origins)?, &arguments.model)?;
+    if arguments.pjm_alone {
+        return Ok(ExitCode::SUCCESS);
+    }
     let machines = bitbrains(&arguments.data.join("bitbrains_faststorage_hourly.parquet"))?;
     report("Bitbrains CPU usage", &machines, &arguments.model)?;
     Ok(ExitCode::SUCCESS)
@@ -76,7 +90,7 @@ fn report(name: &str, cases: &[Case], models: &[String]) -> Result<()> {
 }
 
 /// The cases of every zone, in the order of their names.
-fn pjm(folder: &Path) -> Result<Vec<Case>> {
+fn pjm(folder: &Path, origins: Range<usize>) -> Result<Vec<Case>> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .with_context(|| format!("{} cannot be read", folder.display()))?
         .map(|entry| Ok(entry?.path()))
@@ -87,8 +101,9 @@ fn pjm(folder: &Path) -> Result<Vec<Case>> {
     for file in files {
         let zone = file.file_stem().and_then(|stem| stem.to_str()).context("a file has a name")?.to_owned();
         let load = hourly(&std::fs::read_to_string(&file)?)?;
-        for origin in 0..PJM_ORIGINS {
-            let end = load.len() - HORIZON - origin * PJM_STRIDE_DAYS * 24;
+        for origin in origins.clone() {
+            let end = load.len().checked_sub(HORIZON + origin * PJM_STRIDE_DAYS * 24).filter(|end| *end >= PJM_HISTORY);
+            let end = end.with_context(|| format!("{zone} has no {origin} origins: leave fewer out"))?;
             let (history, truth) = (load[end - PJM_HISTORY..end].to_vec(), load[end..end + HORIZON].to_vec());
             cases.push(Case { name: format!("{zone}_{origin}"), history, truth });
         }

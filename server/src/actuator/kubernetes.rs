@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use juno_sql::actuator::{Action, Actuator, ActuatorError, Effect, Observation, Order, Target};
+use juno_sql::actuator::{Action, Actuator, ActuatorError, Effect, Observation, Order, Pace, Target, Watched};
 use juno_sql::rfc3339;
 use kube::Client;
 use parking_lot::Mutex;
@@ -223,8 +223,18 @@ impl Actuator for KubernetesActuator {
     }
 
     async fn observe(&self, target: &str) -> Result<Observation, ActuatorError> {
-        let observed = self.cluster.view(target).await?.observation();
-        Ok(Observation { is_busy: self.is_busy(target), ..observed })
+        let view = self.cluster.view(target).await?;
+        let is_busy = self.is_busy(target) || view.is_settling((self.outside.now_us)());
+        Ok(Observation { is_busy, ..view.observation() })
+    }
+
+    /// A look takes several calls of the API server, and its controllers replace what is gone.
+    fn pace(&self) -> Option<Pace> {
+        Some(Pace { look_s: 5, replaces: true })
+    }
+
+    async fn watched(&self) -> Result<Vec<Watched>, ActuatorError> {
+        Ok(self.cluster.all().await?.into_iter().map(|(name, workload)| workload.watched(name)).collect())
     }
 
     async fn act(&self, order: &Order) -> Result<Effect, ActuatorError> {
@@ -243,4 +253,4 @@ impl Actuator for KubernetesActuator {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

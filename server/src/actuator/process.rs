@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use juno_sql::actuator::{Action, Actuator, ActuatorError, Effect, Observation, Order, Target};
+use juno_sql::actuator::{Action, Actuator, ActuatorError, Effect, Observation, Order, Pace, Target, Watched};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
@@ -33,19 +33,6 @@ use super::log;
 const CONFIG: &str = "config";
 /// How long a health check may take.
 const HEALTH_LIMIT: Duration = Duration::from_secs(1);
-
-/// A service as it can be watched.
-#[derive(Clone, Debug, Default)]
-pub struct Watched {
-    /// Its name.
-    pub name: String,
-    /// The services that it calls.
-    pub calls: Vec<String>,
-    /// What is asked as a client would.
-    pub probe: Option<String>,
-    /// Where its counters are.
-    pub metrics: Option<String>,
-}
 
 /// A fleet of local processes.
 #[derive(Debug)]
@@ -80,11 +67,6 @@ impl ProcessActuator {
             }
         }
         Ok(actuator)
-    }
-
-    /// What can be watched of each service, with the addresses of its first replica.
-    pub fn watched(&self) -> Vec<Watched> {
-        self.units.values().map(Unit::watched).collect()
     }
 
     fn unit(&self, target: &str) -> Result<&Unit, ActuatorError> {
@@ -127,6 +109,16 @@ impl Actuator for ProcessActuator {
 
     async fn glance(&self, target: &str) -> Result<Observation, ActuatorError> {
         Ok(self.unit(target)?.glance())
+    }
+
+    /// Nobody but juno starts again what died.
+    fn pace(&self) -> Option<Pace> {
+        Some(Pace { look_s: 1, replaces: false })
+    }
+
+    /// Each service, with the addresses of its first replica.
+    async fn watched(&self) -> Result<Vec<Watched>, ActuatorError> {
+        Ok(self.units.values().map(Unit::watched).collect())
     }
 
     async fn act(&self, order: &Order) -> Result<Effect, ActuatorError> {

@@ -1,22 +1,22 @@
-//! Healing: looks at a fleet every second, opens incidents, diagnoses them, asks for remediations, and ends them. What it decides,
-//! `juno_sql::healing` decides; what it sees it writes to the table `fleet_health`.
+//! Healing: looks at the targets of an actuator at its pace, opens incidents, diagnoses them, asks for remediations, and ends
+//! them. What it decides, `juno_sql::healing` decides; what it sees it writes to the table `fleet_health`.
 //!
-//! **Invariant:** one incident of the fleet at a time, and one remediation.
+//! **Invariant:** one incident of an actuator at a time, and one remediation.
 
 mod detector;
 mod evidence;
 mod row;
 mod scrape;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use juno_sql::actuator::Actuator;
+use juno_sql::actuator::{Actuator, ActuatorError, Pace, Watched};
 use juno_sql::healing::alarm::Alarm;
 use juno_sql::healing::budget::Budget;
 use juno_sql::healing::cause::Cause;
 use juno_sql::healing::course::{Attempt, Next, Patience, Progress, Targets, next};
-use juno_sql::healing::diagnosis::{Candidate, Diagnosis, diagnose};
+use juno_sql::healing::diagnosis::{Candidate, Diagnosis, diagnose, is_ill};
 use juno_sql::healing::evidence::Evidence;
 use juno_sql::healing::graph::Graph;
 use juno_sql::healing::group::{Watch, groups};
@@ -32,10 +32,9 @@ pub use self::detector::WARM_UP;
 use self::evidence::{evidence, moved};
 use self::scrape::{Looks, Scraper};
 use super::{Result, as_autopilot, escalated, opening, operation, overdue, stored};
-use crate::actuator::process::ProcessActuator;
 
-/// Alarms may be so far apart to belong together.
-const GAP_US: i64 = 5_000_000;
+/// Alarms may be so many looks apart to belong together.
+const GAP_LOOKS: i64 = 5;
 /// So many looks are kept while an incident lasts.
 const LOOKS_MAX: usize = 60;
 /// Looks after an incident that are not judged: what it stirred up settles.
@@ -90,12 +89,21 @@ impl Incident {
     }
 }
 
-/// The loop of one fleet.
+/// Where an incident of an actuator's targets comes from, as its row says.
+fn source(actuator: &dyn Actuator) -> &'static str {
+    match actuator.executor() {
+        "process" => "fleet",
+        other => other,
+    }
+}
+
+/// The loop of one actuator.
 pub(super) struct Healing {
     session: Session,
     autopilot: Session,
     remediate: &'static Operation,
     actuator: Arc<dyn Actuator>,
+    watched: Vec<Watched>,
     calls: Vec<(String, String)>,
     graph: Graph,
     runbooks: Vec<Runbook>,
@@ -112,31 +120,49 @@ pub(super) struct Healing {
 
 impl Healing {
     /// Takes up an incident that an earlier process left.
-    pub(super) async fn open(session: Session, fleet: Arc<ProcessActuator>, pulse: Arc<Mutex<Pulse>>) -> Result<Self> {
-        let watched = fleet.watched();
-        let calls: Vec<(String, String)> = watched
-            .iter()
-            .flat_map(|service| service.calls.iter().map(|callee| (service.name.clone(), callee.clone())))
-            .collect();
-        let actuator: Arc<dyn Actuator> = fleet;
+    pub(super) async fn open(
+        session: Session,
+        (actuator, pace): (Arc<dyn Actuator>, Pace),
+        pulse: Arc<Mutex<Pulse>>,
+    ) -> Result<Self> {
         let no_client = |error: reqwest::Error| Error::Internal(error.to_string());
         Ok(Self {
             autopilot: as_autopilot(&session),
             remediate: operation("healing_remediate")?,
-            graph: Graph::new(calls.iter().cloned()),
-            calls,
+            watched: Vec::new(),
+            calls: Vec::new(),
+            graph: Graph::default(),
             runbooks: built_in(),
-            detector: Detector::new()?,
-            scraper: Scraper::new(Arc::clone(&actuator), watched).map_err(no_client)?,
+            detector: Detector::new(pace)?,
+            scraper: Scraper::new(Arc::clone(&actuator), pace).map_err(no_client)?,
+            incident: row::left_open(&session, source(&*actuator)).await?,
             actuator,
             looks: VecDeque::new(),
-            incident: row::left_open(&session).await?,
             session,
             settle: 0,
             versions: BTreeMap::new(),
             changes: BTreeMap::new(),
             pulse,
         })
+    }
+
+    /// Learns what there is to be watched; what was known stays while nobody says.
+    async fn refresh(&mut self) -> Result<()> {
+        let unknown = |error: ActuatorError| Error::Internal(format!("what is to be watched is not known: {error}"));
+        let watched = self.actuator.watched().await.map_err(unknown)?;
+        if watched != self.watched {
+            let calls = watched
+                .iter()
+                .flat_map(|target| target.calls.iter().map(|callee| (target.name.clone(), callee.clone())));
+            self.calls = calls.collect();
+            self.graph = Graph::new(self.calls.iter().cloned());
+            self.watched = watched;
+        }
+        Ok(())
+    }
+
+    fn look_us(&self) -> i64 {
+        i64::from(self.detector.pace().look_s) * 1_000_000
     }
 
     fn now_us(&self) -> i64 {
@@ -147,7 +173,8 @@ impl Healing {
     pub(super) async fn tick(&mut self) -> Result<()> {
         // What is seen is true for the moment at which it was begun to look.
         let began_us = self.now_us();
-        let looks = self.scraper.look().await;
+        let refreshed = self.refresh().await;
+        let looks = self.scraper.look(&self.watched).await;
         self.looks.push_back(looks);
         if self.looks.len() > LOOKS_MAX {
             self.looks.pop_front();
@@ -158,7 +185,7 @@ impl Healing {
         let mut pulse = self.pulse.lock();
         pulse.looks += 1;
         pulse.calm_looks = if self.incident.is_none() && self.settle == 0 { pulse.calm_looks + 1 } else { 0 };
-        done
+        done.and(refreshed)
     }
 
     async fn judge(&mut self) -> Result<()> {
@@ -180,6 +207,11 @@ impl Healing {
         self.watch(&alarms, now_us).await
     }
 
+    /// What is known of each target.
+    fn known(&mut self, now_us: i64) -> BTreeMap<String, Evidence> {
+        evidence(&self.detector, self.looks.make_contiguous(), &self.calls, &self.changes, now_us)
+    }
+
     /// Notes configurations that other hands changed.
     fn note_changes(&mut self, now_us: i64) {
         let own = self.incident.as_ref().and_then(|incident| incident.at_work.as_ref());
@@ -193,11 +225,21 @@ impl Healing {
         }
     }
 
-    /// Writes what was seen.
+    /// Writes what was seen. What an ill callee may explain says nothing of a service, and verifies nothing.
     async fn write(&mut self, at_us: i64) -> Result<()> {
+        let ill: BTreeSet<String> = match &self.incident {
+            Some(_) => self.known(at_us).into_iter().filter(|(_, known)| is_ill(known)).map(|(name, _)| name).collect(),
+            None => BTreeSet::new(),
+        };
         let looks = self.looks.make_contiguous();
         let Some(last) = looks.last() else { return Ok(()) };
-        let health = |service: &String| moved(&self.detector, looks, service);
+        let health = |service: &String| {
+            let seen = moved(&self.detector, looks, service);
+            match self.graph.reached(service).into_iter().any(|callee| ill.contains(callee)) {
+                true => Evidence { error_share: None, latency_ratio: None, ..seen },
+                false => seen,
+            }
+        };
         let rows = last.iter().map(|(service, look)| (service.as_str(), look, health(service)));
         let incoming = row::health_rows(at_us, rows)?;
         self.session.ingest(vec![incoming]).await.map(drop)
@@ -207,17 +249,17 @@ impl Healing {
     async fn watch(&mut self, alarms: &[Alarm], now_us: i64) -> Result<()> {
         let budget = Budget::of(self.session.operation_settings().anomaly_sensitivity);
         let budget = budget.map_err(Error::InvalidArgument)?;
-        let watch = Watch { series: self.detector.series(), step_us: 1_000_000 };
-        let mut found = groups(alarms, &self.graph, GAP_US);
+        let watch = Watch { series: self.detector.series(), step_us: self.look_us() };
+        let mut found = groups(alarms, &self.graph, GAP_LOOKS * self.look_us());
         found.retain(|group| group.is_incident(&watch, &budget));
         let Some(group) = found.first() else { return Ok(()) };
         let decades = group.decades(&watch, &budget);
         let (fleet, services) = (watch.series.len(), group.services.len());
         let severity = severity(&Impact { decades, services, fleet, has_check: group.has_check });
-        let opening = opening(group, alarms, severity, now_us, "fleet");
+        let opening = opening(group, alarms, severity, now_us, source(&*self.actuator));
         let id = self.session.open_incident(&opening).await?;
         tracing::warn!(incident = id, severity = severity.name(), services = ?group.services, "an incident");
-        let ticks = usize::try_from((now_us - group.first_us) / 1_000_000 + 2).unwrap_or(1);
+        let ticks = usize::try_from((now_us - group.first_us) / self.look_us() + 2).unwrap_or(1);
         self.detector.go_back(ticks);
         while self.looks.len() > ticks {
             self.looks.pop_front();
@@ -241,7 +283,7 @@ impl Healing {
         if self.is_at_work(incident).await? {
             return Ok(true);
         }
-        let known = evidence(&self.detector, self.looks.make_contiguous(), &self.calls, &self.changes, now_us);
+        let known = self.known(now_us);
         let diagnosis = diagnose(&known, &self.graph);
         let is_calm = known.values().all(|evidence: &Evidence| evidence.illness() < CALM);
         incident.calm_since_us = is_calm.then_some(incident.calm_since_us.unwrap_or(now_us));
@@ -391,8 +433,12 @@ impl Healing {
             if success && cause == Cause::BadConfiguration {
                 self.changes.remove(&service);
             }
-            incident.attempts.push(Attempt { service, cause, runbook, success });
+            let ended_us = self.now_us();
+            incident.attempts.push(Attempt { service, cause, runbook, success, ended_us });
         }
         Ok(false)
     }
 }
+
+#[cfg(test)]
+mod tests;

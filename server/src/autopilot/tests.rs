@@ -24,7 +24,7 @@ async fn a_loop_rests_while_its_component_is_off() {
         set(&session, OperationSettings { disabled: vec![off], ..OperationSettings::default() });
         for on in Component::ALL.into_iter().filter(|on| *on != off) {
             // Both are due at once, and the first is looked at first.
-            let (mut rests, mut runs) = (Runs::new(&session, off, LOOK), Runs::new(&session, on, LOOK));
+            let (mut rests, mut runs) = (Runs::new(&session, off, SURVEY), Runs::new(&session, on, SURVEY));
             let begun = tokio::select! {
                 biased;
                 () = rests.wait() => off,

@@ -141,6 +141,28 @@ pub struct Observation {
     pub disk_bytes: Option<u64>,
 }
 
+/// A target as it can be watched, beside what is observed of it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Watched {
+    /// Its name.
+    pub name: String,
+    /// The targets that it calls.
+    pub calls: Vec<String>,
+    /// The URL that is asked as a client would.
+    pub probe: Option<String>,
+    /// The URL of its counters.
+    pub metrics: Option<String>,
+}
+
+/// How a system moves, by which those go who watch it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pace {
+    /// Seconds between two looks.
+    pub look_s: u32,
+    /// Whether it replaces by itself what is gone or halted, so that this says something only when it lasts.
+    pub replaces: bool,
+}
+
 /// An order to act.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Order {
@@ -256,6 +278,16 @@ pub trait Actuator: Send + Sync {
     /// A target as it is now, as far as that is known without asking it: one that hangs answers health checks late.
     async fn glance(&self, target: &str) -> Result<Observation, ActuatorError> {
         self.observe(target).await
+    }
+
+    /// How its targets are to be watched; None where they are not.
+    fn pace(&self) -> Option<Pace> {
+        None
+    }
+
+    /// What is to be watched.
+    async fn watched(&self) -> Result<Vec<Watched>, ActuatorError> {
+        Ok(Vec::new())
     }
 
     /// Carries out an order.

@@ -128,7 +128,7 @@ impl Breaker {
                 println!("    {}", serde_json::Value::Object(incident.clone()));
             }
         }
-        self.repair(&victims).await?;
+        self.repair(&victims, outcome.is_healed).await?;
         Ok(outcome)
     }
 
@@ -178,7 +178,7 @@ impl Breaker {
     }
 
     /// Brings the fleet back to what it was, whatever was left.
-    async fn repair(&mut self, victims: &[String]) -> Result<()> {
+    async fn repair(&mut self, victims: &[String], is_healed: bool) -> Result<()> {
         for victim in victims {
             let observed = self.demo.actuator.observe(victim).await?;
             let is_well = observed.replicas.iter().all(|replica| replica.is_healthy == Some(true));
@@ -186,7 +186,7 @@ impl Breaker {
             let was_down = std::fs::remove_file(database).is_ok();
             if observed.is_failed_over {
                 self.order(victim, Action::Failover, json!({"back": true})).await?;
-            } else if was_down || !is_well {
+            } else if was_down || !is_well || !is_healed {
                 let _ = self.order(victim, Action::CleanDisk, json!(null)).await;
                 if self.order(victim, Action::Restart, json!(null)).await.is_err() || observed.config_version > Some(1)
                 {

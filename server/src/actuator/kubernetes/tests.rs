@@ -1,6 +1,6 @@
 //! The actuator against an API server in memory: the contract, every action, and what goes wrong.
 
-mod fake;
+pub(crate) mod fake;
 mod kubectl;
 mod served;
 
@@ -25,7 +25,7 @@ fn outside() -> Outside {
     Outside { now_us, random: Arc::new(|| 0) }
 }
 
-fn client(url: &str) -> Client {
+pub(crate) fn client(url: &str) -> Client {
     let mut config = Config::new(url.parse().unwrap());
     // Nothing is encrypted here, and no machine needs to have certificates for it.
     config.root_cert = Some(Vec::new());

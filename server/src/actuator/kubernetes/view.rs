@@ -25,6 +25,17 @@ const REVISION: &str = "deployment.kubernetes.io/revision";
 const HASH: &str = "pod-template-hash";
 /// The label of a StatefulSet's pods with the name of their revision.
 const POD_REVISION: &str = "controller-revision-hash";
+/// So long a pod may take until it is ready for the first time.
+const START_US: i64 = 120_000_000;
+/// Why a container waits that will not start by waiting.
+const FAILING: [&str; 6] = [
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+];
 
 /// One revision of a target's template.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,6 +103,19 @@ impl View {
         })
     }
 
+    /// Whether its controller is at work on what was ordered, and nothing says yet that it will not get there: pods start, and old
+    /// ones make way.
+    pub(super) fn is_settling(&self, now_us: i64) -> bool {
+        let starts = |pod: &Pod| {
+            let created = pod.metadata.creation_timestamp.as_ref();
+            created.is_some_and(|created| now_us - created.0.as_microsecond() < START_US)
+        };
+        let mut waits = self.pods.iter().filter(|pod| !is_ready(pod)).peekable();
+        let has_waiting = waits.peek().is_some();
+        let may_come = waits.all(|pod| starts(pod) && !is_failing(pod));
+        may_come && (has_waiting || !self.workload.is_seen() || self.pods.len() > self.workload.wanted())
+    }
+
     /// The nodes that its pods run on.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &str> {
         self.pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref())
@@ -109,7 +133,7 @@ impl View {
         Observation {
             wanted,
             replicas,
-            config_version: self.revision(),
+            config_version: self.revision().map(|_| self.previous().map_or(1, |before| before.number + 1)),
             has_previous: self.previous().is_some() && !self.is_rolled_back(),
             is_cordoned: self.workload.object.spec.paused,
             is_isolated: self.is_isolated(),
@@ -148,6 +172,17 @@ fn replica(index: usize, pod: &Pod) -> Replica {
 fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Whether a container of a pod waits for what will not come by waiting, or has died already.
+fn is_failing(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    containers.iter().any(|container| {
+        let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+        let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+        container.restart_count > 0 || reason.is_some_and(|reason| FAILING.contains(&reason))
+    })
 }
 
 /// Whether a pod neither ended nor ends: those that do are no replicas any more.
@@ -213,6 +248,7 @@ fn sorted(value: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use juno_sql::rfc3339;
     use serde_json::json;
 
     use super::*;
@@ -267,6 +303,43 @@ mod tests {
         assert!(restarted.is_rolled_back() && !restarted.observation().has_previous);
         let changed = view(&template("shop:3", None, None), &annotations, revisions);
         assert!(!changed.is_rolled_back() && changed.observation().has_previous);
+    }
+
+    #[test]
+    fn what_starts_or_makes_way_is_settling_and_what_fails_is_not() {
+        let now_us = 1_770_000_000_000_000;
+        let pod = |age_s: i64, ready: bool, status: Value| -> Pod {
+            let created = rfc3339(now_us - age_s * 1_000_000);
+            let ready = if ready { "True" } else { "False" };
+            let mut pod = json!({
+                "metadata": { "name": format!("shop-{age_s}"), "creationTimestamp": created },
+                "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": ready }] },
+            });
+            if !status.is_null() {
+                let container =
+                    json!({ "name": "shop", "image": "", "imageID": "", "ready": false, "restartCount": 0 });
+                pod["status"]["containerStatuses"] = json!([container]);
+                for (name, value) in status.as_object().unwrap() {
+                    pod["status"]["containerStatuses"][0][name] = value.clone();
+                }
+            }
+            serde_json::from_value(pod).unwrap()
+        };
+        let settles = |pods: &[Pod]| {
+            let mut view = view(&template("shop:1", None, None), &json!({}), vec![]);
+            view.pods = pods.to_vec();
+            view.is_settling(now_us)
+        };
+        let old = || pod(9_000, true, Value::Null);
+        let waiting = |reason: &str| json!({ "state": { "waiting": { "reason": reason } } });
+        assert!(!settles(&[old(), old()]), "two are wanted and there");
+        assert!(settles(&[old(), pod(20, false, Value::Null)]), "one starts");
+        assert!(settles(&[old(), pod(20, false, waiting("ContainerCreating"))]));
+        assert!(settles(&[old(), old(), old()]), "one makes way");
+        assert!(!settles(&[old()]), "one is missing, and nobody makes it");
+        assert!(!settles(&[old(), pod(300, false, Value::Null)]), "it has had its time");
+        assert!(!settles(&[old(), old(), pod(20, false, waiting("ImagePullBackOff"))]), "it will never start");
+        assert!(!settles(&[old(), pod(20, false, json!({ "restartCount": 2 }))]), "it dies");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use juno_sql::actuator::{Action, Target};
+use juno_sql::actuator::{Action, Target, Watched};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{ApiResource, Object, Selector};
@@ -15,6 +15,10 @@ use serde_json::Value;
 const PROTECTED: &str = "juno.io/protected";
 /// The annotation with the most replicas that a target may be scaled to.
 const REPLICAS_MAX: &str = "juno.io/replicas-max";
+/// The annotation with the URL that is asked as a client would, to see whether a target serves and how fast.
+const PROBE: &str = "juno.io/probe";
+/// The annotation with the targets that a target calls, by comma.
+const CALLS: &str = "juno.io/calls";
 /// The most replicas where nothing is annotated.
 const REPLICAS_MAX_DEFAULT: usize = 100;
 
@@ -132,6 +136,13 @@ impl Workload {
     pub(super) fn target(&self, name: String) -> Target {
         let is_protected = self.annotation(PROTECTED) == Some("true");
         Target { name, kind: self.kind.name().to_owned(), is_protected, actions: ACTIONS.to_vec() }
+    }
+
+    /// It as a target of this name is watched. Counters are not asked for: behind a Service they are another pod's each time.
+    pub(super) fn watched(&self, name: String) -> Watched {
+        let calls = self.annotation(CALLS).unwrap_or_default().split(',').map(str::trim);
+        let calls = calls.filter(|callee| !callee.is_empty()).map(str::to_owned).collect();
+        Watched { name, calls, probe: self.annotation(PROBE).map(str::to_owned), metrics: None }
     }
 
     /// How many replicas there should be.

@@ -1,4 +1,5 @@
-//! Detection over the series of a fleet: the kernel `record_ratio` on each point, trends of what fills up, failing checks.
+//! Detection over the series of a fleet: the kernel `record_ratio` on each point, trends of what fills up, levels of what
+//! clients notice, failing checks.
 //!
 //! What an incident shows teaches nothing: when one opens, the states and values from before it are kept, and are gone back
 //! to when it is over.
@@ -7,8 +8,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use juno_sql::actuator::Replica;
-use juno_sql::healing::alarm::{Alarm, Kind, Least, failed_checks, matters, persisted, rising};
+use juno_sql::actuator::{Pace, Replica};
+use juno_sql::healing::alarm::{Alarm, Kind, Least, failed_checks, matters, persisted, rising, sustained};
 use juno_sql::kernels::record_ratio::{self, Params, State};
 
 use super::scrape::{Look, SERIES};
@@ -27,6 +28,8 @@ const BACK: usize = 16;
 const RSS: usize = 3;
 /// Series of what fills up.
 const STOCKS: [usize; 2] = [RSS, 4];
+/// Series of what clients notice: latency and errors.
+const SERVED: [usize; 2] = [0, 1];
 /// How far each series must move to matter.
 const LEAST: [Least; 6] = [
     Least { relative: 0.5, absolute: 10.0 },
@@ -38,7 +41,7 @@ const LEAST: [Least; 6] = [
 ];
 /// The least steps of a trend, as shares of what matters.
 const STEP_SHARE: f64 = 0.2;
-/// How many of the last values are looked at for a trend.
+/// How many of the last values are looked at for a trend or a level.
 const TREND: usize = 9;
 
 /// An alarm of the kernel that may be confirmed.
@@ -74,13 +77,19 @@ pub(super) struct Detector {
     /// The tracks of the ticks before, newest last.
     before: VecDeque<BTreeMap<(String, usize), Track>>,
     fresh: State,
+    pace: Pace,
 }
 
 impl Detector {
-    pub(super) fn new() -> Result<Self, juno_sql::Error> {
+    pub(super) fn new(pace: Pace) -> Result<Self, juno_sql::Error> {
         let fresh =
             Params { warm_up: WARM_UP }.state().map_err(|error| juno_sql::Error::Internal(error.to_string()))?;
-        Ok(Self { tracks: BTreeMap::new(), checks: BTreeMap::new(), before: VecDeque::new(), fresh })
+        Ok(Self { tracks: BTreeMap::new(), checks: BTreeMap::new(), before: VecDeque::new(), fresh, pace })
+    }
+
+    /// How what it watches moves.
+    pub(super) fn pace(&self) -> Pace {
+        self.pace
     }
 
     /// How many series each service has, its check among them.
@@ -115,9 +124,11 @@ impl Detector {
         let checks = self.checks.entry(service.to_owned()).or_default();
         let (failed, asked) = (checks.failed, checks.asked);
         let is_out = |replica: &Replica| replica.state == "gone" || replica.state == "halted";
-        let is_gone = look.observed.replicas.iter().any(is_out);
-        // What is acted on now, or contained on purpose, is as it should be.
-        if look.observed.is_busy || look.observed.is_isolated {
+        let is_gone = !self.pace.replaces && look.observed.replicas.iter().any(is_out);
+        // What is acted on now, or contained on purpose, is as it should be. That a whole cluster does not answer is no
+        // fault of what runs there.
+        let is_unknown = self.pace.replaces && !look.is_known;
+        if look.observed.is_busy || look.observed.is_isolated || is_unknown {
             return None;
         }
         if is_good(look) {
@@ -208,11 +219,14 @@ impl Track {
             self.told = Some(Told { age: 0, at_us: now_us, p_value: point.p_value, kind: kind(point.kind), rises });
         }
         let values: Vec<f64> = self.values.iter().copied().collect();
-        let trend = if STOCKS.contains(&series) && values.len() > WARM_UP {
-            let (usual, recent) = values.split_at(values.len() - TREND);
-            rising(usual, recent, STEP_SHARE * LEAST[series].absolute)
-        } else {
-            1.0
+        let (usual, recent) = values.split_at(values.len().saturating_sub(TREND));
+        let (lasting, lasting_kind) = match series {
+            _ if values.len() <= WARM_UP => (1.0, Kind::Trend),
+            series if STOCKS.contains(&series) => {
+                (rising(usual, recent, STEP_SHARE * LEAST[series].absolute), Kind::Trend)
+            }
+            series if SERVED.contains(&series) => (sustained(usual, recent, median, LEAST[series]), Kind::LevelShift),
+            _ => (1.0, Kind::Trend),
         };
         let confirmed = self.told.map(|told| {
             let (past, since) = values.split_at(values.len() - told.age);
@@ -220,8 +234,8 @@ impl Track {
             (told.at_us, persisted(told.p_value, past, since, told.rises), told.kind)
         });
         match confirmed {
-            Some(confirmed) if confirmed.1 <= trend => Some(confirmed),
-            _ if trend < ALARM_P => Some((now_us, trend, Kind::Trend)),
+            Some(confirmed) if confirmed.1 <= lasting => Some(confirmed),
+            _ if lasting < ALARM_P => Some((now_us, lasting, lasting_kind)),
             other => other,
         }
     }

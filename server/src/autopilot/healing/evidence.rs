@@ -17,6 +17,8 @@ const LATENCY_LEAST_MS: f64 = 20.0;
 const DEPTHS: [u8; SERIES.len()] = [2, 3, 3, 0, 0, 1];
 /// Over how many looks growth is measured.
 const GROWTH_LOOKS: usize = 3;
+/// In how many looks what is gone is replaced where something else than juno does that.
+const REPLACED_LOOKS: u32 = 3;
 
 /// What is known of every service: the past before the incident, and the looks since.
 pub(super) fn evidence(
@@ -33,7 +35,9 @@ pub(super) fn evidence(
         evidence.checks_failed = detector.failed(service);
         evidence.unanswered = detector.mute(service);
         if let Some(look) = looks.last().and_then(|looks| looks.get(service)) {
-            evidence.process = process(look);
+            // Where others replace what is gone, it is gone when they have not.
+            let is_replaced = detector.pace().replaces && evidence.checks_failed < REPLACED_LOOKS;
+            evidence.process = if is_replaced { Process::Unknown } else { process(look) };
             evidence.has_drifted = look.observed.has_drifted;
         }
         evidence.changed_s = changes.get(service).map(|at_us| (now_us - at_us) as f64 / 1e6);
@@ -72,7 +76,8 @@ pub(super) fn moved(detector: &Detector, looks: &[Looks], service: &str) -> Evid
     // Memory that grew and is still held is no better than memory that grows.
     let grown = |back: usize| {
         let (then, looks) = (1..=GROWTH_LOOKS).rev().find_map(|span| Some((last(3, back + span)?, span)))?;
-        Some((last(3, back)? - then) / looks as f64 * 60.0 / rss)
+        let minutes = looks as f64 * f64::from(detector.pace().look_s) / 60.0;
+        Some((last(3, back)? - then) / minutes / rss)
     };
     let growth = (0..looks.len()).filter_map(grown).reduce(f64::max);
     Evidence {

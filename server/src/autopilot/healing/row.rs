@@ -37,12 +37,12 @@ pub(super) fn health_rows<'a>(
     Ok(Incoming { table: HEALTH.into(), rows, time: "time".into(), tags: vec!["service".into()] })
 }
 
-/// The incident of the autopilot that is not over.
-pub(super) async fn left_open(session: &Session) -> Result<Option<Incident>> {
+/// The incident of a source that is not over.
+pub(super) async fn left_open(session: &Session, source: &str) -> Result<Option<Incident>> {
     let found = "SELECT id, detected_at, severity FROM healing_incidents_list WHERE resolved_at IS NULL \
-                 AND symptoms ->> 'reported_by' = $1 AND symptoms ->> 'source' = 'fleet' AND status IN ('open', 'diagnosing', 'remediating', 'verifying') \
+                 AND symptoms ->> 'reported_by' = $1 AND symptoms ->> 'source' = $2 AND status IN ('open', 'diagnosing', 'remediating', 'verifying') \
                  ORDER BY detected_at DESC LIMIT 1";
-    let Some(row) = session.objects(found, &[AUTOPILOT.into()]).await?.pop() else { return Ok(None) };
+    let Some(row) = session.objects(found, &[AUTOPILOT.into(), source.into()]).await?.pop() else { return Ok(None) };
     let (id, severity, opened_us) = stored(&row)?;
     let change = IncidentChange { status: Some(Status::Diagnosing), ..IncidentChange::default() };
     session.change_incident(&id, change).await?;

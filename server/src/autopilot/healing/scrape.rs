@@ -1,20 +1,18 @@
 //! One look at a fleet: what its services say, what they answer, and what the system says of them.
 //!
-//! **Invariant:** takes no longer than [`OBSERVE_LIMIT`], whatever the services do.
+//! **Invariant:** takes no longer than [`OBSERVE_SHARE`] of the time between two looks, whatever the services do.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use juno_sql::actuator::{Actuator, Observation};
+use juno_sql::actuator::{Actuator, Observation, Pace, Watched};
 use tokio::time::Instant;
-
-use crate::actuator::process::Watched;
 
 /// How long a question may take.
 const LIMIT: Duration = Duration::from_millis(900);
-/// How long the actuator may take, which waits a second for a health check.
-const OBSERVE_LIMIT: Duration = Duration::from_millis(1_300);
+/// How much of the time between two looks the actuator may take: one that looks each second waits a second for a health check.
+const OBSERVE_SHARE: f64 = 1.3;
 /// Requests per service and look.
 const PROBES: usize = 2;
 /// Names of the series of a service, as [`Look::values`] has them.
@@ -40,19 +38,20 @@ pub(super) type Looks = BTreeMap<String, Look>;
 pub(super) struct Scraper {
     http: reqwest::Client,
     actuator: Arc<dyn Actuator>,
-    watched: Vec<Watched>,
+    observe_limit: Duration,
     before: BTreeMap<String, BTreeMap<String, f64>>,
 }
 
 impl Scraper {
-    pub(super) fn new(actuator: Arc<dyn Actuator>, watched: Vec<Watched>) -> reqwest::Result<Self> {
+    pub(super) fn new(actuator: Arc<dyn Actuator>, pace: Pace) -> reqwest::Result<Self> {
         let http = reqwest::Client::builder().no_proxy().timeout(LIMIT).build()?;
-        Ok(Self { http, actuator, watched, before: BTreeMap::new() })
+        let observe_limit = Duration::from_secs(pace.look_s.into()).mul_f64(OBSERVE_SHARE);
+        Ok(Self { http, actuator, observe_limit, before: BTreeMap::new() })
     }
 
     /// Looks at all services at once.
-    pub(super) async fn look(&mut self) -> Looks {
-        let asked = self.watched.iter().map(|watched| self.one(watched));
+    pub(super) async fn look(&mut self, watched: &[Watched]) -> Looks {
+        let asked = watched.iter().map(|watched| self.one(watched));
         let mut all = BTreeMap::new();
         for (name, mut look, counters) in futures::future::join_all(asked).await {
             if let Some(now) = counters {
@@ -66,7 +65,7 @@ impl Scraper {
 
     async fn one(&self, watched: &Watched) -> (String, Look, Option<BTreeMap<String, f64>>) {
         let scrape = async { self.http.get(watched.metrics.as_ref()?).send().await.ok()?.text().await.ok() };
-        let observe = tokio::time::timeout(OBSERVE_LIMIT, self.actuator.observe(&watched.name));
+        let observe = tokio::time::timeout(self.observe_limit, self.actuator.observe(&watched.name));
         let (probed, text, observed) = tokio::join!(self.probe(watched), scrape, observe);
         let observed = observed.ok().and_then(Result::ok);
         let is_known = observed.is_some();

@@ -21,12 +21,12 @@ use self::store::{Answer, Asked, Store};
 use super::super::view::{RESTARTED, digest_of};
 
 /// The namespace that the tests use.
-pub(super) const NAMESPACE: &str = "market";
+pub(crate) const NAMESPACE: &str = "market";
 
 /// A cluster.
-pub(super) struct Fake {
+pub(crate) struct Fake {
     world: Mutex<World>,
-    pub(super) url: String,
+    pub(crate) url: String,
 }
 
 #[derive(Default)]
@@ -51,7 +51,7 @@ struct Trouble {
 
 impl Fake {
     /// Starts a cluster with two nodes and no workload.
-    pub(super) async fn start() -> Arc<Self> {
+    pub(crate) async fn start() -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let fake = Arc::new(Self { world: Mutex::default(), url });
@@ -64,13 +64,13 @@ impl Fake {
     }
 
     /// Adds an object.
-    pub(super) fn add(&self, plural: &str, object: Value) {
+    pub(crate) fn add(&self, plural: &str, object: Value) {
         let answer = self.world.lock().store.create(plural, NAMESPACE, object);
         assert_eq!(answer.0, 201, "{}", answer.1);
     }
 
     /// Adds a workload of one replica that juno may act on. Pods of an image that is called bad never get ready.
-    pub(super) fn add_workload(&self, plural: &str, name: &str, image: &str, annotations: Value) {
+    pub(crate) fn add_workload(&self, plural: &str, name: &str, image: &str, annotations: Value) {
         let template = json!({
             "metadata": { "labels": { "app": name } }, "spec": { "containers": [{ "name": name, "image": image }] },
         });
@@ -82,54 +82,64 @@ impl Fake {
     }
 
     /// An object as it is stored.
-    pub(super) fn get(&self, plural: &str, name: &str) -> Option<Value> {
+    pub(crate) fn get(&self, plural: &str, name: &str) -> Option<Value> {
         self.world.lock().store.find(plural, NAMESPACE, name).cloned()
     }
 
     /// Changes an object, as other hands would.
-    pub(super) fn patch(&self, plural: &str, name: &str, patch: Value) {
+    pub(crate) fn patch(&self, plural: &str, name: &str, patch: Value) {
         let answer = self.world.lock().store.patch(plural, NAMESPACE, name, &patch);
         assert_eq!(answer.0, 200, "{}", answer.1);
     }
 
     /// The names of the pods of an app.
-    pub(super) fn pods(&self, app: &str) -> Vec<String> {
+    pub(crate) fn pods(&self, app: &str) -> Vec<String> {
         let world = self.world.lock();
         let pods = world.store.all("pods").filter(|pod| pod["metadata"]["labels"]["app"] == app);
         pods.filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect()
     }
 
+    /// Makes the pods of an app hang, until they are replaced.
+    pub(crate) fn hang(&self, app: &str) {
+        for pod in self.pods(app) {
+            let conditions = json!([{ "type": "Ready", "status": "False" }]);
+            let patch =
+                json!({ "metadata": { "annotations": { "hangs": "true" } }, "status": { "conditions": conditions } });
+            self.patch("pods", &pod, patch);
+        }
+    }
+
     /// Lets the controllers do all that there is to do.
-    pub(super) fn settle(&self) {
+    pub(crate) fn settle(&self) {
         let mut world = self.world.lock();
         (0..50).for_each(|_| controller::step(&mut world.store));
     }
 
     /// Stops the controllers, or lets them go on.
-    pub(super) fn freeze(&self, is_frozen: bool) {
+    pub(crate) fn freeze(&self, is_frozen: bool) {
         self.world.lock().is_frozen = is_frozen;
     }
 
     /// Answers the next requests of a method whose path has this part with an error.
-    pub(super) fn trouble(&self, method: Method, part: &str, (status, reason): (u16, &'static str), times: usize) {
+    pub(crate) fn trouble(&self, method: Method, part: &str, (status, reason): (u16, &'static str), times: usize) {
         let trouble = Trouble { method, part: part.to_owned(), status, reason, times, is_lost: false };
         self.world.lock().troubles.push(trouble);
     }
 
     /// Does what the next request of a method asks whose path has this part, and gives no proper answer.
-    pub(super) fn lose(&self, method: Method, part: &str) {
+    pub(crate) fn lose(&self, method: Method, part: &str) {
         let (status, reason) = (504, "Timeout");
         let trouble = Trouble { method, part: part.to_owned(), status, reason, times: 1, is_lost: true };
         self.world.lock().troubles.push(trouble);
     }
 
     /// How often something was changed whose path has this part.
-    pub(super) fn changed(&self, part: &str) -> usize {
+    pub(crate) fn changed(&self, part: &str) -> usize {
         self.world.lock().changes.iter().filter(|change| change.contains(part)).count()
     }
 
     /// What marks a restart in the template of a deployment.
-    pub(super) fn restarted(&self, name: &str) -> Option<String> {
+    pub(crate) fn restarted(&self, name: &str) -> Option<String> {
         let deployment = self.get("deployments", name)?;
         deployment["spec"]["template"]["metadata"]["annotations"][RESTARTED].as_str().map(str::to_owned)
     }

@@ -93,6 +93,22 @@ pub fn rising(usual: &[f64], recent: &[f64], step_min: f64) -> f64 {
     (least * RUN_MAX as f64).clamp(P_MIN, 1.0)
 }
 
+/// The p-value of a level that the last values keep above `middle`: the product of the shares of values before that were as
+/// large, over the last ones that matter, for the run length up to 8 that is the least probable, times the number of lengths.
+/// A detector of records misses it where a larger value was seen not long ago.
+pub fn sustained(usual: &[f64], recent: &[f64], middle: f64, least_move: Least) -> f64 {
+    let usual: Vec<f64> = usual.iter().copied().filter(|value| value.is_finite()).collect();
+    let (mut run, mut least) = (1.0, 1.0f64);
+    for value in recent.iter().rev().take(RUN_MAX) {
+        if value.is_nan() || *value <= middle || !matters(*value, middle, least_move) {
+            break;
+        }
+        run *= exceeded(&usual, *value);
+        least = least.min(run);
+    }
+    (least * RUN_MAX as f64).clamp(P_MIN, 1.0)
+}
+
 /// How far a value must be from the usual one to matter: as a share of it, and in its unit. Both must be met.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Least {
@@ -154,6 +170,20 @@ mod tests {
         assert!(rising(&usual, &[11.0, 14.0, 11.0], 0.0) > 0.5, "the last step fell");
         assert_eq!(rising(&usual, &leak, 5.0), 1.0, "steps that are of no matter");
         assert_eq!(rising(&[], &[1.0, 2.0], 0.0), 1.0, "without a past nothing is unusual");
+    }
+
+    #[test]
+    fn a_level_that_stays_is_seen_also_where_a_larger_value_was_seen_before() {
+        let least = Least { relative: 0.5, absolute: 5.0 };
+        let mut usual = wave(230);
+        usual[40] = 900.0;
+        let slow = [40.0, 42.0, 41.0, 40.5];
+        assert!(sustained(&usual, &slow, 10.0, least) < 1e-6, "{}", sustained(&usual, &slow, 10.0, least));
+        assert!(sustained(&usual, &[40.0, 10.0, 41.0], 10.0, least) > 1e-2, "it did not stay");
+        assert_eq!(sustained(&usual, &[13.0; 4], 10.0, least), 1.0, "that is of no matter");
+        assert_eq!(sustained(&[], &slow, 10.0, least), 1.0, "without a past nothing is unusual");
+        let often: Vec<f64> = (0..230).map(|i| if i % 3 == 0 { 45.0 } else { 10.0 }).collect();
+        assert!(sustained(&often, &slow, 10.0, least) > 1e-2, "it is often so");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! What to do next about an incident.
 //!
+//! A runbook runs where it is probable enough that the service has one of the causes that it is for: whether errors or slowness
+//! is what ails it need not be known where a restart is the answer to both.
+//!
 //! **Invariant:** acts on a cause only while its evidence is there, on one cause of a service once per runbook, and not
 //! more often than [`ATTEMPTS_MAX`].
 
@@ -25,6 +28,8 @@ pub struct Attempt {
     pub runbook: String,
     /// Whether it was verified.
     pub success: bool,
+    /// When it was over.
+    pub ended_us: i64,
 }
 
 /// An incident that nobody works on at the moment.
@@ -43,8 +48,10 @@ pub struct Progress<'a> {
 /// How patient the course is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Patience {
-    /// The probability that a cause is acted on from.
+    /// The probability that a runbook is for what ails a service, from which on it runs.
     pub act_min: f64,
+    /// For how long after a success what travels up the calls may be an echo of what was healed.
+    pub echo_us: i64,
     /// How long its services are calm before it is over, where nothing was done.
     pub calm_us: i64,
     /// How long it is diagnosed before people are called.
@@ -53,7 +60,7 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { act_min: 0.8, calm_us: 10_000_000, inconclusive_us: 60_000_000 }
+        Self { act_min: 0.8, echo_us: 4_000_000, calm_us: 10_000_000, inconclusive_us: 60_000_000 }
     }
 }
 
@@ -102,11 +109,23 @@ pub fn next<'a>(
     patience: &Patience,
 ) -> Next<'a> {
     let mut stuck: Option<&Candidate> = None;
-    for candidate in diagnosis.candidates.iter().filter(|candidate| candidate.probability >= patience.act_min) {
+    let mut echoes = false;
+    for candidate in diagnosis.strongest() {
+        let is_sure = candidate.probability >= patience.act_min;
         match run(progress, candidate, targets, choice) {
-            Some(next) if progress.attempts.len() < ATTEMPTS_MAX => return next,
-            _ => stuck = stuck.or(Some(candidate)),
+            _ if is_echo(progress, candidate, patience) => echoes |= is_sure,
+            Some((next, runbook)) if diagnosis.answered_by(&candidate.service, runbook) >= patience.act_min => {
+                match progress.attempts.len() < ATTEMPTS_MAX {
+                    true => return next,
+                    false => stuck = stuck.or(Some(candidate)),
+                }
+            }
+            None if is_sure => stuck = stuck.or(Some(candidate)),
+            _ => {}
         }
+    }
+    if echoes {
+        return Next::Wait;
     }
     if let Some(candidate) = stuck {
         let (service, cause) = (&candidate.service, candidate.cause.name());
@@ -129,8 +148,20 @@ pub fn next<'a>(
     }
 }
 
+/// Whether what a candidate shows may be left over from another service that was healed just now.
+fn is_echo(progress: &Progress, candidate: &Candidate, patience: &Patience) -> bool {
+    let is_recent = |attempt: &&Attempt| progress.now_us - attempt.ended_us < patience.echo_us;
+    let mut healed = progress.attempts.iter().filter(is_recent).filter(|attempt| attempt.success);
+    candidate.cause.travels() && healed.any(|attempt| attempt.service != candidate.service)
+}
+
 /// The runbook against a candidate, where one is left.
-fn run<'a>(progress: &Progress, candidate: &Candidate, targets: &Targets, choice: &Choice<'a>) -> Option<Next<'a>> {
+fn run<'a>(
+    progress: &Progress,
+    candidate: &Candidate,
+    targets: &Targets,
+    choice: &Choice<'a>,
+) -> Option<(Next<'a>, &'a Runbook)> {
     let target = targets.get(&candidate.service)?;
     // One that healed may be needed again when the same comes back while the incident lasts; one that did not may not.
     let failed = |attempt: &&Attempt| {
@@ -140,7 +171,7 @@ fn run<'a>(progress: &Progress, candidate: &Candidate, targets: &Targets, choice
         progress.attempts.iter().filter(failed).map(|attempt| attempt.runbook.as_str()).collect();
     let (runbook, chance) = choice.choose(candidate.cause, target, &tried)?;
     let record = choice.record(&runbook.name, candidate.cause);
-    Some(Next::Run { candidate: candidate.clone(), runbook, chance, record })
+    Some((Next::Run { candidate: candidate.clone(), runbook, chance, record }, runbook))
 }
 
 #[cfg(test)]
@@ -154,7 +185,7 @@ mod tests {
     }
 
     fn attempt(cause: Cause, runbook: &str, success: bool) -> Attempt {
-        Attempt { service: "shop".into(), cause, runbook: runbook.into(), success }
+        Attempt { service: "shop".into(), cause, runbook: runbook.into(), success, ended_us: -60_000_000 }
     }
 
     /// What comes next, as a word.
@@ -188,6 +219,32 @@ mod tests {
         assert_eq!(word(&healed, &errors, None, 1), "restart shop", "it came back");
         let often = vec![attempt(Cause::Errors, "restart", true); ATTEMPTS_MAX];
         assert_eq!(word(&often, &errors, None, 1), "fail");
+    }
+
+    #[test]
+    fn what_is_one_of_two_causes_with_the_same_answer_is_acted_on() {
+        let either = [candidate("shop", Cause::Errors, 0.61), candidate("shop", Cause::Slow, 0.37)];
+        assert_eq!(word(&[], &either, None, 1), "restart shop");
+        let other = [candidate("shop", Cause::Errors, 0.61), candidate("shop", Cause::DiskFull, 0.37)];
+        assert_eq!(word(&[], &other, None, 1), "wait", "a restart cleans no disk");
+        let apart = [candidate("shop", Cause::Errors, 0.61), candidate("mail", Cause::Slow, 0.37)];
+        assert_eq!(word(&[], &apart, None, 1), "wait", "of two services");
+    }
+
+    #[test]
+    fn what_may_be_an_echo_of_what_was_healed_just_now_waits() {
+        let healed = [Attempt {
+            service: "mail".into(),
+            cause: Cause::Errors,
+            runbook: "restart".into(),
+            success: true,
+            ended_us: 1_000_000,
+        }];
+        let slow = [candidate("shop", Cause::Slow, 0.9)];
+        assert_eq!(word(&healed, &slow, None, 3_000_000), "wait");
+        assert_eq!(word(&healed, &slow, None, 5_000_000), "restart shop");
+        let gone = [candidate("shop", Cause::ProcessDown, 0.9)];
+        assert_eq!(word(&healed, &gone, None, 3_000_000), "restart shop", "that is nobody's echo");
     }
 
     #[test]

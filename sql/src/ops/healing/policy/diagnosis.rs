@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::cause::{CAUSES, Cause};
 use super::evidence::Evidence;
 use super::graph::Graph;
+use super::runbook::Runbook;
 
 /// The logarithm of the weight that a service has nothing.
 const NOTHING: f64 = 2.0;
@@ -56,6 +57,19 @@ impl Diagnosis {
     pub fn next(&self, probability_min: f64, is_done: impl Fn(&Candidate) -> bool) -> Option<&Candidate> {
         let mut probable = self.candidates.iter().filter(|candidate| candidate.probability >= probability_min);
         probable.find(|candidate| !is_done(candidate))
+    }
+
+    /// The most probable candidate of each service, in their order.
+    pub fn strongest(&self) -> impl Iterator<Item = &Candidate> {
+        let mut named = BTreeSet::new();
+        self.candidates.iter().filter(move |candidate| named.insert(candidate.service.as_str()))
+    }
+
+    /// The probability that a service has a cause that a runbook is for.
+    pub fn answered_by(&self, service: &str, runbook: &Runbook) -> f64 {
+        let answered =
+            |candidate: &&Candidate| candidate.service == service && runbook.causes.contains_key(&candidate.cause);
+        self.candidates.iter().filter(answered).map(|candidate| candidate.probability).sum()
     }
 }
 
@@ -105,6 +119,11 @@ fn shares(evidence: &Evidence, rank: f64, is_explained: bool) -> Vec<(Cause, f64
     let weights: Vec<(Cause, f64)> = CAUSES.into_iter().map(|cause| (cause, weight(cause))).collect();
     let all = NOTHING.exp() + weights.iter().map(|(_, weight)| weight).sum::<f64>();
     weights.into_iter().map(|(cause, weight)| (cause, weight / all)).collect()
+}
+
+/// Whether a service is probably ill itself, whatever it calls.
+pub fn is_ill(evidence: &Evidence) -> bool {
+    own(evidence) >= PROBABLE
 }
 
 /// The probability that a service is ill whatever it calls.

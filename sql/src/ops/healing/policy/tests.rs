@@ -164,7 +164,13 @@ fn heal(mut faults: BTreeMap<&'static str, Cause>) -> (Status, Vec<(String, Acti
         let samples: Vec<Sample> = (1..=3).map(|i| Sample { at_us: now_us + i, values: values.clone() }).collect();
         let outcome = runbook.verify.outcome(&samples, now_us, now_us + 100_000_000);
         let (cause, success) = (candidate.cause, matches!(outcome, Outcome::Passed { .. }));
-        attempts.push(Attempt { service: service.into(), cause, runbook: runbook.name.clone(), success });
+        attempts.push(Attempt {
+            service: service.into(),
+            cause,
+            runbook: runbook.name.clone(),
+            success,
+            ended_us: now_us,
+        });
         status = status.becoming(Status::Diagnosing).unwrap();
     }
     panic!("it never ends: {done:?}");
