@@ -65,34 +65,35 @@ pub(super) fn model(work: &mut Work, plan: &Plan, horizon: usize) -> Modelled {
     model_with(work, plan, horizon, None)
 }
 
-/// The same with the autoregressions fitted elsewhere, where they are given: rolled out, in order of the members.
+/// The same with the fitted members rolled out elsewhere, where they are given, in their order.
 pub(super) fn model_with(
     work: &mut Work,
     plan: &Plan,
     horizon: usize,
-    regressions: Option<&[Option<Vec<Lanes>>]>,
+    given: Option<&[Option<Vec<Lanes>>]>,
 ) -> Modelled {
-    let mut given = regressions.map(<[_]>::iter);
     let frame = Frame::new(plan, horizon);
     let mut members = simple(plan, &frame);
     members.extend(levels::members(&frame));
+    members.extend(fitted(work, &frame, given).into_iter().flatten());
+    combine(plan, &frame, &members)
+}
+
+/// The fitted members, given or fitted here; `None` for those that the series does not allow.
+pub(super) fn fitted(work: &mut Work, frame: &Frame, given: Option<&[Option<Vec<Lanes>>]>) -> Vec<Option<Member>> {
+    let mut given = given.map(<[_]>::iter);
+    let mut members = Vec::new();
     for transform in [Transform::Raw, Transform::Sqrt, Transform::Log] {
         let Some(scaled) = frame.scaled(transform) else { continue };
         for spec in SPECS.iter().filter(|spec| spec.transforms.contains(&transform)) {
-            let steps = match (&mut given, spec.kind) {
-                (Some(given), Kind::Ar { .. }) => given.next().cloned().flatten(),
-                (Some(given), Kind::Difference { outer, .. }) => {
-                    given.next().cloned().flatten().and_then(|mut steps| {
-                        summed(&frame, &scaled.z, season_of(&frame, outer)?, &mut steps);
-                        Some(steps)
-                    })
-                }
-                _ => fit(work, &frame, &scaled, spec),
+            let member = match &mut given {
+                Some(given) => given.next().and_then(|steps| Some(frame.member(&scaled, steps.as_ref()?))),
+                None => fit(work, frame, &scaled, spec).map(|steps| frame.member(&scaled, &steps)),
             };
-            members.extend(steps.map(|steps| frame.member(&scaled, &steps)));
+            members.push(member);
         }
     }
-    combine(plan, &frame, &members)
+    members
 }
 
 /// The last season repeated.
@@ -152,11 +153,7 @@ fn autoregression(
 ) -> Option<Vec<Lanes>> {
     let Work { ridges, weighted, path, .. } = work;
     let ridge = &mut ridges[lags as usize];
-    ridge.set_lags(&lags.of(frame)?);
-    let shortest = ends.iter().copied().min()?;
-    if shortest < ridge.longest() + 3 {
-        return None;
-    }
+    ridge.set_lags(&lags.before(frame, ends.iter().copied().min()?)?);
     ridge.set_history(z, ends, decay);
     ridge.solve(penalty);
     if absolute {
@@ -187,7 +184,7 @@ pub(super) fn season_of(frame: &Frame, outer: bool) -> Option<usize> {
 }
 
 /// The differences to the season before.
-pub(super) fn differences(z: &[f64], season: usize, changes: &mut Vec<f64>) {
+fn differences(z: &[f64], season: usize, changes: &mut Vec<f64>) {
     changes.clear();
     changes.extend(z[season..].iter().zip(z).map(|(now, before)| now - before));
 }
