@@ -3,29 +3,6 @@
 
 #define RESIDUAL_MIN 0.25
 
-// The number of rank `rank` among `count` numbers that are not negative, by their bits, eight at a time.
-__device__ double ranked(const double* numbers, int count, int rank) {
-    __shared__ unsigned counts[LANES][256];
-    unsigned* own = counts[threadIdx.x / WARP];
-    const int thread = threadIdx.x % WARP;
-    unsigned long long prefix = 0;
-    for (int shift = 56; shift >= 0; shift -= 8) {
-        for (int i = thread; i < 256; i += WARP) own[i] = 0;
-        __syncwarp();
-        for (int i = thread; i < count; i += WARP) {
-            const unsigned long long bits = (unsigned long long)__double_as_longlong(numbers[i]);
-            if (shift == 56 || bits >> (shift + 8) == prefix >> (shift + 8)) atomicAdd(&own[bits >> shift & 255], 1u);
-        }
-        __syncwarp();
-        // Every thread counts alike, so that all know the digit.
-        int digit = 0;
-        while (digit < 255 && rank >= (int)own[digit]) rank -= (int)own[digit++];
-        prefix |= (unsigned long long)digit << shift;
-        __syncwarp();
-    }
-    return __longlong_as_double((long long)prefix);
-}
-
 // Weighs a lane's rows by their residuals: the larger, the less. Returns the sum of the weights.
 __device__ double weigh(const Task& s, const Work& work, int lane, const double* solution, double* weights) {
     const int thread = threadIdx.x % WARP, end = (int)s.ends[lane];
@@ -35,7 +12,9 @@ __device__ double weigh(const Task& s, const Work& work, int lane, const double*
         weights[t] = fabs(residual);
     }
     __syncwarp();
-    const double floor = ranked(weights + s.p, end - s.p, (end - s.p) / 2) + 1e-9;
+    const auto magnitude = [&](int row) { return weights[s.p + row]; };
+    unsigned* counts = work.counts + DIGITS * lane;
+    const double floor = ranked(magnitude, end - s.p, (end - s.p) / 2, counts, thread, WARP) + 1e-9;
     double sum = 0.0;
     for (int t = s.p + thread; t < end; t += WARP)
         sum += weights[t] = work.fade[t] * floor / fmax(weights[t], RESIDUAL_MIN * floor);

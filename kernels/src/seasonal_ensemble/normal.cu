@@ -12,17 +12,19 @@
 
 // One member of one series: see `task_of`.
 struct Task {
+    const double* bounds;                  // the range that each lane's forecasts are held in
     const double* z;                       // the history, standardised
     const long long *lags, *ends, *order;  // lanes in order of their ends
     double* steps;
-    double ridge, ridge_others, decay, main_fade, outer_fade, outer_share;
-    int kind, n, k, others, p, main, outer, seasons, horizon;
+    double ridge, ridge_others, decay, main_fade, outer_fade, outer_share, centre, spread, offset;
+    int kind, transform, series, n, k, others, p, main, outer, seasons, horizon;
 };
 
 // What a block works in: systems, factors and solutions of all lanes, how much a row fades, a number for every row of every
-// lane, and room that each kind of member divides for itself.
+// lane, room that each kind of member divides for itself, and digits' counts of all lanes.
 struct Work {
     double *system, *factor, *solutions, *fade, *rows, *own;
+    unsigned* counts;
     const double* sets;
     long long entries, longest;
     int sets_two, sets_one;
@@ -37,6 +39,21 @@ struct Column {
 __device__ int triangle(int row, int column) { return row * (row + 1) / 2 + column; }
 
 __device__ double clamp(double v, double low, double high) { return v < low ? low : v > high ? high : v; }
+
+// A number within the range of a lane.
+__device__ double bounded(const double* bounds, double v, int lane) {
+    return clamp(v, bounds[2 * lane], bounds[2 * lane + 1]);
+}
+
+// A number to a positive power, by squaring.
+__device__ double power(double base, int exponent) {
+    double result = 1.0;
+    for (;; base *= base) {
+        if (exponent % 2) result *= base;
+        exponent /= 2;
+        if (exponent == 0) return result;
+    }
+}
 
 __device__ double warp_sum(double v) {
     for (int lanes = WARP / 2; lanes > 0; lanes /= 2) v += __shfl_xor_sync(ALL, v, lanes);

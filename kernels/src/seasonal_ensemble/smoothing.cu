@@ -107,16 +107,6 @@ __device__ int smallest(const double* numbers, int count) {
     return best;
 }
 
-// A number to a positive power, by squaring.
-__device__ double power(double base, int exponent) {
-    double result = 1.0;
-    for (;; base *= base) {
-        if (exponent % 2) result *= base;
-        exponent /= 2;
-        if (exponent == 0) return result;
-    }
-}
-
 __device__ void smoothing(const Task& s, const Work& work) {
     const int lane = threadIdx.x / WARP, thread = threadIdx.x % WARP, end = (int)s.ends[lane];
     const bool two = s.seasons == 2;

@@ -1,9 +1,10 @@
-//! The fitted members, laid out for a device: on which history, with which lags, seasons and constants, from which ends.
+//! The members of a series, laid out for a device: the fitted ones as tasks, each on which history, with which lags, seasons and
+//! constants, from which ends; the others as they are.
 //!
 //! **Invariant:** fits nothing; lists what `cpu.rs` would fit, in its order, and leaves out what it would leave out.
 
-use super::cpu::season_of;
-use super::frame::{Frame, Transform};
+use super::cpu::{self, season_of};
+use super::frame::{Frame, Member, Scaled, Transform};
 use super::lags::Lags;
 use super::members::{Kind, SPECS};
 use super::profile::{self, Shape};
@@ -15,6 +16,9 @@ use crate::seasonal_ar::plan::{Plan, RIDGE_INTERCEPT};
 pub(super) const LAGS_MAX: usize = 49;
 /// The most unknowns of one member.
 const UNKNOWNS_MAX: usize = 64;
+
+/// The most members of one series.
+pub(super) const MEMBERS_MAX: usize = 40;
 
 /// What the device does for a task, by the number that the kernel knows it by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,20 +35,32 @@ pub(super) enum Job {
     Smoothing,
 }
 
-/// The fitted members of one series.
+/// The members of one series.
 pub(super) struct Tasks {
     /// The standardised history under each transform.
     pub(super) histories: Vec<Vec<f64>>,
     /// One for each fitted member, in their order; `None` for one that the series does not allow.
     pub(super) tasks: Vec<Option<Task>>,
+    /// The members that are not fitted, which come first.
+    pub(super) unfitted: Vec<Member>,
+    /// What came at the origins' steps, origin by origin, and how many steps each has.
+    pub(super) actual: Vec<f64>,
+    pub(super) steps: usize,
+    pub(super) bounds: [(f64, f64); LANES],
+    /// Whether the weighted median counts as much as the mean.
+    pub(super) median_counts: bool,
 }
 
 /// One fitted member.
 #[derive(Clone)]
 pub(super) struct Task {
     pub(super) job: Job,
-    /// Which of the histories.
+    /// Which of the histories, and how its values come back to the units of the series.
     pub(super) history: usize,
+    pub(super) transform: Transform,
+    pub(super) centre: f64,
+    pub(super) spread: f64,
+    pub(super) offset: f64,
     pub(super) lags: Vec<usize>,
     /// Columns of a regression beside the lags: the intercept, or the constant and the waves.
     pub(super) others: usize,
@@ -66,23 +82,45 @@ impl Tasks {
     /// Lists the members of a plan.
     pub(super) fn of(plan: &Plan, horizon: usize) -> Self {
         let frame = Frame::new(plan, horizon);
-        let mut all = Self { histories: Vec::new(), tasks: Vec::new() };
+        let mut all = Self {
+            histories: Vec::new(),
+            tasks: Vec::new(),
+            unfitted: cpu::unfitted(plan, &frame),
+            actual: cpu::actual(plan, &frame),
+            steps: plan.steps,
+            bounds: frame.bounds,
+            median_counts: cpu::median_counts(plan),
+        };
         for transform in [Transform::Raw, Transform::Sqrt, Transform::Log] {
             let Some(scaled) = frame.scaled(transform) else { continue };
             let history = all.histories.len();
             let specs = SPECS.iter().filter(|spec| spec.transforms.contains(&transform));
-            all.tasks.extend(specs.map(|spec| Task::of(&frame, history, spec.kind)));
+            all.tasks.extend(specs.map(|spec| Task::of(&frame, &scaled, history, spec.kind)));
             all.histories.push(scaled.z[..frame.values.len()].to_vec());
         }
         all
     }
+
+    /// How many members there are.
+    pub(super) fn members(&self) -> usize {
+        self.unfitted.len() + self.tasks.iter().flatten().count()
+    }
+
+    /// Whether the device can take the series: one of which nothing is fitted is the host's.
+    pub(super) fn are_for_device(&self) -> bool {
+        self.tasks.iter().any(Option::is_some) && self.members() <= MEMBERS_MAX
+    }
 }
 
 impl Task {
-    fn of(frame: &Frame, history: usize, kind: Kind) -> Option<Self> {
+    fn of(frame: &Frame, scaled: &Scaled, history: usize, kind: Kind) -> Option<Self> {
         let blank = |job: Job| Self {
             job,
             history,
+            transform: scaled.transform,
+            centre: scaled.centre,
+            spread: scaled.spread,
+            offset: frame.offset.unwrap_or(0.0),
             lags: Vec::new(),
             others: 1,
             ends: frame.ends,
