@@ -17,7 +17,7 @@ use crate::seasonal_ar::ridge::{BLOCK, Ridge};
 
 /// By how much intervals are widened: the stacked origins flatter the ensemble. Chosen on rolling origins inside the
 /// histories of M4 Hourly, PJM and Bitbrains.
-const WIDEN: f64 = 1.25;
+pub(super) const WIDEN: f64 = 1.25;
 /// What share of the median error at the origins is taken off the forecast.
 const BIAS: f64 = 0.3;
 /// A series with values near zero has fewer transforms than this in its plan, and its members' weighted median counts
@@ -62,37 +62,39 @@ pub(super) fn single(work: &mut Work, plan: &Plan, horizon: usize, model: Model)
 
 /// Fits, validates and combines the members for one series.
 pub(super) fn model(work: &mut Work, plan: &Plan, horizon: usize) -> Modelled {
-    model_with(work, plan, horizon, None)
+    let frame = Frame::new(plan, horizon);
+    let mut members = unfitted(plan, &frame);
+    members.extend(fitted(work, &frame).into_iter().flatten());
+    combine(plan, &frame, &members)
 }
 
-/// The same with the autoregressions fitted elsewhere, where they are given: rolled out, in order of the members.
-pub(super) fn model_with(
-    work: &mut Work,
-    plan: &Plan,
-    horizon: usize,
-    regressions: Option<&[Option<Vec<Lanes>>]>,
-) -> Modelled {
-    let mut given = regressions.map(<[_]>::iter);
-    let frame = Frame::new(plan, horizon);
-    let mut members = simple(plan, &frame);
-    members.extend(levels::members(&frame));
+/// The members that are not fitted: those that repeat, the levels, the trends and the rate of demand.
+pub(super) fn unfitted(plan: &Plan, frame: &Frame) -> Vec<Member> {
+    let mut members = simple(plan, frame);
+    members.extend(levels::members(frame));
+    members
+}
+
+/// The fitted members; `None` for those that the series does not allow.
+pub(super) fn fitted(work: &mut Work, frame: &Frame) -> Vec<Option<Member>> {
+    let mut members = Vec::new();
     for transform in [Transform::Raw, Transform::Sqrt, Transform::Log] {
         let Some(scaled) = frame.scaled(transform) else { continue };
         for spec in SPECS.iter().filter(|spec| spec.transforms.contains(&transform)) {
-            let steps = match (&mut given, spec.kind) {
-                (Some(given), Kind::Ar { .. }) => given.next().cloned().flatten(),
-                (Some(given), Kind::Difference { outer, .. }) => {
-                    given.next().cloned().flatten().and_then(|mut steps| {
-                        summed(&frame, &scaled.z, season_of(&frame, outer)?, &mut steps);
-                        Some(steps)
-                    })
-                }
-                _ => fit(work, &frame, &scaled, spec),
-            };
-            members.extend(steps.map(|steps| frame.member(&scaled, &steps)));
+            members.push(fit(work, frame, &scaled, spec).map(|steps| frame.member(&scaled, &steps)));
         }
     }
-    combine(plan, &frame, &members)
+    members
+}
+
+/// Whether the members' weighted median counts as much as their mean.
+pub(super) fn median_counts(plan: &Plan) -> bool {
+    plan.transforms < ALL_TRANSFORMS
+}
+
+/// What came at the origins' steps, origin by origin.
+pub(super) fn actual(plan: &Plan, frame: &Frame) -> Vec<f64> {
+    (1..plan.cuts.len()).flat_map(|w| &frame.values[frame.ends[w]..][..plan.steps]).copied().collect()
 }
 
 /// The last season repeated.
@@ -152,11 +154,7 @@ fn autoregression(
 ) -> Option<Vec<Lanes>> {
     let Work { ridges, weighted, path, .. } = work;
     let ridge = &mut ridges[lags as usize];
-    ridge.set_lags(&lags.of(frame)?);
-    let shortest = ends.iter().copied().min()?;
-    if shortest < ridge.longest() + 3 {
-        return None;
-    }
+    ridge.set_lags(&lags.before(frame, ends.iter().copied().min()?)?);
     ridge.set_history(z, ends, decay);
     ridge.solve(penalty);
     if absolute {
@@ -187,7 +185,7 @@ pub(super) fn season_of(frame: &Frame, outer: bool) -> Option<usize> {
 }
 
 /// The differences to the season before.
-pub(super) fn differences(z: &[f64], season: usize, changes: &mut Vec<f64>) {
+fn differences(z: &[f64], season: usize, changes: &mut Vec<f64>) {
     changes.clear();
     changes.extend(z[season..].iter().zip(z).map(|(now, before)| now - before));
 }
@@ -204,11 +202,11 @@ fn summed(frame: &Frame, z: &[f64], season: usize, steps: &mut [Lanes]) {
 /// Weighs the members by their errors at the origins and adds them up.
 fn combine(plan: &Plan, frame: &Frame, members: &[Member]) -> Modelled {
     let origins = || (1..plan.cuts.len()).flat_map(|w| (0..plan.steps).map(move |step| (step, w)));
-    let actual: Vec<f64> = origins().map(|(step, w)| plan.values[frame.ends[w] + step]).collect();
+    let actual = actual(plan, frame);
     let rolled: Vec<Vec<f64>> =
         members.iter().map(|member| origins().map(|(step, w)| member[step][w]).collect()).collect();
     let shares = stack::shares(&rolled, &actual);
-    let middle = plan.transforms < ALL_TRANSFORMS;
+    let middle = median_counts(plan);
     let sum = |step: usize, w: usize| -> f64 {
         let mean: f64 = members.iter().zip(&shares).map(|(member, share)| member[step][w] * share).sum();
         if middle { 0.5 * mean + 0.5 * stack::median(members, &shares, step, w) } else { mean }

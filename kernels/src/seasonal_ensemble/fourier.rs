@@ -35,14 +35,9 @@ impl Fourier {
         ridge: f64,
         ridge_waves: f64,
     ) -> Option<Vec<Lanes>> {
-        let (m, n) = (frame.main, frame.values.len());
-        let lags = lags.of(frame)?;
+        let (lags, used) = (lags_of(frame, lags)?, columns_of(frame));
         let p = *lags.last()?;
-        let used = 1 + 2 * HARMONICS * (1 + usize::from(frame.outer > 0));
-        if m < 2 * HARMONICS || frame.shortest < p + 2 * (lags.len() + used) {
-            return None;
-        }
-        self.prepare(frame, n + frame.horizon);
+        self.prepare(frame, frame.values.len() + frame.horizon);
         self.fill(z, &lags, &frame.ends, used);
         self.normal.solve(ridge, ridge_waves);
         let mut path: Vec<Lanes> = (0..p).map(|at| frame.ends.map(|end| z[end - p + at])).collect();
@@ -118,6 +113,19 @@ impl Fourier {
             (known.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / end as f64).max(1e-6) * (end - p) as f64
         });
     }
+}
+
+/// The constant and the waves of the seasons that there are.
+pub(super) fn columns_of(frame: &Frame) -> usize {
+    1 + 2 * HARMONICS * (1 + usize::from(frame.outer > 0))
+}
+
+/// The lags beside the waves; `None` where there is no season or too little history.
+pub(super) fn lags_of(frame: &Frame, lags: Lags) -> Option<Vec<usize>> {
+    let leaves_rows = |lags: &Vec<usize>| {
+        lags.last().is_some_and(|last| frame.shortest >= last + 2 * (lags.len() + columns_of(frame)))
+    };
+    lags.of(frame).filter(|lags| frame.main >= 2 * HARMONICS && leaves_rows(lags))
 }
 
 /// Writes `value` to the lanes that end at `stop`.

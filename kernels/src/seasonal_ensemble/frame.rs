@@ -16,7 +16,7 @@ const OUTER_CYCLES_MIN: usize = 3;
 pub(super) type Member = Vec<Lanes>;
 
 /// A change of scale before a member is fitted.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transform {
     Raw,
     Sqrt,
@@ -37,15 +37,16 @@ pub(super) struct Frame<'a> {
     pub(super) shortest: usize,
     /// Added before the logarithm; none where the series has negative values.
     pub(super) offset: Option<f64>,
-    bounds: [(f64, f64); LANES],
+    /// The range that each lane's forecasts are held in.
+    pub(super) bounds: [(f64, f64); LANES],
 }
 
 /// The values under one transform, standardised, with [`BLOCK`] zeros behind.
 pub(super) struct Scaled {
     pub(super) z: Vec<f64>,
-    centre: f64,
-    spread: f64,
-    transform: Transform,
+    pub(super) centre: f64,
+    pub(super) spread: f64,
+    pub(super) transform: Transform,
 }
 
 impl<'a> Frame<'a> {

@@ -72,4 +72,9 @@ impl Lags {
         let whole = had == lags.len() || self == Self::Week || self == Self::Rest;
         (whole && !lags.is_empty()).then_some(lags)
     }
+
+    /// The same for histories of which the shortest has `points` values; `None` too where that leaves no rows.
+    pub(super) fn before(self, frame: &Frame, points: usize) -> Option<Vec<usize>> {
+        self.of(frame).filter(|lags| lags.last().is_some_and(|last| points >= last + 3))
+    }
 }

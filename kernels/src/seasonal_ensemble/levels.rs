@@ -43,18 +43,21 @@ fn demand(frame: &Frame) -> Member {
     vec![lanes; frame.horizon]
 }
 
-/// A level and a slope that fades.
+/// A level and a slope that fades, smoothed once and read at every lane's end.
 fn trend(frame: &Frame, (level_gain, slope_gain): (f64, f64)) -> Member {
     let mut steps = vec![[0.0; LANES]; frame.horizon];
-    for (w, end) in frame.ends.iter().enumerate() {
-        let known = &frame.values[..*end];
-        let (mut level, mut slope) = (known[0], 0.0);
-        for value in &known[1..] {
+    let mut lanes: Vec<usize> = (0..LANES).collect();
+    lanes.sort_by_key(|w| frame.ends[*w]);
+    let (mut level, mut slope, mut from) = (frame.values[0], 0.0, 1);
+    for w in lanes {
+        for value in &frame.values[from..frame.ends[w]] {
             let expected = level + DAMPING * slope;
             let error = value - expected;
             slope = DAMPING * slope + slope_gain * error;
             level = expected + level_gain * error;
         }
+        from = frame.ends[w];
+        let (mut level, mut slope) = (level, slope);
         for step in &mut steps {
             slope *= DAMPING;
             level += slope;

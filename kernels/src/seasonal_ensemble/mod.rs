@@ -20,10 +20,12 @@
 //! **Order of reduction.** Sums in ascending time, without fused multiply-adds; Gram entries of unweighted
 //! autoregressions as differences of running sums, of weighted ones in tiles of rows.
 //!
-//! **Twins.** The CUDA twin fits and rolls out the autoregressions, those of differences and of least absolute deviations
-//! among them; it sums Gram entries in ascending time. Profiles, sines and cosines, windows, smoothing and levels, the
-//! stacking and the intervals are the host's, which finishes a launch while the device computes the next. Tolerance
-//! between the twins: 1e-5 of the series' largest magnitude.
+//! **Twins.** The CUDA twin fits all fitted members, rolls them out, weighs all members and adds them up. What is chosen by (the
+//! errors of smoothing's parameters, the distances of windows) it sums in the CPU twin's order, so that both choose alike. It
+//! sums Gram entries in ascending time, a profile's running sums in 32 stretches, the members' errors and their products' norm
+//! and the moments behind penalties as trees, and the products of errors step by step. What is repeated, the levels and
+//! trends and the intervals are the host's, and a series of which nothing can be fitted; it finishes a launch while the device
+//! computes the next. Tolerance between the twins: 1e-5 of the series' largest magnitude.
 //!
 //! **Papers.** Hoerl and Kennard 1970 (ridge); Schlossmacher 1973 (absolute deviations); Taylor 2003 (double-seasonal
 //! smoothing); Breiman 1996 (stacking); Lei et al. 2018 (split conformal prediction).
@@ -41,10 +43,10 @@ mod lags;
 mod levels;
 mod members;
 mod profile;
-#[cfg(feature = "cuda")]
-mod regressions;
 mod smoothing;
 mod stack;
+#[cfg(feature = "cuda")]
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod weighted;

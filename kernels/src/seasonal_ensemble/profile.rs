@@ -42,11 +42,8 @@ impl Profile {
         lags: Lags,
         ridge: f64,
     ) -> Option<Vec<Lanes>> {
-        let (m, n) = (frame.main, frame.values.len());
-        let lags = lags.of(frame)?;
-        if m == 0 || frame.shortest < 3 * m {
-            return None;
-        }
+        let n = frame.values.len();
+        let lags = lags_of(frame, lags)?;
         let seasons: Vec<Vec<f64>> = frame.ends.iter().map(|end| profile(&z[..*end], frame, shape)).collect();
         let period = seasons[0].len();
         self.rest.clear();
@@ -85,11 +82,21 @@ impl Profile {
     }
 }
 
+/// The lags for what is left; `None` where there is no season or too little history.
+pub(super) fn lags_of(frame: &Frame, lags: Lags) -> Option<Vec<usize>> {
+    lags.of(frame).filter(|_| frame.main > 0 && frame.shortest >= 3 * frame.main)
+}
+
+/// The outer season of a profile, 0 where the series does not have it twice.
+pub(super) fn outer_of(frame: &Frame) -> usize {
+    if frame.shortest >= 2 * frame.outer { frame.outer } else { 0 }
+}
+
 /// The profile of one lane, from the place after its end on: as long as the outer season, or the main one.
 fn profile(z: &[f64], frame: &Frame, shape: Shape) -> Vec<f64> {
     let n = z.len();
     let m = frame.main;
-    let outer = if frame.outer > 0 && frame.shortest >= 2 * frame.outer { frame.outer } else { 0 };
+    let outer = outer_of(frame);
     let window = if outer > 0 { outer } else { m };
     let mut running = vec![0.0; n + 1];
     for t in 0..n {

@@ -13,22 +13,21 @@ const SEASON: [f64; 4] = [0.0, 0.05, 0.15, 0.35];
 const CARRY: [f64; 5] = [0.0, 0.4, 0.7, 0.9, 0.97];
 /// Smoothing constants that add up to more overshoot.
 const SUM_MAX: f64 = 1.3;
+/// Seasons longer than this are not smoothed.
+const OUTER_STEPS_MAX: usize = 2_100;
 /// Parameter sets of one run.
 const WIDTH: usize = 8;
 
 /// Level, main season, outer season, share of the last error that carries on.
-type Set = [f64; 4];
+pub(super) type Set = [f64; 4];
 
 /// The forecasts of standardised values; `None` where there is no season or too little history.
 pub(super) fn forecast(frame: &Frame, z: &[f64]) -> Option<Vec<Lanes>> {
-    let (m, outer) = (frame.main, frame.outer.max(frame.main));
-    if m == 0 || frame.shortest < 2 * outer || outer > 2_100 {
-        return None;
-    }
+    let (m, outer) = (frame.main, outer_of(frame)?);
     let sets = sets(frame.outer > 0);
     let mut best = [(f64::INFINITY, 0); LANES];
     for (index, chunk) in sets.chunks(WIDTH).enumerate() {
-        let mut run = Run::<WIDTH>::new(z, m, outer, frame.shortest, |i| chunk[i.min(chunk.len() - 1)]);
+        let mut run = Run::<WIDTH>::new(z, m, outer, |i| chunk[i.min(chunk.len() - 1)]);
         run.errors_at(z, &frame.ends, |w, errors| {
             for (i, error) in errors.iter().enumerate().take(chunk.len()) {
                 if *error < best[w].0 {
@@ -40,15 +39,21 @@ pub(super) fn forecast(frame: &Frame, z: &[f64]) -> Option<Vec<Lanes>> {
     let mut steps = vec![[0.0; LANES]; frame.horizon];
     for (w, end) in frame.ends.iter().enumerate() {
         let set = sets[best[w].1];
-        let mut run = Run::<1>::new(z, m, outer, frame.shortest, |_| set);
+        let mut run = Run::<1>::new(z, m, outer, |_| set);
         run.go(z, 0, *end);
         steps.iter_mut().enumerate().for_each(|(step, lanes)| lanes[w] = run.ahead(*end, step));
     }
     Some(steps)
 }
 
-/// All parameter sets that do not overshoot.
-fn sets(two: bool) -> Vec<Set> {
+/// The longer of the seasons; `None` where there is none or too little history.
+pub(super) fn outer_of(frame: &Frame) -> Option<usize> {
+    let outer = frame.outer.max(frame.main);
+    (frame.main > 0 && frame.shortest >= 2 * outer && outer <= OUTER_STEPS_MAX).then_some(outer)
+}
+
+/// All parameter sets that do not overshoot, of two seasons or of one.
+pub(super) fn sets(two: bool) -> Vec<Set> {
     let mut sets = Vec::new();
     for level in LEVEL {
         for main in SEASON {
@@ -74,8 +79,8 @@ struct Run<const W: usize> {
 
 impl<const W: usize> Run<W> {
     /// Starts from the means of the first two outer seasons.
-    fn new(z: &[f64], m: usize, outer: usize, shortest: usize, set: impl Fn(usize) -> Set) -> Self {
-        let start = if shortest >= 2 * outer { 2 * outer } else { outer };
+    fn new(z: &[f64], m: usize, outer: usize, set: impl Fn(usize) -> Set) -> Self {
+        let start = 2 * outer;
         let level = z[..start].iter().sum::<f64>() / start as f64;
         let mut mains = vec![0.0; m];
         for (t, v) in z[..start].iter().enumerate() {

@@ -16,16 +16,20 @@ const EARLIER: f64 = 0.3;
 
 /// The forecasts of standardised values from windows of `seasons` main seasons; `None` where there are too few.
 pub(super) fn forecast(frame: &Frame, z: &[f64], seasons: usize) -> Option<Vec<Lanes>> {
-    let m = frame.main;
-    let (length, horizon) = (seasons * m, frame.horizon);
-    if m == 0 || frame.shortest < length + horizon.next_multiple_of(m) + m * NEIGHBOURS {
+    if !are_enough(frame, seasons) {
         return None;
     }
-    let mut steps = vec![[0.0; LANES]; horizon];
+    let mut steps = vec![[0.0; LANES]; frame.horizon];
     for (w, end) in frame.ends.iter().enumerate() {
-        lane(&z[..*end], length, m, &mut steps, w);
+        lane(&z[..*end], seasons * frame.main, frame.main, &mut steps, w);
     }
     Some(steps)
+}
+
+/// Whether every lane has windows enough.
+pub(super) fn are_enough(frame: &Frame, seasons: usize) -> bool {
+    let m = frame.main;
+    m > 0 && frame.shortest >= seasons * m + frame.horizon.next_multiple_of(m) + m * NEIGHBOURS
 }
 
 fn lane(z: &[f64], length: usize, m: usize, steps: &mut [Lanes], w: usize) {

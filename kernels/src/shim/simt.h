@@ -156,6 +156,8 @@ T shuffle(unsigned mask, T value, int source) {
 
 inline void __syncthreads() { simt::wait(simt::Wait::block); }
 inline void __syncwarp() { simt::wait(simt::Wait::warp); }
+// Threads run one after the other here, so that memory is always in order.
+inline void __threadfence() {}
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int source) {
