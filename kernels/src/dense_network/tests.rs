@@ -1,7 +1,9 @@
 //! Tests of both passes, of learning, of both twins of the forward pass and of their agreement.
 
 use super::{Adam, Network, WIDTH_MAX};
-use crate::twin::{noise, run_on_host, twin_test};
+use crate::twin::noise;
+#[cfg(feature = "cuda")]
+use crate::twin::{run_on_host, twin_test};
 use crate::{Device, Error};
 
 fn inputs(rows: usize, width: usize) -> Vec<f64> {

@@ -111,6 +111,8 @@ pub(super) struct Healing {
     scraper: Scraper,
     looks: VecDeque<Looks>,
     incident: Option<Incident>,
+    /// What was tried in the incidents before.
+    earlier: Vec<Attempt>,
     settle: u32,
     /// Versions of configurations, and when other hands changed them.
     versions: BTreeMap<String, u64>,
@@ -139,6 +141,7 @@ impl Healing {
             actuator,
             looks: VecDeque::new(),
             session,
+            earlier: Vec::new(),
             settle: 0,
             versions: BTreeMap::new(),
             changes: BTreeMap::new(),
@@ -295,6 +298,7 @@ impl Healing {
         let choice = Choice { runbooks: &self.runbooks, records: &records };
         let progress = Progress {
             attempts: &incident.attempts,
+            earlier: &self.earlier,
             calm_since_us: incident.calm_since_us,
             detected_us: incident.opened_us,
             now_us,
@@ -340,6 +344,9 @@ impl Healing {
             Err(Error::Refused(refusal)) if refusal.kind == Refused::Conflict => {}
             Err(error) => return Err(error),
         }
+        let now_us = self.now_us();
+        self.earlier.retain(|attempt| now_us - attempt.ended_us < Patience::default().holds_us);
+        self.earlier.extend(incident.attempts.iter().cloned());
         self.settle = SETTLE;
         Ok(false)
     }

@@ -1,5 +1,8 @@
 //! What to do next about an incident.
 //!
+//! What healed the same cause of the same service [`HOLDS_TIMES`] times within a short while does not hold: another runbook is taken
+//! where there is one.
+//!
 //! A runbook runs where it is probable enough that the service has one of the causes that it is for: whether errors or slowness
 //! is what ails it need not be known where a restart is the answer to both.
 //!
@@ -16,6 +19,9 @@ use crate::ops::actuator::{Observation, Target};
 
 /// The most attempts of one incident.
 pub const ATTEMPTS_MAX: usize = 8;
+
+/// How often a runbook may heal the same within [`Patience::holds_us`] before it counts as one that does not hold.
+pub const HOLDS_TIMES: usize = 3;
 
 /// Something that was tried.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +43,8 @@ pub struct Attempt {
 pub struct Progress<'a> {
     /// What was tried so far, in order.
     pub attempts: &'a [Attempt],
+    /// What was tried in earlier incidents.
+    pub earlier: &'a [Attempt],
     /// Since when its services show nothing; None while they do.
     pub calm_since_us: Option<i64>,
     /// When it was noticed.
@@ -52,6 +60,8 @@ pub struct Patience {
     pub act_min: f64,
     /// For how long after a success what travels up the calls may be an echo of what was healed.
     pub echo_us: i64,
+    /// For how long what a runbook healed should stay healed.
+    pub holds_us: i64,
     /// How long its services are calm before it is over, where nothing was done.
     pub calm_us: i64,
     /// How long it is diagnosed before people are called.
@@ -60,7 +70,13 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { act_min: 0.8, echo_us: 4_000_000, calm_us: 10_000_000, inconclusive_us: 60_000_000 }
+        Self {
+            act_min: 0.8,
+            echo_us: 4_000_000,
+            holds_us: 600_000_000,
+            calm_us: 10_000_000,
+            inconclusive_us: 60_000_000,
+        }
     }
 }
 
@@ -112,7 +128,7 @@ pub fn next<'a>(
     let mut echoes = false;
     for candidate in diagnosis.strongest() {
         let is_sure = candidate.probability >= patience.act_min;
-        match run(progress, candidate, targets, choice) {
+        match run(progress, candidate, targets, choice, patience) {
             _ if is_echo(progress, candidate, patience) => echoes |= is_sure,
             Some((next, runbook)) if diagnosis.answered_by(&candidate.service, runbook) >= patience.act_min => {
                 match progress.attempts.len() < ATTEMPTS_MAX {
@@ -161,6 +177,7 @@ fn run<'a>(
     candidate: &Candidate,
     targets: &Targets,
     choice: &Choice<'a>,
+    patience: &Patience,
 ) -> Option<(Next<'a>, &'a Runbook)> {
     let target = targets.get(&candidate.service)?;
     // One that healed may be needed again when the same comes back while the incident lasts; one that did not may not.
@@ -169,9 +186,24 @@ fn run<'a>(
     };
     let tried: BTreeSet<&str> =
         progress.attempts.iter().filter(failed).map(|attempt| attempt.runbook.as_str()).collect();
-    let (runbook, chance) = choice.choose(candidate.cause, target, &tried)?;
+    let worn: BTreeSet<&str> = tried.iter().copied().chain(worn(progress, candidate, patience)).collect();
+    let other = choice.choose(candidate.cause, target, &worn);
+    let (runbook, chance) = other.or_else(|| choice.choose(candidate.cause, target, &tried))?;
     let record = choice.record(&runbook.name, candidate.cause);
     Some((Next::Run { candidate: candidate.clone(), runbook, chance, record }, runbook))
+}
+
+/// The runbooks that healed a candidate so often lately that they do not hold.
+fn worn<'a>(progress: &Progress<'a>, candidate: &Candidate, patience: &Patience) -> Vec<&'a str> {
+    let is_same = |attempt: &&Attempt| {
+        attempt.success
+            && (attempt.service.as_str(), attempt.cause) == (candidate.service.as_str(), candidate.cause)
+            && progress.now_us - attempt.ended_us < patience.holds_us
+    };
+    let healed = progress.earlier.iter().chain(progress.attempts).filter(is_same);
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    healed.for_each(|attempt| *times.entry(attempt.runbook.as_str()).or_default() += 1);
+    times.into_iter().filter(|(_, times)| *times >= HOLDS_TIMES).map(|(runbook, _)| runbook).collect()
 }
 
 #[cfg(test)]
@@ -190,13 +222,23 @@ mod tests {
 
     /// What comes next, as a word.
     fn word(attempts: &[Attempt], candidates: &[Candidate], calm_since_us: Option<i64>, now_us: i64) -> String {
+        word_after(&[], attempts, candidates, calm_since_us, now_us)
+    }
+
+    fn word_after(
+        earlier: &[Attempt],
+        attempts: &[Attempt],
+        candidates: &[Candidate],
+        calm_since_us: Option<i64>,
+        now_us: i64,
+    ) -> String {
         let actions = vec![Action::Restart, Action::Failover, Action::Rollback];
         let target = Target { name: "shop".into(), kind: "process".into(), is_protected: false, actions };
         let observed = Observation { has_standby: true, ..Observation::default() };
         let targets = [("shop".to_owned(), (target, observed))].into();
         let (runbooks, records) = (built_in(), BTreeMap::new());
         let choice = Choice { runbooks: &runbooks, records: &records };
-        let progress = Progress { attempts, calm_since_us, detected_us: 0, now_us };
+        let progress = Progress { attempts, earlier, calm_since_us, detected_us: 0, now_us };
         let diagnosis = Diagnosis { candidates: candidates.to_vec(), inconclusive: candidates.is_empty() };
         match next(&progress, &diagnosis, &targets, &choice, &Patience::default()) {
             Next::Wait => "wait".into(),
@@ -229,6 +271,21 @@ mod tests {
         assert_eq!(word(&[], &other, None, 1), "wait", "a restart cleans no disk");
         let apart = [candidate("shop", Cause::Errors, 0.61), candidate("mail", Cause::Slow, 0.37)];
         assert_eq!(word(&[], &apart, None, 1), "wait", "of two services");
+    }
+
+    #[test]
+    fn what_comes_back_again_and_again_gets_another_runbook_where_there_is_one() {
+        let errors = [candidate("shop", Cause::Errors, 0.9)];
+        let twice = vec![attempt(Cause::Errors, "restart", true); 2];
+        assert_eq!(word_after(&twice, &[], &errors, None, 1), "restart shop");
+        let often = vec![attempt(Cause::Errors, "restart", true); 3];
+        assert_eq!(word_after(&often, &[], &errors, None, 1), "failover shop");
+        assert_eq!(word_after(&often, &[], &errors, None, 700_000_000), "restart shop", "that was long ago");
+        let slow = [candidate("shop", Cause::Hang, 0.9)];
+        assert_eq!(word_after(&often, &[], &slow, None, 1), "restart shop", "of another cause");
+        let leak = [candidate("shop", Cause::MemoryLeak, 0.9)];
+        let leaks = vec![attempt(Cause::MemoryLeak, "restart", true); 3];
+        assert_eq!(word_after(&leaks, &[], &leak, None, 1), "restart shop", "there is no other");
     }
 
     #[test]

@@ -131,7 +131,7 @@ fn heal(mut faults: BTreeMap<&'static str, Cause>) -> (Status, Vec<(String, Acti
         let known = fleet(&faults);
         let diagnosis = diagnose(&known, &graph());
         calm_since_us = known.values().all(|own| own.illness() < 0.2).then_some(calm_since_us.unwrap_or(now_us));
-        let progress = Progress { attempts: &attempts, calm_since_us, detected_us: 0, now_us };
+        let progress = Progress { attempts: &attempts, earlier: &[], calm_since_us, detected_us: 0, now_us };
         let choice = Choice { runbooks: &runbooks, records: &records };
         let (candidate, runbook) = match next(&progress, &diagnosis, &targets(), &choice, &Patience::default()) {
             Next::Wait => continue,
