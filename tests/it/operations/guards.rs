@@ -136,7 +136,7 @@ const BAD: &[(&str, &str, &str, u16, &str, &str)] = &[
         "operations/optimize",
         r#"{"type": "cost", "scope": {"service": "a"}, "apply": true}"#,
         409,
-        "conflict",
+        "state-conflict",
         "/apply",
     ),
     ("POST", "operations/optimize", r#"{"type": "speed", "scope": {"service": "a"}}"#, 422, "invalid-value", "/type"),

@@ -1,7 +1,7 @@
 //! What to do next about an incident.
 //!
 //! What healed the same cause of the same service [`HOLDS_TIMES`] times within a short while does not hold: another runbook is taken
-//! where there is one.
+//! where one is likely to heal.
 //!
 //! A runbook runs where it is probable enough that the service has one of the causes that it is for: whether errors or slowness
 //! is what ails it need not be known where a restart is the answer to both.
@@ -22,6 +22,9 @@ pub const ATTEMPTS_MAX: usize = 8;
 
 /// How often a runbook may heal the same within [`Patience::holds_us`] before it counts as one that does not hold.
 pub const HOLDS_TIMES: usize = 3;
+
+/// Another runbook is taken in its place that heals more probably than not.
+const OTHER_CHANCE_MIN: f64 = 0.5;
 
 /// Something that was tried.
 #[derive(Clone, Debug, PartialEq)]
@@ -187,7 +190,7 @@ fn run<'a>(
     let tried: BTreeSet<&str> =
         progress.attempts.iter().filter(failed).map(|attempt| attempt.runbook.as_str()).collect();
     let worn: BTreeSet<&str> = tried.iter().copied().chain(worn(progress, candidate, patience)).collect();
-    let other = choice.choose(candidate.cause, target, &worn);
+    let other = choice.choose(candidate.cause, target, &worn).filter(|(_, chance)| *chance > OTHER_CHANCE_MIN);
     let (runbook, chance) = other.or_else(|| choice.choose(candidate.cause, target, &tried))?;
     let record = choice.record(&runbook.name, candidate.cause);
     Some((Next::Run { candidate: candidate.clone(), runbook, chance, record }, runbook))
@@ -232,7 +235,7 @@ mod tests {
         calm_since_us: Option<i64>,
         now_us: i64,
     ) -> String {
-        let actions = vec![Action::Restart, Action::Failover, Action::Rollback];
+        let actions = vec![Action::Restart, Action::Failover, Action::Rollback, Action::CleanDisk];
         let target = Target { name: "shop".into(), kind: "process".into(), is_protected: false, actions };
         let observed = Observation { has_standby: true, ..Observation::default() };
         let targets = [("shop".to_owned(), (target, observed))].into();
@@ -286,6 +289,9 @@ mod tests {
         let leak = [candidate("shop", Cause::MemoryLeak, 0.9)];
         let leaks = vec![attempt(Cause::MemoryLeak, "restart", true); 3];
         assert_eq!(word_after(&leaks, &[], &leak, None, 1), "restart shop", "there is no other");
+        let full = [candidate("shop", Cause::DiskFull, 0.9)];
+        let cleaned = vec![attempt(Cause::DiskFull, "clean_disk", true); 3];
+        assert_eq!(word_after(&cleaned, &[], &full, None, 1), "clean_disk shop", "a failover leaves the disk as it is");
     }
 
     #[test]
