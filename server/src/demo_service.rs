@@ -35,8 +35,9 @@ use crate::config::LogArgs;
 
 /// How long a call to another service may take.
 const CALL_LIMIT: Duration = Duration::from_millis(800);
-/// How much a slow service adds to a request.
+/// How much a slow service adds to a request, and one that stutters to each third one.
 const SLOW: Duration = Duration::from_millis(400);
+const STUTTER: Duration = Duration::from_millis(700);
 
 /// `juno demo-service`.
 #[derive(Debug, Clone, Args)]
@@ -144,12 +145,13 @@ async fn serve(args: &DemoServiceArgs) -> Result<(), Error> {
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics))
         .route("/fault/{kind}", post(break_it))
-        .with_state(service);
+        .with_state(Arc::clone(&service));
     let listener = TcpListener::bind(("127.0.0.1", args.port)).await?;
     let mut term = signal(SignalKind::terminate())?;
     tokio::select! {
         ended = axum::serve(listener, router).into_future() => Ok(ended?),
         _ = term.recv() => Ok(()),
+        () = service.faults.crash() => Ok(()),
     }
 }
 
@@ -167,8 +169,14 @@ impl Service {
             return (StatusCode::SERVICE_UNAVAILABLE, "no worker is free");
         };
         sleep(Duration::from_millis(self.config.work_ms)).await;
+        if self.faults.has(Fault::Deadlock) {
+            std::future::pending::<()>().await;
+        }
         if self.faults.has(Fault::Slow) {
             sleep(SLOW).await;
+        }
+        if self.faults.has(Fault::Stutter) && self.meters.requests().is_multiple_of(3) {
+            sleep(STUTTER).await;
         }
         let calls = self.calls.iter().map(|port| self.call(*port));
         let is_served = futures::future::join_all(calls).await.into_iter().all(|is_good| is_good);

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use self::episode::{Breaker, Dice};
-pub use self::episode::{KINDS, Outcome};
+pub use self::episode::{KINDS, LATER_KINDS, Outcome};
 
 /// What is to be broken.
 #[derive(Clone, Debug)]

@@ -235,7 +235,7 @@ impl Healing {
             None => BTreeSet::new(),
         };
         let looks = self.looks.make_contiguous();
-        let Some(last) = looks.last() else { return Ok(()) };
+        let Some(last) = looks.last().filter(|looks| !looks.is_empty()) else { return Ok(()) };
         let health = |service: &String| {
             let seen = moved(&self.detector, looks, service);
             match self.graph.reached(service).into_iter().any(|callee| ill.contains(callee)) {

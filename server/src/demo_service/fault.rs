@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::time::interval;
+use tokio::time::{interval, sleep};
 
 /// How much a leak takes each time.
 const LEAK_BYTES: usize = 2 << 20;
@@ -15,6 +15,9 @@ const LEAK_BYTES: usize = 2 << 20;
 const LEAK_EVERY: Duration = Duration::from_millis(200);
 /// A leak goes on up to so many times: 256 MiB.
 const LEAKS_MAX: usize = 128;
+
+/// How long one that crashes again and again lives.
+const LIFE: Duration = Duration::from_millis(1_500);
 
 /// A fault.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -32,6 +35,12 @@ pub enum Fault {
     FullDisk,
     /// Its database, which is none of the fleet's services, does not answer; a standby has another one.
     DependencyDown,
+    /// It does no work and answers its health check.
+    Deadlock,
+    /// Each third request takes 700 ms longer.
+    Stutter,
+    /// It ends soon after each start, until a standby takes over.
+    CrashLoop,
 }
 
 /// What is broken.
@@ -40,14 +49,26 @@ pub(super) struct Faults {
     hang: AtomicBool,
     slow: AtomicBool,
     errors: AtomicBool,
+    deadlock: AtomicBool,
+    stutter: AtomicBool,
+    /// A file that is there while it crashes; None where it does not.
+    crash: Option<PathBuf>,
     /// A file that is there while the database is down; None where it has another database.
     dependency: Option<PathBuf>,
 }
 
 impl Faults {
     pub(super) fn open(dir: &Path, is_standby: bool) -> Self {
-        let dependency = (!is_standby).then(|| dir.join("database-is-down"));
-        Self { hang: false.into(), slow: false.into(), errors: false.into(), dependency }
+        let own = |name: &str| (!is_standby).then(|| dir.join(name));
+        Self {
+            hang: false.into(),
+            slow: false.into(),
+            errors: false.into(),
+            deadlock: false.into(),
+            stutter: false.into(),
+            crash: own("crash-loop"),
+            dependency: own("database-is-down"),
+        }
     }
 
     pub(super) fn set(&self, fault: Fault) -> std::io::Result<()> {
@@ -55,6 +76,9 @@ impl Faults {
             Fault::Hang => self.hang.store(true, Ordering::Relaxed),
             Fault::Slow => self.slow.store(true, Ordering::Relaxed),
             Fault::Errors => self.errors.store(true, Ordering::Relaxed),
+            Fault::Deadlock => self.deadlock.store(true, Ordering::Relaxed),
+            Fault::Stutter => self.stutter.store(true, Ordering::Relaxed),
+            Fault::CrashLoop => self.crash.as_ref().map_or(Ok(()), |file| std::fs::write(file, b""))?,
             Fault::DependencyDown => self.dependency.as_ref().map_or(Ok(()), |file| std::fs::write(file, b""))?,
             Fault::Leak | Fault::FullDisk => {}
         }
@@ -66,9 +90,20 @@ impl Faults {
             Fault::Hang => self.hang.load(Ordering::Relaxed),
             Fault::Slow => self.slow.load(Ordering::Relaxed),
             Fault::Errors => self.errors.load(Ordering::Relaxed),
+            Fault::Deadlock => self.deadlock.load(Ordering::Relaxed),
+            Fault::Stutter => self.stutter.load(Ordering::Relaxed),
+            Fault::CrashLoop => self.crash.as_ref().is_some_and(|file| file.exists()),
             Fault::DependencyDown => self.dependency.as_ref().is_some_and(|file| file.exists()),
             Fault::Leak | Fault::FullDisk => false,
         }
+    }
+
+    /// Returns when it crashes.
+    pub(super) async fn crash(&self) {
+        while !self.has(Fault::CrashLoop) {
+            sleep(LIFE / 10).await;
+        }
+        sleep(LIFE).await;
     }
 
     /// Never returns while it hangs.

@@ -57,11 +57,27 @@ async fn faults_in_memory_end_with_it() {
     let began = Instant::now();
     broken(&service, "slow").await;
     assert!(began.elapsed() >= SLOW);
+    break_it(State(Arc::clone(&service)), Path("deadlock".into())).await.unwrap();
+    let stuck = tokio::time::timeout(Duration::from_millis(50), work(State(Arc::clone(&service)))).await;
+    assert!(stuck.is_err() && healthz(State(Arc::clone(&service))).await == "ok", "it works although it is stuck");
     break_it(State(Arc::clone(&service)), Path("hang".into())).await.unwrap();
     let answer = tokio::time::timeout(Duration::from_millis(50), healthz(State(service))).await;
     assert!(answer.is_err(), "it answers although it hangs");
     let again = start(dir.path(), false).await;
     assert_eq!(work(State(again)).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn one_that_crashes_does_so_after_each_start_until_a_standby_takes_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = start(dir.path(), false).await;
+    let lives = async |service: Arc<Service>| {
+        tokio::time::timeout(Duration::from_secs(3), async move { service.faults.crash().await }).await.is_err()
+    };
+    assert!(lives(Arc::clone(&service)).await);
+    service.faults.set(Fault::CrashLoop).unwrap();
+    assert!(!lives(service).await && !lives(start(dir.path(), false).await).await);
+    assert!(lives(start(dir.path(), true).await).await);
 }
 
 #[test]

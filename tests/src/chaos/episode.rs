@@ -23,6 +23,9 @@ const CALM_LOOKS: u32 = 6;
 pub const KINDS: [&str; 10] =
     ["kill", "stop", "hang", "slow", "errors", "leak", "full_disk", "dependency_down", "bad_config", "two_at_once"];
 
+/// Kinds that came after the policy was made, and that nothing of it was chosen by.
+pub const LATER_KINDS: [&str; 3] = ["deadlock", "stutter", "crash_loop"];
+
 /// What became of a fault.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -182,8 +185,8 @@ impl Breaker {
         for victim in victims {
             let observed = self.demo.actuator.observe(victim).await?;
             let is_well = observed.replicas.iter().all(|replica| replica.is_healthy == Some(true));
-            let database = self.demo.dir(victim).join("database-is-down");
-            let was_down = std::fs::remove_file(database).is_ok();
+            let mended = |name: &str| std::fs::remove_file(self.demo.dir(victim).join(name)).is_ok();
+            let was_down = mended("database-is-down") | mended("crash-loop");
             if observed.is_failed_over {
                 self.order(victim, Action::Failover, json!({"back": true})).await?;
             } else if was_down || !is_well || !is_healed {
@@ -203,7 +206,9 @@ fn causes(kind: &str) -> &'static [Cause] {
     match kind {
         "kill" => &[Cause::ProcessDown],
         "stop" | "hang" => &[Cause::Hang],
-        "slow" => &[Cause::Slow],
+        "slow" | "stutter" => &[Cause::Slow],
+        "deadlock" => &[Cause::Slow, Cause::Errors, Cause::Hang],
+        "crash_loop" => &[Cause::ProcessDown],
         "errors" => &[Cause::Errors],
         "leak" => &[Cause::MemoryLeak],
         "full_disk" => &[Cause::DiskFull],

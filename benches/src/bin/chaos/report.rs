@@ -4,7 +4,7 @@
 
 use juno_sql::healing::track_record::wilson_lower;
 
-use juno_tests::chaos::{KINDS, Outcome, Quiet};
+use juno_tests::chaos::{KINDS, LATER_KINDS, Outcome, Quiet};
 
 /// The value below which a share of the numbers lies; NaN where there are none.
 fn quantile(numbers: impl Iterator<Item = f64>, share: f64) -> f64 {
@@ -39,7 +39,7 @@ pub(crate) fn print(outcomes: &[Outcome], quiet: &Quiet) {
         "fault", "n", "healed", "lower", "right", "strayed"
     );
     println!("{:<50} | p50   p95 s | p50   p95 s | p50   p95 s", "");
-    for kind in KINDS {
+    for kind in KINDS.into_iter().chain(LATER_KINDS) {
         let own: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.kind == kind).collect();
         if !own.is_empty() {
             line(kind, &own);

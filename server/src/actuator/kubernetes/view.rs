@@ -25,8 +25,6 @@ const REVISION: &str = "deployment.kubernetes.io/revision";
 const HASH: &str = "pod-template-hash";
 /// The label of a StatefulSet's pods with the name of their revision.
 const POD_REVISION: &str = "controller-revision-hash";
-/// So long a pod may take until it is ready for the first time.
-const START_US: i64 = 120_000_000;
 /// Why a container waits that will not start by waiting.
 const FAILING: [&str; 6] = [
     "CrashLoopBackOff",
@@ -106,9 +104,10 @@ impl View {
     /// Whether its controller is at work on what was ordered, and nothing says yet that it will not get there: pods start, and old
     /// ones make way.
     pub(super) fn is_settling(&self, now_us: i64) -> bool {
+        let start_us = i64::from(self.workload.start_s()) * 1_000_000;
         let starts = |pod: &Pod| {
             let created = pod.metadata.creation_timestamp.as_ref();
-            created.is_some_and(|created| now_us - created.0.as_microsecond() < START_US)
+            created.is_some_and(|created| now_us - created.0.as_microsecond() < start_us)
         };
         let mut waits = self.pods.iter().filter(|pod| !is_ready(pod)).peekable();
         let has_waiting = waits.peek().is_some();
@@ -325,11 +324,12 @@ mod tests {
             }
             serde_json::from_value(pod).unwrap()
         };
-        let settles = |pods: &[Pod]| {
-            let mut view = view(&template("shop:1", None, None), &json!({}), vec![]);
+        let settles_with = |annotations: Value, pods: &[Pod]| {
+            let mut view = view(&template("shop:1", None, None), &annotations, vec![]);
             view.pods = pods.to_vec();
             view.is_settling(now_us)
         };
+        let settles = |pods: &[Pod]| settles_with(json!({}), pods);
         let old = || pod(9_000, true, Value::Null);
         let waiting = |reason: &str| json!({ "state": { "waiting": { "reason": reason } } });
         assert!(!settles(&[old(), old()]), "two are wanted and there");
@@ -338,6 +338,8 @@ mod tests {
         assert!(settles(&[old(), old(), old()]), "one makes way");
         assert!(!settles(&[old()]), "one is missing, and nobody makes it");
         assert!(!settles(&[old(), pod(300, false, Value::Null)]), "it has had its time");
+        let patient = json!({ "juno.io/start-seconds": "600" });
+        assert!(settles_with(patient, &[old(), pod(300, false, Value::Null)]), "it may take longer");
         assert!(!settles(&[old(), old(), pod(20, false, waiting("ImagePullBackOff"))]), "it will never start");
         assert!(!settles(&[old(), pod(20, false, json!({ "restartCount": 2 }))]), "it dies");
     }

@@ -17,6 +17,9 @@ const PROTECTED: &str = "juno.io/protected";
 const REPLICAS_MAX: &str = "juno.io/replicas-max";
 /// The annotation with the URL that is asked as a client would, to see whether a target serves and how fast.
 const PROBE: &str = "juno.io/probe";
+/// The annotation with the seconds that a pod may take until it is ready for the first time, and what holds where it is no number.
+const START: &str = "juno.io/start-seconds";
+const START_S_DEFAULT: u32 = 120;
 /// The annotation with the targets that a target calls, by comma.
 const CALLS: &str = "juno.io/calls";
 /// The most replicas where nothing is annotated.
@@ -143,6 +146,11 @@ impl Workload {
         let calls = self.annotation(CALLS).unwrap_or_default().split(',').map(str::trim);
         let calls = calls.filter(|callee| !callee.is_empty()).map(str::to_owned).collect();
         Watched { name, calls, probe: self.annotation(PROBE).map(str::to_owned), metrics: None }
+    }
+
+    /// How long a pod may take until it is ready for the first time.
+    pub(super) fn start_s(&self) -> u32 {
+        self.annotation(START).and_then(|text| text.parse().ok()).unwrap_or(START_S_DEFAULT)
     }
 
     /// How many replicas there should be.

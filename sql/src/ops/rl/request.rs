@@ -51,13 +51,7 @@ pub(crate) async fn objective(
     (violation_max, at): (Option<f64>, &str),
 ) -> Result<Objective> {
     let goal = Goal::parse(goal).map_err(refused)?;
-    let own = goal.weights();
-    let weight = |name: &str, own: f64| weights[name].as_f64().unwrap_or(own);
-    let weights = Weights {
-        performance: weight("performance", own.performance),
-        cost: weight("cost", own.cost),
-        reliability: weight("reliability", own.reliability),
-    };
+    let weights = weighed(goal, weights);
     let rails = stored(&invocation.own, "rl").await?.policy;
     let most = rails.get("violation_max").and_then(Value::as_f64).unwrap_or_default();
     let violation_max = violation_max.unwrap_or(most);
@@ -69,6 +63,17 @@ pub(crate) async fn objective(
     let objective = Objective { goal, weights, violation_max };
     objective.check().map_err(refused)?;
     Ok(objective)
+}
+
+/// The weights of a goal, those in their place that are given by name.
+pub(crate) fn weighed(goal: Goal, given: &Value) -> Weights {
+    let own = goal.weights();
+    let weight = |name: &str, own: f64| given[name].as_f64().unwrap_or(own);
+    Weights {
+        performance: weight("performance", own.performance),
+        cost: weight("cost", own.cost),
+        reliability: weight("reliability", own.reliability),
+    }
 }
 
 #[cfg(test)]

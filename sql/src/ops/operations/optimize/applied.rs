@@ -11,8 +11,9 @@ use serde_json::{Map, Value, json};
 use crate::operation::{Refusal, Refused, time_us};
 use crate::ops::rl::policy::action::Knobs;
 use crate::ops::rl::policy::comparison::DAY_EPOCHS;
-use crate::ops::rl::policy::reward::{Components, Goal, Objective, Weights};
+use crate::ops::rl::policy::reward::{Components, Goal, Objective};
 use crate::ops::rl::policy::stage::Stage;
+use crate::ops::rl::request::weighed;
 use crate::ops::rl::scene::knobs_json;
 use crate::ops::rl::store;
 use crate::session::{Invocation, Session, rfc3339};
@@ -127,22 +128,19 @@ async fn outcomes(own: &Session, service: &str, (from_us, to_us): (i64, i64)) ->
 /// What was to be reached, as [`reward_json`](crate::ops::rl::train::reward_json) wrote it.
 fn objective(told: &Value) -> Objective {
     let goal = told["type"].as_str().and_then(|name| Goal::parse(name).ok()).unwrap_or(Goal::Balanced);
-    let own = goal.weights();
-    let weight = |name: &str, own: f64| told["weights"][name].as_f64().unwrap_or(own);
-    let weights = Weights {
-        performance: weight("performance", own.performance),
-        cost: weight("cost", own.cost),
-        reliability: weight("reliability", own.reliability),
-    };
     let violation_max = told["constraint"]["max"].as_f64().unwrap_or(Objective::new(goal).violation_max);
-    Objective { goal, weights, violation_max }
+    Objective { goal, weights: weighed(goal, &told["weights"]), violation_max }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::actuator::fake::World;
+    use crate::ops::actuator::fake::{World, refusal};
+    use crate::ops::operations::optimize::OPERATION;
+    use crate::ops::rl::policy::reward::Weights;
     use crate::ops::rl::train::reward_json;
+    use crate::ops::scaling::autoscale;
+    use crate::role::Role;
 
     #[test]
     fn an_objective_is_read_as_it_was_written() {
@@ -189,5 +187,41 @@ mod tests {
         assert_eq!(percents, [Some(75.0), None, None]);
         assert!(rows[1]["parameters"]["measured"]["unknown"].is_string(), "{rows:?}");
         assert!(rows[2]["parameters"]["measured"].is_null());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn better_knobs_are_put_in_force_where_a_rule_takes_them_up() {
+        let world = World::open().await;
+        for sql in [
+            "CREATE TABLE traffic (time TIMESTAMPTZ, service TEXT, requests DOUBLE PRECISION) WITH (tags = 'service')",
+            "INSERT INTO traffic SELECT now() - INTERVAL '5 minutes' * (1152 - i), 'shop', 60000 + 40000 * sin(i * 2 * pi() / 288) \
+             FROM generate_series(0, 1151) AS g (i)",
+        ] {
+            world.own.query(sql).await.unwrap();
+        }
+        let ada = ("ada", Role::Responder);
+        let body =
+            json!({ "type": "cost", "scope": { "service": "shop" }, "metric": "traffic.requests", "apply": true });
+        let alone = world.ask(&OPERATION, ada, body.clone()).await;
+        assert_eq!(refusal(alone), Refused::Conflict, "nothing scales it");
+        let scaled = json!({
+            "service": "shop", "policy": "shop", "bounds": { "min": 1, "max": 40 },
+            "demand": [{ "resource": "requests", "metric": "traffic.requests", "capacity": 10 }],
+        });
+        world.ask(&autoscale::OPERATION, ada, scaled.clone()).await.unwrap();
+        let mut job = world.ask(&OPERATION, ada, body).await.unwrap().value;
+        while job["state"] == "queued" || job["state"] == "running" {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            job = world.own.job(job["id"].as_str().unwrap()).await.unwrap().into();
+        }
+        let told = &job["result"];
+        assert_eq!((&told["verdict"], &told["applied"]), (&json!("better"), &json!(true)), "{job:#}");
+        let set = world.row("SELECT * FROM juno_scaling_knobs").await;
+        assert_eq!((&set["service"], &set["applied_by"]), (&json!("shop"), &json!("ada")));
+        assert_eq!(set["optimization_id"], told["optimization_id"]);
+        let k = told["recommended"].as_array().unwrap().iter().find(|one| one["knob"] == "k").unwrap();
+        assert_eq!(set["knobs"]["k"], k["new"]);
+        world.ask(&autoscale::OPERATION, ada, scaled).await.unwrap();
+        assert!(world.rows("SELECT * FROM juno_scaling_knobs").await.is_empty(), "it was declared anew");
     }
 }
