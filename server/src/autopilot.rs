@@ -20,7 +20,7 @@ use juno_sql::healing::severity::Severity;
 use juno_sql::healing::status::Status;
 use juno_sql::{
     AUTOPILOT, Component, Error, IncidentChange, IncidentOpening, OPERATIONS, Operation, Role, Session, User,
-    measure_optimizations,
+    conclude_trials, measure_optimizations,
 };
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -78,6 +78,9 @@ pub async fn govern(session: Session) {
     let mut ticks = ticks(ADAPT);
     loop {
         ticks.tick().await;
+        if let Err(error) = conclude_trials(&session).await {
+            tracing::warn!(%error, "what is on trial cannot be judged");
+        }
         if let Err(error) = measure_optimizations(&session).await {
             tracing::warn!(%error, "what optimisations brought cannot be measured");
         }

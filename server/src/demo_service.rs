@@ -14,6 +14,7 @@ mod meters;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -38,6 +39,11 @@ const CALL_LIMIT: Duration = Duration::from_millis(800);
 /// How much a slow service adds to a request, and one that stutters to each third one.
 const SLOW: Duration = Duration::from_millis(400);
 const STUTTER: Duration = Duration::from_millis(700);
+/// How much one that creeps adds with each request, and up to how much.
+const CREEP: Duration = Duration::from_millis(2);
+const CREEP_MAX: Duration = Duration::from_millis(600);
+/// How long one that fails in bursts is well, and how long it is not.
+const BURST: Duration = Duration::from_secs(4);
 
 /// `juno demo-service`.
 #[derive(Debug, Clone, Args)]
@@ -109,6 +115,8 @@ impl Config {
 
 /// The service.
 struct Service {
+    began: Instant,
+    crept: AtomicU32,
     config: Config,
     calls: Vec<u16>,
     workers: Semaphore,
@@ -132,6 +140,8 @@ async fn serve(args: &DemoServiceArgs) -> Result<(), Error> {
     let config = Config::read(args.config.as_ref())?;
     let disk = Disk::open(args.dir.join("cache"))?;
     let service = Arc::new(Service {
+        began: Instant::now(),
+        crept: AtomicU32::new(0),
         config,
         calls: args.calls.clone(),
         workers: Semaphore::new(config.workers.min(Semaphore::MAX_PERMITS)),
@@ -178,6 +188,9 @@ impl Service {
         if self.faults.has(Fault::Stutter) && self.meters.requests().is_multiple_of(3) {
             sleep(STUTTER).await;
         }
+        if self.faults.has(Fault::Creep) {
+            sleep(CREEP.saturating_mul(self.crept.fetch_add(1, Ordering::Relaxed)).min(CREEP_MAX)).await;
+        }
         let calls = self.calls.iter().map(|port| self.call(*port));
         let is_served = futures::future::join_all(calls).await.into_iter().all(|is_good| is_good);
         let has_database = !self.faults.has(Fault::DependencyDown);
@@ -190,10 +203,18 @@ impl Service {
         if self.disk.append().is_err() {
             return (StatusCode::INSUFFICIENT_STORAGE, "its disk is full");
         }
-        if self.faults.has(Fault::Errors) && !self.meters.requests().is_multiple_of(5) {
+        if self.fails() {
             return (StatusCode::INTERNAL_SERVER_ERROR, "it fails");
         }
         (StatusCode::OK, "done")
+    }
+
+    /// Whether this request is one of those that fail.
+    fn fails(&self) -> bool {
+        let number = self.meters.requests();
+        (self.faults.has(Fault::Errors) && !number.is_multiple_of(5))
+            || (self.faults.has(Fault::Flaky) && number.is_multiple_of(8))
+            || (self.faults.has(Fault::Burst) && (self.began.elapsed().as_secs() / BURST.as_secs()).is_multiple_of(2))
     }
 
     async fn call(&self, port: u16) -> bool {

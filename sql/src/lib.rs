@@ -75,6 +75,7 @@ pub use ops::healing::incident::{IncidentChange, IncidentOpening};
 pub use ops::healing::policy as healing;
 pub use ops::healing::{AUTOPILOT, HEALTH};
 pub use ops::operations::optimize::applied::measure_optimizations;
+pub use ops::operations::optimize::trial::conclude_trials;
 pub use ops::rl::policy as rl;
 pub use ops::scaling::autoscaler::Autoscaler;
 pub use ops::scaling::policy as scaling;

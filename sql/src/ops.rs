@@ -86,6 +86,7 @@ const SYSTEM_TABLES: &[&str] = &[
     "juno_maintenance_windows",
     "juno_migrations",
     "juno_models",
+    "juno_optimization_trials",
     "juno_policies",
     "juno_remediations",
     "juno_scaling_executions",

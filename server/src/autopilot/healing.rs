@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 
 use self::detector::Detector;
 pub use self::detector::WARM_UP;
-use self::evidence::{evidence, moved};
+use self::evidence::Sight;
 use self::scrape::{Looks, Scraper};
 use super::{Result, as_autopilot, escalated, opening, operation, overdue, stored};
 
@@ -104,12 +104,13 @@ pub(super) struct Healing {
     remediate: &'static Operation,
     actuator: Arc<dyn Actuator>,
     watched: Vec<Watched>,
-    calls: Vec<(String, String)>,
     graph: Graph,
     runbooks: Vec<Runbook>,
     detector: Detector,
     scraper: Scraper,
     looks: VecDeque<Looks>,
+    /// Looks since a remediation was last asked for.
+    fresh: usize,
     incident: Option<Incident>,
     /// What was tried in the incidents before.
     earlier: Vec<Attempt>,
@@ -132,7 +133,6 @@ impl Healing {
             autopilot: as_autopilot(&session),
             remediate: operation("healing_remediate")?,
             watched: Vec::new(),
-            calls: Vec::new(),
             graph: Graph::default(),
             runbooks: built_in(),
             detector: Detector::new(pace)?,
@@ -140,6 +140,7 @@ impl Healing {
             incident: row::left_open(&session, source(&*actuator)).await?,
             actuator,
             looks: VecDeque::new(),
+            fresh: 0,
             session,
             earlier: Vec::new(),
             settle: 0,
@@ -157,8 +158,7 @@ impl Healing {
             let calls = watched
                 .iter()
                 .flat_map(|target| target.calls.iter().map(|callee| (target.name.clone(), callee.clone())));
-            self.calls = calls.collect();
-            self.graph = Graph::new(self.calls.iter().cloned());
+            self.graph = Graph::new(calls);
             self.watched = watched;
         }
         Ok(())
@@ -179,9 +179,12 @@ impl Healing {
         let refreshed = self.refresh().await;
         let looks = self.scraper.look(&self.watched).await;
         self.looks.push_back(looks);
+        self.fresh += 1;
         if self.looks.len() > LOOKS_MAX {
             self.looks.pop_front();
         }
+        // They are looked at as one slice.
+        self.looks.make_contiguous();
         self.note_changes(began_us);
         self.write(began_us).await?;
         let done = self.judge().await;
@@ -210,9 +213,10 @@ impl Healing {
         self.watch(&alarms, now_us).await
     }
 
-    /// What is known of each target.
-    fn known(&mut self, now_us: i64) -> BTreeMap<String, Evidence> {
-        evidence(&self.detector, self.looks.make_contiguous(), &self.calls, &self.changes, now_us)
+    /// What can be told of the targets.
+    fn sight(&self, now_us: i64) -> Sight<'_> {
+        let looks = self.looks.as_slices().0;
+        Sight { detector: &self.detector, looks, fresh: self.fresh, changes: &self.changes, now_us }
     }
 
     /// Notes configurations that other hands changed.
@@ -230,14 +234,13 @@ impl Healing {
 
     /// Writes what was seen. What an ill callee may explain says nothing of a service, and verifies nothing.
     async fn write(&mut self, at_us: i64) -> Result<()> {
-        let ill: BTreeSet<String> = match &self.incident {
-            Some(_) => self.known(at_us).into_iter().filter(|(_, known)| is_ill(known)).map(|(name, _)| name).collect(),
-            None => BTreeSet::new(),
-        };
-        let looks = self.looks.make_contiguous();
-        let Some(last) = looks.last().filter(|looks| !looks.is_empty()) else { return Ok(()) };
-        let health = |service: &String| {
-            let seen = moved(&self.detector, looks, service);
+        let is_incident = self.incident.is_some();
+        let mut shown = self.sight(at_us).shown();
+        let ill = shown.iter().filter(|(_, shown)| is_incident && is_ill(shown));
+        let ill: BTreeSet<String> = ill.map(|(name, _)| name.clone()).collect();
+        let Some(last) = self.looks.back().filter(|looks| !looks.is_empty()) else { return Ok(()) };
+        let mut health = |service: &String| {
+            let seen = shown.remove(service).unwrap_or_default();
             match self.graph.reached(service).into_iter().any(|callee| ill.contains(callee)) {
                 true => Evidence { error_share: None, latency_ratio: None, ..seen },
                 false => seen,
@@ -286,7 +289,7 @@ impl Healing {
         if self.is_at_work(incident).await? {
             return Ok(true);
         }
-        let known = self.known(now_us);
+        let known = self.sight(now_us).evidence(&self.graph);
         let diagnosis = diagnose(&known, &self.graph);
         let is_calm = known.values().all(|evidence: &Evidence| evidence.illness() < CALM);
         incident.calm_since_us = is_calm.then_some(incident.calm_since_us.unwrap_or(now_us));
@@ -404,6 +407,7 @@ impl Healing {
         match asked {
             Ok(answered) => {
                 incident.at_work = answered.job.map(|job| AtWork { job, candidate, runbook });
+                self.fresh = 0;
                 Ok(true)
             }
             Err(Error::Refused(refusal)) if refusal.kind == Refused::AlreadyResolved => {

@@ -2,10 +2,11 @@
 //!
 //! **Invariant:** what is broken in memory is mended by a restart, what is broken outside of it is not.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::{interval, sleep};
 
@@ -20,7 +21,7 @@ const LEAKS_MAX: usize = 128;
 const LIFE: Duration = Duration::from_millis(1_500);
 
 /// A fault.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// It answers nobody.
@@ -41,16 +42,19 @@ pub enum Fault {
     Stutter,
     /// It ends soon after each start, until a standby takes over.
     CrashLoop,
+    /// Each eighth request fails.
+    Flaky,
+    /// Each request takes 2 ms longer than the one before, up to 600 ms.
+    Creep,
+    /// For four seconds of eight all requests fail.
+    Burst,
 }
 
 /// What is broken.
 #[derive(Debug)]
 pub(super) struct Faults {
-    hang: AtomicBool,
-    slow: AtomicBool,
-    errors: AtomicBool,
-    deadlock: AtomicBool,
-    stutter: AtomicBool,
+    /// What a restart mends.
+    broken: Mutex<BTreeSet<Fault>>,
     /// A file that is there while it crashes; None where it does not.
     crash: Option<PathBuf>,
     /// A file that is there while the database is down; None where it has another database.
@@ -60,41 +64,25 @@ pub(super) struct Faults {
 impl Faults {
     pub(super) fn open(dir: &Path, is_standby: bool) -> Self {
         let own = |name: &str| (!is_standby).then(|| dir.join(name));
-        Self {
-            hang: false.into(),
-            slow: false.into(),
-            errors: false.into(),
-            deadlock: false.into(),
-            stutter: false.into(),
-            crash: own("crash-loop"),
-            dependency: own("database-is-down"),
-        }
+        Self { broken: Mutex::default(), crash: own("crash-loop"), dependency: own("database-is-down") }
     }
 
     pub(super) fn set(&self, fault: Fault) -> std::io::Result<()> {
         match fault {
-            Fault::Hang => self.hang.store(true, Ordering::Relaxed),
-            Fault::Slow => self.slow.store(true, Ordering::Relaxed),
-            Fault::Errors => self.errors.store(true, Ordering::Relaxed),
-            Fault::Deadlock => self.deadlock.store(true, Ordering::Relaxed),
-            Fault::Stutter => self.stutter.store(true, Ordering::Relaxed),
-            Fault::CrashLoop => self.crash.as_ref().map_or(Ok(()), |file| std::fs::write(file, b""))?,
-            Fault::DependencyDown => self.dependency.as_ref().map_or(Ok(()), |file| std::fs::write(file, b""))?,
-            Fault::Leak | Fault::FullDisk => {}
+            Fault::CrashLoop => self.crash.as_ref().map_or(Ok(()), |file| std::fs::write(file, b"")),
+            Fault::DependencyDown => self.dependency.as_ref().map_or(Ok(()), |file| std::fs::write(file, b"")),
+            fault => {
+                self.broken.lock().insert(fault);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     pub(super) fn has(&self, fault: Fault) -> bool {
         match fault {
-            Fault::Hang => self.hang.load(Ordering::Relaxed),
-            Fault::Slow => self.slow.load(Ordering::Relaxed),
-            Fault::Errors => self.errors.load(Ordering::Relaxed),
-            Fault::Deadlock => self.deadlock.load(Ordering::Relaxed),
-            Fault::Stutter => self.stutter.load(Ordering::Relaxed),
             Fault::CrashLoop => self.crash.as_ref().is_some_and(|file| file.exists()),
             Fault::DependencyDown => self.dependency.as_ref().is_some_and(|file| file.exists()),
-            Fault::Leak | Fault::FullDisk => false,
+            fault => self.broken.lock().contains(&fault),
         }
     }
 

@@ -4,6 +4,8 @@ use super::*;
 
 async fn start(dir: &std::path::Path, standby: bool) -> Arc<Service> {
     Arc::new(Service {
+        began: Instant::now(),
+        crept: AtomicU32::new(0),
         config: Config::default(),
         calls: Vec::new(),
         workers: Semaphore::new(4),
@@ -65,6 +67,25 @@ async fn faults_in_memory_end_with_it() {
     assert!(answer.is_err(), "it answers although it hangs");
     let again = start(dir.path(), false).await;
     assert_eq!(work(State(again)).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn faults_that_come_and_go_leave_some_requests_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let service = start(dir.path(), false).await;
+    service.faults.set(Fault::Flaky).unwrap();
+    let mut failed = 0;
+    for _ in 0..16 {
+        failed += usize::from(!work(State(Arc::clone(&service))).await.0.is_success());
+    }
+    assert_eq!(failed, 2, "each eighth one");
+    let service = start(dir.path(), false).await;
+    assert_eq!(broken(&service, "burst").await, StatusCode::INTERNAL_SERVER_ERROR);
+    let service = start(dir.path(), false).await;
+    service.crept.store(50, Ordering::Relaxed);
+    let began = Instant::now();
+    broken(&service, "creep").await;
+    assert!(began.elapsed() >= 50 * CREEP && service.crept.load(Ordering::Relaxed) == 51);
 }
 
 #[tokio::test]

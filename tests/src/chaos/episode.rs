@@ -24,7 +24,7 @@ pub const KINDS: [&str; 10] =
     ["kill", "stop", "hang", "slow", "errors", "leak", "full_disk", "dependency_down", "bad_config", "two_at_once"];
 
 /// Kinds that came after the policy was made, and that nothing of it was chosen by.
-pub const LATER_KINDS: [&str; 3] = ["deadlock", "stutter", "crash_loop"];
+pub const LATER_KINDS: [&str; 6] = ["deadlock", "stutter", "crash_loop", "flaky", "creep", "burst"];
 
 /// What became of a fault.
 #[derive(Clone, Debug)]
@@ -206,10 +206,10 @@ fn causes(kind: &str) -> &'static [Cause] {
     match kind {
         "kill" => &[Cause::ProcessDown],
         "stop" | "hang" => &[Cause::Hang],
-        "slow" | "stutter" => &[Cause::Slow],
+        "slow" | "stutter" | "creep" => &[Cause::Slow],
         "deadlock" => &[Cause::Slow, Cause::Errors, Cause::Hang],
         "crash_loop" => &[Cause::ProcessDown],
-        "errors" => &[Cause::Errors],
+        "errors" | "flaky" | "burst" => &[Cause::Errors],
         "leak" => &[Cause::MemoryLeak],
         "full_disk" => &[Cause::DiskFull],
         "dependency_down" => &[Cause::DependencyDown],

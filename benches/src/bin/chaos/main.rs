@@ -3,7 +3,7 @@
 //! Each fleet is five services that call each other. One after another they are killed, stopped, hung, slowed, made to fail, to
 //! leak and to fill their disk, lose their database, get a bad configuration, or two of these at once. Each fleet has a database
 //! whose autopilot heals it, and the figures are read from its tables. Some fleets are left alone for as long as the run takes: what
-//! is done there is a false action. `--kinds deadlock,stutter,crash_loop` breaks them in ways that came after the policy was made.
+//! is done there is a false action. `--kinds flaky,creep,burst` breaks them in ways that came after the policy was made.
 //!
 //! **Invariant:** measures and prints; the seed chooses faults and victims, the machine the rest.
 

@@ -107,6 +107,10 @@ impl Scraper {
             let (part, whole) = (gained(part)?, gained(whole)?);
             Some(if whole > 0.0 { part / whole } else { 0.0 })
         };
+        // What a few requests of ours miss, those of all clients show.
+        if let Some(seconds) = share("request_seconds_total", "requests_total") {
+            look.values[0] = look.values[0].max(seconds * 1e3);
+        }
         if let Some(errors) = share("errors_total", "requests_total") {
             look.values[1] = look.values[1].max(errors);
         }
@@ -125,12 +129,14 @@ impl Scraper {
     }
 }
 
-/// The samples of an OpenMetrics text, without their labels.
+/// The samples of an OpenMetrics text, summed over their labels.
 fn parsed(text: &str) -> BTreeMap<String, f64> {
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let sample = |line: &str| {
-        let (name, value) = line.rsplit_once(' ')?;
-        Some((name.split('{').next()?.to_owned(), value.parse().ok()?))
-    };
-    lines.filter_map(sample).collect()
+    let mut samples = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let Some((name, Ok(value))) = line.rsplit_once(' ').map(|(name, value)| (name, value.parse::<f64>())) else {
+            continue;
+        };
+        *samples.entry(name.split('{').next().unwrap_or(name).to_owned()).or_default() += value;
+    }
+    samples
 }

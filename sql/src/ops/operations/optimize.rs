@@ -8,6 +8,7 @@
 //! was measured, and is left empty.
 
 pub(crate) mod applied;
+pub(crate) mod trial;
 
 use serde_json::{Value, json};
 
@@ -66,11 +67,16 @@ pub(crate) const OPERATION: Operation = Operation {
         AGG.or("\"sum\""),
         STEP.or("\"5m\""),
         Parameter::new("unit", Kind::Object(UNIT), "What is added and taken away.").or("{}"),
-        Parameter::new("evaluation", Kind::Choice(&["offline"]), "How a proposal is judged.").or("\"offline\""),
+        Parameter::new(
+            "evaluation",
+            Kind::Choice(trial::EVALUATIONS),
+            "How a proposal is judged: by a simulation of the days there are, in the shadow of the service by those of the next two days, or as a canary by what its share of the decisions of two days brings.",
+        )
+        .or("\"offline\""),
         Parameter::new(
             "apply",
             Kind::Boolean,
-            "Whether knobs that are better are put in force, where a rule of scaling_autoscale takes them up.",
+            "Whether knobs that are better are put in force, where a rule of scaling_autoscale takes them up; after the trial where there is one.",
         )
         .or("false"),
         Parameter::new("max_duration_s", Kind::Integer(1, 86_400), "It is given up after so many seconds.").or("600"),
@@ -100,8 +106,9 @@ fn decide(invocation: &Invocation) -> Doing<'_, Decision> {
         let service = invocation.arguments["scope"]["service"].as_str().unwrap_or_default();
         invocation.hold("optimization", service)?;
         if invocation.flag("apply") {
-            applied::check(invocation, service).await?;
+            applied::check(&invocation.own, service, "/apply").await?;
         }
+        trial::check(invocation, service).await?;
         let ask = ask(invocation).await?;
         let plan = json!({
             "scope": { "service": service },
@@ -111,6 +118,7 @@ fn decide(invocation: &Invocation) -> Doing<'_, Decision> {
             "decides": decides(&ask),
             "baseline": baseline(&ask),
             "apply": invocation.flag("apply"),
+            "trial": trial::told(invocation),
         });
         Ok(Decision { plan, approval: None })
     })
@@ -230,17 +238,18 @@ async fn run(invocation: &Invocation) -> Result<Value> {
     })
     .await?;
     invocation.progress(0.9).await?;
-    let [low, high] = found.lead.ci95;
-    let verdict = match (low > 0.0, high < 0.0) {
-        (true, _) => "better",
-        (_, true) => "worse",
-        _ => "inconclusive",
-    };
-    let recommended = if verdict == "better" { recommended(&ask, &found) } else { Vec::new() };
+    let verdict = verdict(found.lead.ci95);
+    // What a simulation leaves open a trial may settle.
+    let is_tried = trial::is_wanted(invocation) && verdict != "worse";
+    let recommended = if is_tried || verdict == "better" { recommended(&ask, &found) } else { Vec::new() };
+    let is_tried = is_tried && !recommended.is_empty();
     // Somebody may have promoted a policy, or ended the scaling, while this was simulated.
-    let is_applied = invocation.flag("apply") && !recommended.is_empty();
+    let is_applied = invocation.flag("apply") && !is_tried && !recommended.is_empty();
     if is_applied {
-        applied::check(invocation, &ask.service).await?;
+        applied::check(&invocation.own, &ask.service, "/apply").await?;
+    }
+    if is_tried {
+        trial::check(invocation, &ask.service).await?;
     }
     let mut answer = json!({
         "optimization_id": null,
@@ -258,15 +267,28 @@ async fn run(invocation: &Invocation) -> Result<Value> {
         "recommended": recommended,
         "warnings": warnings(&ask, found.from_us),
         "applied": is_applied,
+        "trial": if is_tried { trial::told(invocation) } else { Value::Null },
     });
     if answer["recommended"].as_array().is_some_and(|knobs| !knobs.is_empty()) {
         let id = keep(invocation, &ask, found.price, &answer).await?;
         if is_applied {
-            applied::apply(invocation, &id, &ask.service, &found.new).await?;
+            applied::apply(&invocation.own, &id, (&ask.service, &found.new), invocation.actor()).await?;
+        }
+        if is_tried {
+            trial::begin(invocation, &id, &ask, &found).await?;
         }
         answer["optimization_id"] = id.into();
     }
     Ok(answer)
+}
+
+/// What an interval of an improvement says.
+fn verdict([low, high]: [f64; 2]) -> &'static str {
+    match (low > 0.0, high < 0.0) {
+        (true, _) => "better",
+        (_, true) => "worse",
+        _ => "inconclusive",
+    }
 }
 
 fn recommended(ask: &Ask, found: &Found) -> Vec<Value> {
@@ -318,6 +340,7 @@ async fn keep(invocation: &Invocation, ask: &Ask, price: f64, answer: &Value) ->
         "expected": { "improvement_pct": answer["improvement_pct"], "ci95": answer["ci95"] },
         "price": price,
         "applied": answer["applied"],
+        "trial": answer["trial"],
         "requested_by": invocation.actor(),
     });
     let insert = "INSERT INTO optimization_history (id, timestamp, optimization_type, parameters, baseline_metrics, \

@@ -2,12 +2,12 @@
 //!
 //! **Invariant:** reads what the caller may read; the same rows give the same load.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::policy::simulator::{EPOCH_SLOTS, SLOT_S};
 use crate::operation::{Kind, Parameter, Refusal, Refused, duration_us, time_us};
 use crate::ops::operations::predict::quoted;
-use crate::session::{Invocation, rfc3339};
+use crate::session::{Invocation, Session, rfc3339};
 use crate::{Error, Result};
 
 /// Samples of a load.
@@ -53,6 +53,12 @@ impl Load {
         self.from_us.saturating_add((epoch as f64 * EPOCH_SLOTS as f64 * SLOT_S * 1e6) as i64)
     }
 
+    /// The first epoch that begins at a time or later.
+    pub(crate) fn epoch_at(&self, at_us: i64) -> usize {
+        let epochs = at_us.saturating_sub(self.from_us) as f64 / (EPOCH_SLOTS as f64 * SLOT_S * 1e6);
+        epochs.ceil().max(0.0) as usize
+    }
+
     /// Where it came from, for answers.
     pub(crate) fn told(&self) -> Value {
         json!({
@@ -65,21 +71,28 @@ impl Load {
 }
 
 /// The load of a service within a window; `at` points to the argument that names the service.
-pub(crate) async fn load(
-    invocation: &Invocation,
+pub(crate) async fn load(invocation: &Invocation, service: &str, window: (i64, i64), at: &str) -> Result<Load> {
+    read(&invocation.session, &invocation.arguments, service, window, at).await
+}
+
+/// The same, by what the arguments [`METRIC`], [`AGG`] and [`STEP`] of a request were.
+pub(crate) async fn read(
+    session: &Session,
+    arguments: &Map<String, Value>,
     service: &str,
     (from_us, to_us): (i64, i64),
     at: &str,
 ) -> Result<Load> {
-    let step_us = invocation.text("step").and_then(duration_us).unwrap_or(300_000_000);
+    let text = |name: &str| arguments.get(name).and_then(Value::as_str);
+    let step_us = text("step").and_then(duration_us).unwrap_or(300_000_000);
     if !(STEP_US.0..=STEP_US.1).contains(&step_us) {
         return Err(Refusal::new(Refused::InvalidValue, "a step is 15s to 1h").at("/step").into());
     }
     // Whole steps only: a part of one would look like a dip.
     let from_us = from_us.saturating_add(step_us - 1).div_euclid(step_us) * step_us;
     let to_us = to_us.div_euclid(step_us) * step_us;
-    let (metric, time, column, table) = source(invocation)?;
-    let agg = invocation.text("agg").unwrap_or("sum");
+    let (metric, time, column, table) = source(session, text("metric"))?;
+    let agg = text("agg").unwrap_or("sum");
     let sql = format!(
         "SELECT time_bucket(INTERVAL '{} milliseconds', {time}) AS at, CAST({agg}({column}) AS DOUBLE PRECISION) AS value \
          FROM {table} WHERE service = '{}' AND {time} >= TIMESTAMPTZ '{}' AND {time} < TIMESTAMPTZ '{}' \
@@ -90,8 +103,8 @@ pub(crate) async fn load(
         rfc3339(to_us),
         SAMPLES_MAX + 1
     );
-    let rows = invocation.session.objects(&sql, &[]).await?;
-    let point = |row: &serde_json::Map<String, Value>| Some((time_us(row["at"].as_str()?)?, row["value"].as_f64()?));
+    let rows = session.objects(&sql, &[]).await?;
+    let point = |row: &Map<String, Value>| Some((time_us(row["at"].as_str()?)?, row["value"].as_f64()?));
     let points: Vec<(i64, f64)> = rows.iter().filter_map(point).collect();
     let refuse = |kind, text: String| -> Error { Refusal::new(kind, text).at(at).into() };
     let (Some(first), Some(last)) = (points.first(), points.last()) else {
@@ -117,15 +130,15 @@ pub(crate) async fn load(
 }
 
 /// The name of the metric, and its time, column and table, quoted.
-fn source(invocation: &Invocation) -> Result<(String, String, String, String)> {
-    let catalog = invocation.session.db().catalog();
+fn source(session: &Session, metric: Option<&str>) -> Result<(String, String, String, String)> {
+    let catalog = session.db().catalog();
     let of = |table: &juno_engine::TableSchema, column: &str| {
         let time = quoted(&table.columns[table.time()?].name);
         let has_service = table.tags().iter().any(|tag| table.columns[*tag].name == "service");
         table.column(column).filter(|index| table.columns[*index].data_type.is_numeric() && has_service)?;
         Some((format!("{}.{column}", table.name), time, quoted(column), quoted(&table.name)))
     };
-    match invocation.text("metric") {
+    match metric {
         Some(metric) => {
             let found = metric.rsplit_once('.').and_then(|(table, column)| of(catalog.table(table)?, column));
             found.ok_or_else(|| {

@@ -4,7 +4,7 @@
 //! The recommendation of the active version is drawn to one of the arms around it, whose mean it is, so that each decision has a
 //! chance to be logged with. Where a canary is there, a share of the decisions is its own: that of RL_EXPLORATION_RATE, at most
 //! `exploration_max` of the policy `rl`, and none while the service is over its error budget. Without an active version the fixed
-//! rule decides.
+//! rule decides, and knobs that are on trial take a canary's share.
 //!
 //! **Invariant:** a decision is in the table before it is in force; its propensity is the chance that it was drawn with.
 
@@ -27,6 +27,7 @@ use super::store::{self, Stored};
 use crate::Result;
 use crate::operation::Component;
 use crate::ops::governance;
+use crate::ops::operations::optimize::trial;
 use crate::session::{Session, blocking, rfc3339};
 
 /// How long a decision holds, in microseconds.
@@ -197,12 +198,19 @@ impl Rule {
                 |old| space.moved(&old, active.policy.recommend_after(&old, &state), rail("change_pct")),
             ),
         };
+        let on_trial = match (&active, &canary) {
+            (None, None) if learned => trial::canary(own, &self.service, seen.now_us).await?,
+            _ => None,
+        };
         let is_over = self.recent_violation > seen.service.violation_max;
         let rate = own.operation_settings().rl_exploration_rate.min(rail("exploration_max"));
-        let share = if canary.is_some() && !is_over { rate } else { 0.0 };
+        let other = match (&canary, &on_trial) {
+            (Some(canary), _) => Some(canary.policy.distribution(&state)),
+            (None, on_trial) => on_trial.as_ref().map(|knobs| space.spread(knobs)),
+        };
+        let share = if is_over { 0.0 } else { rate };
         let id = own.db().system().uuid_v7();
         let (high, low) = id.as_u64_pair();
-        let other = canary.as_ref().map(|canary| canary.policy.distribution(&state));
         let drawn = draw(&space.spread(&recommended), other.as_deref().map(|other| (other, share)), high ^ low);
         let decided = if drawn.explored { canary.as_ref() } else { active.as_ref() };
         let worth = active.as_ref().or(canary.as_ref()).map(|stored| stored.policy.clone());

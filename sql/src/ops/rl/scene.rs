@@ -60,18 +60,26 @@ pub(crate) struct Scene {
 impl Scene {
     /// With a load that was read.
     pub(crate) fn of(load: &Load, unit: Unit, violation_max: f64, seed: u64) -> Result<Self> {
-        Self::new(resampled(&load.samples, load.step_s, seed)?, unit, violation_max)
+        Self::new(resampled(&load.samples, load.step_s, seed)?, unit, violation_max, None)
+    }
+
+    /// The same, judged by what came since a time.
+    pub(crate) fn since(load: &Load, unit: Unit, violation_max: f64, seed: u64, since_us: i64) -> Result<Self> {
+        let cut = Some(load.epoch_at(since_us));
+        Self::new(resampled(&load.samples, load.step_s, seed)?, unit, violation_max, cut)
     }
 
     /// With so many days of a made load.
     pub(crate) fn made(days: usize, unit: Unit, violation_max: f64, seed: u64) -> Result<Self> {
-        Self::new(generated(days, seed)?, unit, violation_max)
+        Self::new(generated(days, seed)?, unit, violation_max, None)
     }
 
-    fn new(load: Vec<f64>, unit: Unit, violation_max: f64) -> Result<Self> {
+    /// The days to judge by begin at an epoch, or where none is given are the newest third.
+    fn new(load: Vec<f64>, unit: Unit, violation_max: f64, cut: Option<usize>) -> Result<Self> {
         let epochs = load.len() / EPOCH_SLOTS;
-        let cut = epochs.saturating_sub((epochs / 3).max(2 * DAY_EPOCHS));
-        if cut < 2 * DAY_EPOCHS {
+        let latest = epochs.saturating_sub(2 * DAY_EPOCHS);
+        let cut = cut.unwrap_or_else(|| latest.min(epochs - epochs / 3));
+        if cut < 2 * DAY_EPOCHS || cut > latest {
             let text = "a load of less than four days is too short to learn from and to judge by";
             return Err(Refusal::InsufficientExperience(text.to_owned()));
         }

@@ -11,6 +11,7 @@ use super::limits::Limits;
 use super::plan::{BOUNDS, SLO, UNIT};
 use super::policy::{Bounds, Options, Planner, Unit};
 use crate::operation::{Component, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused, duration_us};
+use crate::ops::operations::optimize::trial;
 use crate::role::Role;
 use crate::session::Invocation;
 use crate::{Error, Result};
@@ -98,7 +99,8 @@ async fn begin(invocation: &Invocation, service: &str) -> Result<()> {
     invocation.own.changed_rows(insert, &values).await?;
     // What was put in force was found for what the service was before.
     let knobs = "DELETE FROM juno_scaling_knobs WHERE service = $1";
-    invocation.own.changed_rows(knobs, &[service.into()]).await.map(drop)
+    invocation.own.changed_rows(knobs, &[service.into()]).await?;
+    trial::end(&invocation.own, service).await
 }
 
 /// How often is decided, in microseconds.

@@ -58,7 +58,8 @@ pub struct Verification {
     /// so many seconds after the action at the latest.
     pub within_s: u32,
     /// It is in vain where the target was well by its health check and still did not meet all for so many seconds: what is
-    /// up and no better has had its chance, what is not up yet has not. None waits until the end.
+    /// up and no better has had its chance, what is not up yet has not. What came up and was down again for as many samples as
+    /// verify it has had its chance too. None waits until the end.
     #[serde(default)]
     pub in_vain_s: Option<u32>,
 }
@@ -96,6 +97,7 @@ impl Verification {
         let mut in_a_row = 0;
         let mut in_vain_since_us = None;
         let mut is_in_vain = false;
+        let (mut was_up, mut down_in_a_row) = (false, 0);
         for sample in samples.iter().filter(|sample| sample.at_us > acted_us && sample.at_us <= until_us) {
             let is_met = self.all.iter().all(|condition| condition.is_met(&sample.values));
             in_a_row = if is_met { in_a_row + 1 } else { 0 };
@@ -105,7 +107,12 @@ impl Verification {
             let is_up = sample.values.get(HEALTHY).is_some_and(|healthy| *healthy >= 1.0);
             in_vain_since_us = (is_up && !is_met).then_some(in_vain_since_us.unwrap_or(sample.at_us));
             let lasted_us = in_vain_since_us.map_or(0, |since_us| sample.at_us - since_us);
-            is_in_vain = self.in_vain_s.is_some_and(|limit_s| lasted_us >= i64::from(limit_s) * 1_000_000);
+            let is_down = sample.values.get(HEALTHY).is_some_and(|healthy| *healthy < 1.0);
+            was_up |= is_up;
+            down_in_a_row = if was_up && is_down { down_in_a_row + 1 } else { 0 };
+            is_in_vain = self
+                .in_vain_s
+                .is_some_and(|limit_s| lasted_us >= i64::from(limit_s) * 1_000_000 || down_in_a_row >= self.hold);
             if is_in_vain {
                 break;
             }
@@ -141,6 +148,10 @@ mod tests {
         }
     }
 
+    fn healthy() -> Condition {
+        Condition { metric: "healthy".into(), is: Comparison::AtLeast, value: 1.0, if_known: false }
+    }
+
     fn sample(second: i64, errors: f64) -> Sample {
         Sample { at_us: second * 1_000_000, values: [("errors".to_owned(), errors)].into() }
     }
@@ -174,6 +185,12 @@ mod tests {
         assert_eq!(waits.outcome(&failing, 5_000_000, 10_000_000), Outcome::Pending, "it waits until the end");
         let starting: Vec<Sample> = (6..=12).map(|second| seen(second, 0.0, 0.9)).collect();
         assert_eq!(verification.outcome(&starting, 5_000_000, 12_000_000), Outcome::Pending, "it is not up yet");
+        let again: Vec<Sample> =
+            [1.0, 0.0, 0.0].iter().zip(6..).map(|(healthy, second)| seen(second, *healthy, 0.0)).collect();
+        let fallen = Verification { all: vec![healthy()], ..verification.clone() };
+        let down = Outcome::Failed { unmet: vec![("healthy".into(), Some(0.0))] };
+        assert_eq!(fallen.outcome(&again, 5_000_000, 9_000_000), down, "it came up and went down again");
+        assert_eq!(fallen.outcome(&again[..2], 5_000_000, 9_000_000), Outcome::Pending, "one may be chance");
         let wavers: Vec<Sample> =
             (6..=14).map(|second| seen(second, 1.0, if second % 3 == 0 { 0.0 } else { 0.9 })).collect();
         assert_eq!(verification.outcome(&wavers, 5_000_000, 14_000_000), Outcome::Pending, "now and then it is well");

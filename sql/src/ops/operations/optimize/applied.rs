@@ -16,12 +16,12 @@ use crate::ops::rl::policy::stage::Stage;
 use crate::ops::rl::request::weighed;
 use crate::ops::rl::scene::knobs_json;
 use crate::ops::rl::store;
-use crate::session::{Invocation, Session, rfc3339};
+use crate::session::{Session, rfc3339};
 use crate::{Error, Result};
 
 const DAY_US: i64 = 86_400_000_000;
 /// The last decision of a day ends, and is written down, so much later.
-const LATE_US: i64 = 1_800_000_000;
+pub(super) const LATE_US: i64 = 1_800_000_000;
 /// Proposals that are older are not measured any more.
 const FORGOTTEN_US: i64 = 7 * DAY_US;
 /// So many decisions of each of the two days must have an outcome.
@@ -29,18 +29,18 @@ const DECISIONS_MIN: usize = DAY_EPOCHS / 2;
 /// What the column of the history can hold.
 const PERCENT_MAX: f64 = 999.99;
 
-/// Refuses where no rule of the service would take knobs up.
-pub(super) async fn check(invocation: &Invocation, service: &str) -> Result<()> {
-    let refused = |text: String| -> Error { Refusal::new(Refused::Conflict, text).at("/apply").into() };
+/// Refuses where no rule of the service would take knobs up; `at` points to the argument that wants it to.
+pub(super) async fn check(own: &Session, service: &str, at: &str) -> Result<()> {
+    let refused = |text: String| -> Error { Refusal::new(Refused::Conflict, text).at(at).into() };
     let row = "SELECT request FROM juno_autoscaled WHERE service = $1 AND enabled";
-    let row = invocation.own.objects(row, &[service.into()]).await?.pop();
+    let row = own.objects(row, &[service.into()]).await?.pop();
     let Some(policy) = row.as_ref().and_then(|row| row["request"]["policy"].as_str()) else {
         let text = format!(
             "no rule scales \"{service}\" whose knobs could be set: call scaling_autoscale with a policy for it first"
         );
         return Err(refused(text));
     };
-    match store::in_stage(&invocation.own, policy, Stage::Active).await? {
+    match store::in_stage(own, policy, Stage::Active).await? {
         Some(active) => {
             let (name, version) = (&active.name, active.version);
             Err(refused(format!("policy \"{name}\" version {version} decides the knobs of \"{service}\" already")))
@@ -49,14 +49,14 @@ pub(super) async fn check(invocation: &Invocation, service: &str) -> Result<()> 
     }
 }
 
-/// Puts knobs in force.
-pub(super) async fn apply(invocation: &Invocation, id: &str, service: &str, knobs: &Knobs) -> Result<()> {
+/// Puts knobs in force, as somebody had asked.
+pub(super) async fn apply(own: &Session, id: &str, (service, knobs): (&str, &Knobs), actor: &str) -> Result<()> {
     let insert = "INSERT INTO juno_scaling_knobs (service, knobs, optimization_id, applied_at, applied_by) \
                   VALUES ($1, $2, $3, $4, $5) ON CONFLICT (service) DO UPDATE SET knobs = excluded.knobs, \
                   optimization_id = excluded.optimization_id, applied_at = excluded.applied_at, \
                   applied_by = excluded.applied_by";
-    let values = [service.into(), knobs_json(knobs), id.into(), invocation.now().into(), invocation.actor().into()];
-    invocation.own.changed_rows(insert, &values).await.map(drop)
+    let values = [service.into(), knobs_json(knobs), id.into(), own.now().into(), actor.into()];
+    own.changed_rows(insert, &values).await.map(drop)
 }
 
 /// Writes the improvement of the proposals that have been in force for a day; how many were looked at.
@@ -65,8 +65,10 @@ pub(super) async fn apply(invocation: &Invocation, id: &str, service: &str, knob
 /// Where juno's own tables cannot be read or written.
 pub async fn measure_optimizations(own: &Session) -> Result<usize> {
     let now_us = own.db().system().clock().now_us();
-    let due = "SELECT id, timestamp, parameters FROM optimization_history WHERE timestamp >= $1 AND timestamp < $2 \
-               AND parameters ->> 'applied' = 'true' AND parameters -> 'measured' IS NULL ORDER BY timestamp LIMIT 100";
+    let due = "SELECT id, applied_at, parameters FROM (SELECT id, parameters, \
+               COALESCE(CAST(parameters ->> 'applied_at' AS TIMESTAMPTZ), timestamp) AS applied_at FROM optimization_history \
+               WHERE parameters ->> 'applied' = 'true' AND parameters -> 'measured' IS NULL) AS applied \
+               WHERE applied_at >= $1 AND applied_at < $2 ORDER BY applied_at LIMIT 100";
     let window = [rfc3339(now_us - FORGOTTEN_US).into(), rfc3339(now_us - DAY_US - LATE_US).into()];
     let due = own.objects(due, &window).await?;
     for row in &due {
@@ -77,7 +79,7 @@ pub async fn measure_optimizations(own: &Session) -> Result<usize> {
 
 async fn measure(own: &Session, row: &Map<String, Value>) -> Result<()> {
     let mut parameters = row["parameters"].clone();
-    let applied_us = row["timestamp"].as_str().and_then(time_us).unwrap_or_default();
+    let applied_us = row["applied_at"].as_str().and_then(time_us).unwrap_or_default();
     let service = parameters["service"].as_str().unwrap_or_default().to_owned();
     let objective = objective(&parameters["objective"]);
     let price = parameters["price"].as_f64().unwrap_or_default();
@@ -111,29 +113,31 @@ async fn outcomes(own: &Session, service: &str, (from_us, to_us): (i64, i64)) ->
     let sql = "SELECT outcome FROM rl_experience WHERE service = $1 AND at >= $2 AND at < $3 AND outcome IS NOT NULL \
                AND explored IS NOT TRUE";
     let rows = own.objects(sql, &[service.into(), rfc3339(from_us).into(), rfc3339(to_us).into()]).await?;
-    let components = |outcome: &Value| {
-        let number = |name: &str| outcome[name].as_f64();
-        Some(Components {
-            cost: number("cost")?,
-            idle: number("idle")?,
-            violation: number("violation")?,
-            slow: number("slow")?,
-            latency: number("latency")?,
-            churn: number("churn")?,
-        })
-    };
     Ok(rows.iter().filter_map(|row| components(&row["outcome"])).collect())
 }
 
+/// What a decision brought, as it is logged.
+pub(super) fn components(outcome: &Value) -> Option<Components> {
+    let number = |name: &str| outcome[name].as_f64();
+    Some(Components {
+        cost: number("cost")?,
+        idle: number("idle")?,
+        violation: number("violation")?,
+        slow: number("slow")?,
+        latency: number("latency")?,
+        churn: number("churn")?,
+    })
+}
+
 /// What was to be reached, as [`reward_json`](crate::ops::rl::train::reward_json) wrote it.
-fn objective(told: &Value) -> Objective {
+pub(super) fn objective(told: &Value) -> Objective {
     let goal = told["type"].as_str().and_then(|name| Goal::parse(name).ok()).unwrap_or(Goal::Balanced);
     let violation_max = told["constraint"]["max"].as_f64().unwrap_or(Objective::new(goal).violation_max);
     Objective { goal, weights: weighed(goal, &told["weights"]), violation_max }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::ops::actuator::fake::{World, refusal};
     use crate::ops::operations::optimize::OPERATION;
@@ -189,39 +193,53 @@ mod tests {
         assert!(rows[2]["parameters"]["measured"].is_null());
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn better_knobs_are_put_in_force_where_a_rule_takes_them_up() {
+    /// A world where a rule scales the service `shop`, once it was declared as [`scaled`].
+    pub(in super::super) async fn world() -> World {
         let world = World::open().await;
         for sql in [
             "CREATE TABLE traffic (time TIMESTAMPTZ, service TEXT, requests DOUBLE PRECISION) WITH (tags = 'service')",
-            "INSERT INTO traffic SELECT now() - INTERVAL '5 minutes' * (1152 - i), 'shop', 60000 + 40000 * sin(i * 2 * pi() / 288) \
-             FROM generate_series(0, 1151) AS g (i)",
+            "INSERT INTO traffic SELECT now() - INTERVAL '5 minutes' * (1440 - i), 'shop', 60000 + 40000 * sin(i * 2 * pi() / 288) \
+             FROM generate_series(0, 1439) AS g (i)",
         ] {
             world.own.query(sql).await.unwrap();
         }
+        world
+    }
+
+    pub(in super::super) fn scaled() -> Value {
+        json!({
+            "service": "shop", "policy": "shop", "bounds": { "min": 1, "max": 40 },
+            "demand": [{ "resource": "requests", "metric": "traffic.requests", "capacity": 10 }],
+        })
+    }
+
+    /// Asks for an optimisation and waits for it.
+    pub(in super::super) async fn optimized(world: &World, body: Value) -> Value {
+        let mut job = world.ask(&OPERATION, ("ada", Role::Responder), body).await.unwrap().value;
+        while job["state"] == "queued" || job["state"] == "running" {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            job = world.own.job(job["id"].as_str().unwrap()).await.unwrap().into();
+        }
+        job["result"].take()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn better_knobs_are_put_in_force_where_a_rule_takes_them_up() {
+        let world = world().await;
         let ada = ("ada", Role::Responder);
         let body =
             json!({ "type": "cost", "scope": { "service": "shop" }, "metric": "traffic.requests", "apply": true });
         let alone = world.ask(&OPERATION, ada, body.clone()).await;
         assert_eq!(refusal(alone), Refused::Conflict, "nothing scales it");
-        let scaled = json!({
-            "service": "shop", "policy": "shop", "bounds": { "min": 1, "max": 40 },
-            "demand": [{ "resource": "requests", "metric": "traffic.requests", "capacity": 10 }],
-        });
-        world.ask(&autoscale::OPERATION, ada, scaled.clone()).await.unwrap();
-        let mut job = world.ask(&OPERATION, ada, body).await.unwrap().value;
-        while job["state"] == "queued" || job["state"] == "running" {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            job = world.own.job(job["id"].as_str().unwrap()).await.unwrap().into();
-        }
-        let told = &job["result"];
-        assert_eq!((&told["verdict"], &told["applied"]), (&json!("better"), &json!(true)), "{job:#}");
+        world.ask(&autoscale::OPERATION, ada, scaled()).await.unwrap();
+        let told = optimized(&world, body).await;
+        assert_eq!((&told["verdict"], &told["applied"]), (&json!("better"), &json!(true)), "{told:#}");
         let set = world.row("SELECT * FROM juno_scaling_knobs").await;
         assert_eq!((&set["service"], &set["applied_by"]), (&json!("shop"), &json!("ada")));
         assert_eq!(set["optimization_id"], told["optimization_id"]);
         let k = told["recommended"].as_array().unwrap().iter().find(|one| one["knob"] == "k").unwrap();
         assert_eq!(set["knobs"]["k"], k["new"]);
-        world.ask(&autoscale::OPERATION, ada, scaled).await.unwrap();
+        world.ask(&autoscale::OPERATION, ada, scaled()).await.unwrap();
         assert!(world.rows("SELECT * FROM juno_scaling_knobs").await.is_empty(), "it was declared anew");
     }
 }
