@@ -234,7 +234,10 @@ impl Actuator for KubernetesActuator {
     }
 
     async fn watched(&self) -> Result<Vec<Watched>, ActuatorError> {
-        Ok(self.cluster.all().await?.into_iter().map(|(name, workload)| workload.watched(name)).collect())
+        let workloads = self.cluster.all().await?;
+        let has_counters = workloads.iter().any(|(_, workload)| workload.is_scraped());
+        let pods = if has_counters { self.cluster.pods().await? } else { Vec::new() };
+        Ok(workloads.into_iter().map(|(name, workload)| workload.watched(name, &pods)).collect())
     }
 
     async fn act(&self, order: &Order) -> Result<Effect, ActuatorError> {

@@ -3,6 +3,7 @@
 //!
 //! **Invariant:** one incident of an actuator at a time, and one remediation.
 
+mod counters;
 mod detector;
 mod evidence;
 mod row;

@@ -150,8 +150,8 @@ pub struct Watched {
     pub calls: Vec<String>,
     /// The URL that is asked as a client would.
     pub probe: Option<String>,
-    /// The URL of its counters.
-    pub metrics: Option<String>,
+    /// The URLs of its counters, one of each of its processes.
+    pub metrics: Vec<String>,
 }
 
 /// How a system moves, by which those go who watch it.

@@ -109,6 +109,12 @@ impl Cluster {
         Ok(named.chain(stateful).collect())
     }
 
+    /// All pods of the namespace.
+    pub(super) async fn pods(&self) -> Result<Vec<Pod>, ActuatorError> {
+        let whole = &self.namespace;
+        list(whole, self.own(whole).await?, ListParams::default()).await
+    }
+
     /// The workload of a target.
     pub(super) async fn find(&self, target: &str) -> Result<Workload, ActuatorError> {
         let (kinds, name): (&[Kind], &str) = match target.strip_prefix(STATEFUL) {

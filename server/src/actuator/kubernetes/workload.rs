@@ -3,13 +3,17 @@
 //! **Invariant:** pure: asks nobody. The template of its pods stays JSON, so that fields that are not known here survive a rollback.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use juno_sql::actuator::{Action, Target, Watched};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::core::{ApiResource, Object, Selector};
+use kube::core::{ApiResource, Object, Selector, SelectorExt};
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::view::is_active;
 
 /// The annotation of a target that no autopilot may act on: `"true"`.
 const PROTECTED: &str = "juno.io/protected";
@@ -22,6 +26,10 @@ const START: &str = "juno.io/start-seconds";
 const START_S_DEFAULT: u32 = 120;
 /// The annotation with the targets that a target calls, by comma.
 const CALLS: &str = "juno.io/calls";
+/// The annotations of a pod that has counters, as Prometheus is usually set up to find them: `"true"`, the port, and the path.
+const SCRAPE: &str = "prometheus.io/scrape";
+const SCRAPE_PORT: &str = "prometheus.io/port";
+const SCRAPE_PATH: &str = "prometheus.io/path";
 /// The most replicas where nothing is annotated.
 const REPLICAS_MAX_DEFAULT: usize = 100;
 
@@ -141,11 +149,22 @@ impl Workload {
         Target { name, kind: self.kind.name().to_owned(), is_protected, actions: ACTIONS.to_vec() }
     }
 
-    /// It as a target of this name is watched. Counters are not asked for: behind a Service they are another pod's each time.
-    pub(super) fn watched(&self, name: String) -> Watched {
+    /// It as a target of this name is watched, by counters that its pods have among these.
+    pub(super) fn watched(&self, name: String, pods: &[Pod]) -> Watched {
+        let chosen = self.selector().ok();
+        let is_own = |pod: &&Pod| {
+            let labels = pod.metadata.labels.as_ref().zip(chosen.as_ref());
+            is_active(pod) && labels.is_some_and(|(labels, chosen)| chosen.matches(labels))
+        };
+        let metrics = pods.iter().filter(is_own).filter_map(scraped).collect();
         let calls = self.annotation(CALLS).unwrap_or_default().split(',').map(str::trim);
         let calls = calls.filter(|callee| !callee.is_empty()).map(str::to_owned).collect();
-        Watched { name, calls, probe: self.annotation(PROBE).map(str::to_owned), metrics: None }
+        Watched { name, calls, probe: self.annotation(PROBE).map(str::to_owned), metrics }
+    }
+
+    /// Whether its pods say that they have counters.
+    pub(super) fn is_scraped(&self) -> bool {
+        self.object.spec.template["metadata"]["annotations"][SCRAPE] == "true"
     }
 
     /// How long a pod may take until it is ready for the first time.
@@ -221,6 +240,15 @@ impl Workload {
             }
         }
     }
+}
+
+/// The address of a pod's counters.
+fn scraped(pod: &Pod) -> Option<String> {
+    let annotations = pod.metadata.annotations.as_ref().filter(|all| all.get(SCRAPE).is_some_and(|is| is == "true"))?;
+    let address: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    let port: u16 = annotations.get(SCRAPE_PORT)?.parse().ok()?;
+    let path = annotations.get(SCRAPE_PATH).map_or("/metrics", String::as_str);
+    Some(format!("http://{}/{}", SocketAddr::new(address, port), path.trim_start_matches('/')))
 }
 
 #[cfg(test)]

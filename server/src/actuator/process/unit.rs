@@ -99,7 +99,12 @@ impl Unit {
     pub(super) fn watched(&self) -> Watched {
         let filled = |text: &Option<String>| Some(self.service.filled(text.as_ref()?, &self.dir, 0));
         let Service { name, calls, probe, metrics, .. } = &self.service;
-        Watched { name: name.clone(), calls: calls.clone(), probe: filled(probe), metrics: filled(metrics) }
+        Watched {
+            name: name.clone(),
+            calls: calls.clone(),
+            probe: filled(probe),
+            metrics: filled(metrics).into_iter().collect(),
+        }
     }
 
     /// What is remembered, as it is now.

@@ -9,10 +9,14 @@ use std::time::Duration;
 use juno_sql::actuator::{Actuator, Observation, Pace, Watched};
 use tokio::time::Instant;
 
+use super::counters::{Counters, Gained};
+
 /// How long a question may take.
 const LIMIT: Duration = Duration::from_millis(900);
 /// How much of the time between two looks the actuator may take: one that looks each second waits a second for a health check.
 const OBSERVE_SHARE: f64 = 1.3;
+/// Bytes of a MiB.
+const MIB: f64 = (1 << 20) as f64;
 /// Requests per service and look.
 const PROBES: usize = 2;
 /// Names of the series of a service, as [`Look::values`] has them.
@@ -39,7 +43,8 @@ pub(super) struct Scraper {
     http: reqwest::Client,
     actuator: Arc<dyn Actuator>,
     observe_limit: Duration,
-    before: BTreeMap<String, BTreeMap<String, f64>>,
+    /// What each address said at the last look.
+    before: BTreeMap<String, Counters>,
 }
 
 impl Scraper {
@@ -52,34 +57,50 @@ impl Scraper {
     /// Looks at all services at once.
     pub(super) async fn look(&mut self, watched: &[Watched]) -> Looks {
         let asked = watched.iter().map(|watched| self.one(watched));
-        let mut all = BTreeMap::new();
+        let (mut all, mut said) = (BTreeMap::new(), BTreeMap::new());
         for (name, mut look, counters) in futures::future::join_all(asked).await {
-            if let Some(now) = counters {
-                self.count(&name, &now, &mut look);
-                self.before.insert(name.clone(), now);
+            let gained = counters.iter().map(|(address, now)| now.since(self.before.get(address)));
+            if let Some(gained) = gained.reduce(Gained::and) {
+                count(&gained, &mut look);
             }
+            said.extend(counters);
             all.insert(name, look);
         }
+        // What says nothing for once goes on from where it was; what is watched no more is forgotten.
+        let is_watched = |address: &String| watched.iter().any(|watched| watched.metrics.contains(address));
+        self.before.retain(|address, _| is_watched(address));
+        self.before.extend(said);
         all
     }
 
-    async fn one(&self, watched: &Watched) -> (String, Look, Option<BTreeMap<String, f64>>) {
-        let scrape = async { self.http.get(watched.metrics.as_ref()?).send().await.ok()?.text().await.ok() };
+    async fn one(&self, watched: &Watched) -> (String, Look, Vec<(String, Counters)>) {
+        let scrapes = futures::future::join_all(watched.metrics.iter().map(|address| self.scrape(address)));
         let observe = tokio::time::timeout(self.observe_limit, self.actuator.observe(&watched.name));
-        let (probed, text, observed) = tokio::join!(self.probe(watched), scrape, observe);
+        let (probed, scraped, observed) = tokio::join!(self.probe(watched), scrapes, observe);
+        let counters: Vec<(String, Counters)> = scraped.into_iter().flatten().collect();
         let observed = observed.ok().and_then(Result::ok);
         let is_known = observed.is_some();
-        let says_nothing =
-            watched.metrics.is_some() && text.is_none() && probed.is_none_or(|(_, failed)| failed >= 1.0);
+        let has_counters = !counters.is_empty() || watched.metrics.is_empty();
+        let says_nothing = !has_counters && probed.is_none_or(|(_, failed)| failed >= 1.0);
         let observed = observed.unwrap_or_default();
         // Who does not even say its counters has no latency: that it is silent is the health check's to tell. What a service
         // shows while an order acts on it is no fault.
-        let says = (text.is_some() || watched.metrics.is_none()) && !observed.is_busy;
+        let says = has_counters && !observed.is_busy;
         let (latency, failed) = probed.filter(|_| says).unwrap_or((f64::NAN, f64::NAN));
-        let values = [latency, failed, f64::NAN, f64::NAN, f64::NAN, f64::NAN];
-        let text = text.filter(|_| says);
+        let rss = observed
+            .replicas
+            .first()
+            .and_then(|replica| replica.rss_bytes)
+            .map_or(f64::NAN, |bytes| bytes as f64 / MIB);
+        let values = [latency, failed, f64::NAN, if says { rss } else { f64::NAN }, f64::NAN, f64::NAN];
         let is_mute = says_nothing && observed.replicas.iter().all(|replica| replica.is_healthy == Some(false));
-        (watched.name.clone(), Look { values, observed, is_known, is_mute }, text.map(|text| parsed(&text)))
+        let counters = if says { counters } else { Vec::new() };
+        (watched.name.clone(), Look { values, observed, is_known, is_mute }, counters)
+    }
+
+    async fn scrape(&self, address: &str) -> Option<(String, Counters)> {
+        let text = self.http.get(address).send().await.ok()?.text().await.ok()?;
+        Some((address.to_owned(), Counters::parse(&text)))
     }
 
     /// The latency in ms and the share that failed of a few requests.
@@ -94,49 +115,16 @@ impl Scraper {
         let failed = all.iter().filter(|(_, is_good)| !is_good).count() as f64 / PROBES as f64;
         Some((all.iter().map(|(ms, _)| ms).sum::<f64>() / PROBES as f64, failed))
     }
-
-    /// Turns counters into what they gained.
-    fn count(&self, name: &str, now: &BTreeMap<String, f64>, look: &mut Look) {
-        let before = self.before.get(name);
-        let gained = |counter: &str| {
-            let now = *now.get(counter)?;
-            let then = before.and_then(|before| before.get(counter)).copied().unwrap_or_default();
-            Some(if now >= then { now - then } else { now })
-        };
-        let share = |part: &str, whole: &str| {
-            let (part, whole) = (gained(part)?, gained(whole)?);
-            Some(if whole > 0.0 { part / whole } else { 0.0 })
-        };
-        // What a few requests of ours miss, those of all clients show.
-        if let Some(seconds) = share("request_seconds_total", "requests_total") {
-            look.values[0] = look.values[0].max(seconds * 1e3);
-        }
-        if let Some(errors) = share("errors_total", "requests_total") {
-            look.values[1] = look.values[1].max(errors);
-        }
-        let observed = look.observed.replicas.first().and_then(|replica| replica.rss_bytes);
-        let rss = now.get("rss_bytes").copied().or(observed.map(|bytes| bytes as f64));
-        let disk = now.get("disk_bytes").zip(now.get("disk_quota_bytes")).map(|(bytes, quota)| bytes / quota);
-        let rest = [
-            share("call_errors_total", "calls_total"),
-            rss.map(|bytes| bytes / f64::from(1 << 20)),
-            disk,
-            gained("requests_total"),
-        ];
-        for (value, known) in look.values[2..].iter_mut().zip(rest) {
-            *value = known.unwrap_or(f64::NAN);
-        }
-    }
 }
 
-/// The samples of an OpenMetrics text, summed over their labels.
-fn parsed(text: &str) -> BTreeMap<String, f64> {
-    let mut samples = BTreeMap::new();
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
-        let Some((name, Ok(value))) = line.rsplit_once(' ').map(|(name, value)| (name, value.parse::<f64>())) else {
-            continue;
-        };
-        *samples.entry(name.split('{').next().unwrap_or(name).to_owned()).or_default() += value;
-    }
-    samples
+/// Adds what a service's counters say.
+fn count(gained: &Gained, look: &mut Look) {
+    let [latency, failed, call_failed, rss, disk, requests] = &mut look.values;
+    // What a few requests of ours miss, those of all clients show.
+    *latency = gained.latency_ms().map_or(*latency, |ms| latency.max(ms));
+    *failed = gained.error_share().map_or(*failed, |share| failed.max(share));
+    *call_failed = gained.call_error_share().unwrap_or(f64::NAN);
+    *rss = gained.rss.map_or(*rss, |bytes| bytes / MIB);
+    *disk = gained.disk.unwrap_or(f64::NAN);
+    *requests = gained.requests.unwrap_or(f64::NAN);
 }

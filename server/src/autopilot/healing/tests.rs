@@ -1,5 +1,7 @@
 //! The loop over a cluster in memory: what hangs or was deployed badly is healed, what the cluster is at work on is left alone.
 
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use juno_sql::engine::Db;
@@ -124,4 +126,39 @@ async fn a_rollout_and_an_api_server_that_is_away_are_no_incidents() {
         assert!(unknown.contains("what is to be watched is not known"), "{unknown}");
     }
     assert_eq!(world.incidents().await, []);
+}
+
+/// Serves the counters of a pod whose requests fail until its workload was restarted; gives its port, and how to break it.
+async fn counters(fake: Arc<Fake>, workload: &'static str) -> (u16, Arc<AtomicBool>) {
+    let (is_broken, counted) = (Arc::new(AtomicBool::new(false)), Arc::new([AtomicU64::new(0), AtomicU64::new(0)]));
+    let broken = Arc::clone(&is_broken);
+    let text = move || {
+        let fails = broken.load(Relaxed) && fake.restarted(workload).is_none();
+        let failed = counted[1].fetch_add(if fails { 50 } else { 0 }, Relaxed);
+        let good = counted[0].fetch_add(if fails { 50 } else { 100 }, Relaxed);
+        let text =
+            format!("http_requests_total{{code=\"200\"}} {good}\nhttp_requests_total{{code=\"500\"}} {failed}\n");
+        std::future::ready(text)
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let router = axum::Router::new().route("/stats", axum::routing::get(text));
+    tokio::spawn(axum::serve(listener, router).into_future());
+    (port, is_broken)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_whose_counters_tell_of_failures_are_restarted() {
+    let mut world = World::start().await;
+    let (port, is_broken) = counters(Arc::clone(&world.fake), "mail").await;
+    let annotations = json!({
+        "prometheus.io/scrape": "true", "prometheus.io/port": port.to_string(), "prometheus.io/path": "/stats",
+    });
+    world.fake.add_with_pods("deployments", "mail", ("mail:1", annotations), json!({}));
+    world.look(WARM_UP + 5).await;
+    assert_eq!(world.incidents().await, []);
+    is_broken.store(true, Relaxed);
+    let (incident, done) = world.healed().await;
+    assert_eq!((&incident["status"], &incident["success"]), (&json!("resolved"), &json!(true)), "{incident:#?}");
+    assert_eq!(done, [["restart", "errors", "mail", "succeeded"].map(str::to_owned)]);
 }

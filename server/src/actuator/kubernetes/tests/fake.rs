@@ -71,8 +71,14 @@ impl Fake {
 
     /// Adds a workload of one replica that juno may act on. Pods of an image that is called bad never get ready.
     pub(crate) fn add_workload(&self, plural: &str, name: &str, image: &str, annotations: Value) {
+        self.add_with_pods(plural, name, (image, Value::Null), annotations);
+    }
+
+    /// The same, with annotations of its pods.
+    pub(crate) fn add_with_pods(&self, plural: &str, name: &str, (image, of_pods): (&str, Value), annotations: Value) {
         let template = json!({
-            "metadata": { "labels": { "app": name } }, "spec": { "containers": [{ "name": name, "image": image }] },
+            "metadata": { "labels": { "app": name }, "annotations": of_pods },
+            "spec": { "containers": [{ "name": name, "image": image }] },
         });
         let metadata = json!({ "name": name, "labels": { "juno.io/managed": "true" }, "annotations": annotations });
         let selector = json!({ "matchLabels": { "app": name } });

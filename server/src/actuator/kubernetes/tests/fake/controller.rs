@@ -53,7 +53,10 @@ fn create_pod(store: &mut Store, name: &str, parent: &Value, template: &Value, l
         spec["nodeName"] = text(node, "name").into();
     }
     let mut pod = json!({
-        "metadata": { "name": name, "labels": template["metadata"]["labels"], "ownerReferences": owner(parent) },
+        "metadata": {
+            "name": name, "labels": template["metadata"]["labels"], "annotations": template["metadata"]["annotations"],
+            "ownerReferences": owner(parent),
+        },
         "spec": spec,
         "status": { "phase": "Pending", "conditions": [{ "type": "Ready", "status": "False" }] },
     });
@@ -69,7 +72,7 @@ fn make_ready(store: &mut Store, mut pod: Value) {
     let statuses = json!([{ "name": container["name"], "image": container["image"], "imageID": "", "ready": true,
         "restartCount": 0 }]);
     pod["status"] = json!({ "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }],
-        "containerStatuses": statuses });
+        "containerStatuses": statuses, "podIP": "127.0.0.1" });
     store.put("pods", pod);
 }
 
