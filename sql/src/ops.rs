@@ -53,6 +53,7 @@ pub const OPERATIONS: &[&Operation] = &[
     &governance::rollback::OPERATION,
     &healing::diagnose::OPERATION,
     &healing::remediate::OPERATION,
+    &healing::resolve::OPERATION,
     &scaling::forecast::OPERATION,
     &rl::train::OPERATION,
     &rl::evaluate::OPERATION,

@@ -41,6 +41,8 @@ pub struct IncidentChange {
     pub success: Option<bool>,
     /// Why, for the timeline.
     pub reason: Option<String>,
+    /// Which person did it, for the timeline.
+    pub actor: Option<String>,
 }
 
 /// What is known of an incident.
@@ -141,6 +143,11 @@ impl Session {
     /// [`Refused::NotFound`]; [`Refused::Conflict`] where the status may not follow.
     pub async fn change_incident(&self, id: &str, change: IncidentChange) -> Result<Status> {
         let _turn = self.operations().incidents.lock().await;
+        self.change_in_turn(id, change).await
+    }
+
+    /// The same for who has the turn to change incidents.
+    pub(super) async fn change_in_turn(&self, id: &str, change: IncidentChange) -> Result<Status> {
         let mut incident = self.incident(id).await?;
         let now_us = self.db().system().clock().now_us();
         let next = change.status.filter(|next| *next != incident.status);
@@ -150,6 +157,9 @@ impl Session {
             let mut stage = json!({ "at": rfc3339(now_us), "stage": next.name() });
             if let Some(reason) = &change.reason {
                 stage["reason"] = reason.as_str().into();
+            }
+            if let Some(actor) = &change.actor {
+                stage["actor"] = actor.as_str().into();
             }
             incident.note("timeline", stage);
             incident.actions.insert("status".into(), next.name().into());
@@ -173,7 +183,9 @@ impl Session {
         }
         columns.extend(change.diagnosis.map(|diagnosis| ("diagnosis", diagnosis)));
         columns.extend(change.severity.map(|severity| ("severity", severity.name().into())));
-        columns.extend(change.success.map(|success| ("success", success.into())));
+        // Whether it healed was said when it was resolved.
+        let success = change.success.filter(|_| !incident.is_over);
+        columns.extend(success.map(|success| ("success", success.into())));
         let set: Vec<String> = columns.iter().zip(2..).map(|((name, _), at)| format!("{name} = ${at}")).collect();
         let update = format!("UPDATE healing_incidents SET {} WHERE id = $1", set.join(", "));
         let values: Vec<Value> =

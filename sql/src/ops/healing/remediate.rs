@@ -19,7 +19,7 @@ use super::policy::status::Status;
 use crate::Result;
 use crate::operation::{Component, Decision, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
 use crate::role::Role;
-use crate::session::Invocation;
+use crate::session::{Invocation, Session};
 
 const TARGET: &[Parameter] = &[
     Parameter::new("executor", Kind::Text, "What acts on it: process, kubernetes or webhook."),
@@ -118,6 +118,17 @@ fn run(invocation: &Invocation) -> Doing<'_, Value> {
     Box::pin(remediate(invocation))
 }
 
+/// Moves the incident on to its remediation.
+async fn move_on(own: &Session, asked: &Asked) -> Result<()> {
+    let to = |status| IncidentChange { status: Some(status), ..IncidentChange::default() };
+    if asked.incident.status == Status::Open {
+        own.change_incident(&asked.incident.id, to(Status::Diagnosing)).await?;
+    }
+    let reason = Some(format!("{} of {}", asked.runbook.name, asked.found.target.name));
+    own.change_incident(&asked.incident.id, IncidentChange { reason, ..to(Status::Remediating) }).await?;
+    Ok(())
+}
+
 async fn remediate(invocation: &Invocation) -> Result<Value> {
     let asked = Asked::of(invocation).await?;
     let own = &invocation.own;
@@ -126,13 +137,10 @@ async fn remediate(invocation: &Invocation) -> Result<Value> {
     let cooldown_s = asked.cooldown_s(own).await?;
     past::begin(invocation, &asked, &id, cooldown_s).await?;
     let moves = asked.incident.status.is_under_way();
-    if moves {
-        let to = |status| IncidentChange { status: Some(status), ..IncidentChange::default() };
-        if asked.incident.status == Status::Open {
-            own.change_incident(&asked.incident.id, to(Status::Diagnosing)).await?;
-        }
-        let reason = Some(format!("{} of {}", asked.runbook.name, asked.found.target.name));
-        own.change_incident(&asked.incident.id, IncidentChange { reason, ..to(Status::Remediating) }).await?;
+    if moves && let Err(error) = move_on(own, &asked).await {
+        // People have closed it meanwhile.
+        past::cut_off(own, &id).await?;
+        return Err(error);
     }
     let mut work = Work::default();
     let done = work.carry_out(invocation, &asked, moves).await;

@@ -1,6 +1,6 @@
 //! Remediations so far: what guards count, and what runbooks have achieved.
 //!
-//! **Invariant:** what the end of the process cut off counts as neither a success nor a failure.
+//! **Invariant:** what was cut off counts as neither a success nor a failure.
 
 use std::collections::BTreeMap;
 
@@ -149,7 +149,15 @@ pub(super) async fn begin(invocation: &Invocation, asked: &Asked, id: &str, cool
 
 /// Writes down how one ended.
 pub(super) async fn end(own: &Session, id: &str, success: bool) -> Result<()> {
+    over(own, id, if success { "succeeded" } else { "failed" }).await
+}
+
+/// Writes down that one was cut off before it tried anything.
+pub(super) async fn cut_off(own: &Session, id: &str) -> Result<()> {
+    over(own, id, "interrupted").await
+}
+
+async fn over(own: &Session, id: &str, state: &str) -> Result<()> {
     let update = "UPDATE juno_remediations SET state = $2, ended_at = $3 WHERE id = $1";
-    let state = if success { "succeeded" } else { "failed" };
     own.changed_rows(update, &[id.into(), state.into(), own.now().into()]).await.map(drop)
 }
