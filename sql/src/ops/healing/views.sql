@@ -20,9 +20,10 @@ SELECT
     END) AS status,
     symptoms ->> 'service' AS service,
     remediation_actions -> 'timeline' AS timeline,
-    CAST(symptoms ->> 'detection_s' AS DOUBLE PRECISION) AS detection_s,
-    CAST(remediation_actions ->> 'diagnosis_s' AS DOUBLE PRECISION) AS diagnosis_s,
-    CAST(remediation_actions ->> 'remediation_s' AS DOUBLE PRECISION) AS remediation_s
+    -- Anybody may write these members: what is no number is not known.
+    TRY_CAST(symptoms ->> 'detection_s' AS DOUBLE PRECISION) AS detection_s,
+    TRY_CAST(remediation_actions ->> 'diagnosis_s' AS DOUBLE PRECISION) AS diagnosis_s,
+    TRY_CAST(remediation_actions ->> 'remediation_s' AS DOUBLE PRECISION) AS remediation_s
 FROM healing_incidents;
 
 -- GET /api/v4/runbooks: what can be done about an incident; risk decides by the automation level what is done without asking
