@@ -6,6 +6,7 @@
 mod asked;
 mod carry_out;
 mod past;
+pub(crate) mod standing;
 
 use serde_json::Value;
 

@@ -5,7 +5,7 @@ SELECT
     incidents.critical AS critical_incidents,
     incidents.last AS last_incident_at,
     incidents.resolved_30d,
-    -- What failed or was escalated has not healed, whether people have closed it or not.
+    -- What failed or was escalated, and was not closed by people since, has not healed.
     incidents.judged_30d + recent.given_up AS judged_30d,
     CAST(incidents.healed_30d AS DOUBLE) / nullif(CAST(incidents.judged_30d + recent.given_up AS DOUBLE), 0) AS success_rate,
     CAST(coalesce(incidents.critical_s_30d, 0) + coalesce(incidents.critical_open_s, 0) AS BIGINT) AS critical_s_30d,

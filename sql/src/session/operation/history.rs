@@ -82,9 +82,18 @@ impl History {
         Ok(Arc::new(StreamingTable::try_new(schema(), vec![Arc::new(rows)])?))
     }
 
-    async fn rows(self: Arc<Self>) -> Result<RecordBatch> {
+    fn shared(&self) -> Result<Arc<Shared>> {
         let shared = self.shared.get().and_then(Weak::upgrade);
-        let shared = shared.ok_or_else(|| Error::Internal("the database is closed".into()))?;
+        shared.ok_or_else(|| Error::Internal("the database is closed".into()))
+    }
+
+    /// A session over the same database, for other views that ask it.
+    pub(crate) fn session(&self) -> Result<Session> {
+        self.shared().map(Session::over)
+    }
+
+    async fn rows(self: Arc<Self>) -> Result<RecordBatch> {
+        let shared = self.shared()?;
         let now_us = shared.db.system().clock().monotonic_us();
         let (known, at_us) = {
             let state = self.state.lock();

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::past;
 use crate::actuator::Action;
@@ -67,11 +67,10 @@ impl Asked {
         let own = &invocation.own;
         let (past, now_us) = (past::of(own).await?, invocation.now_us());
         let policy = governance::stored(own, "healing").await?.policy;
-        let number = |key: &str| policy.get(key).and_then(Value::as_f64).unwrap_or_default();
+        let number = |key: &str| number(&policy, key);
         let kill_switch = own.kill_switch().await?.is_some_and(|row| row["engaged"] == true);
         let name = self.found.target.name.as_str();
         let tries = past.tries(&self.runbook.name);
-        let breaker = Breaker { failures: (number("circuit_failures") as usize).max(1), ..Breaker::default() };
         let settings = &invocation.settings;
         let by_autopilot = invocation.actor() == AUTOPILOT;
         let proposal = Proposal {
@@ -98,7 +97,7 @@ impl Asked {
             blast_radius: number("blast_radius_pct") / 100.0,
             actions: past.since(now_us - 3_600_000_000),
             actions_max: number("actions_per_hour") as usize,
-            circuit: breaker.state(&tries, now_us),
+            circuit: breaker(&policy).state(&tries, now_us),
             is_trying: past.is_trying(&self.runbook.name),
         };
         Ok(verdict(&proposal, &situation))
@@ -120,6 +119,16 @@ impl Asked {
             "blast_radius": { "targets": 1, "pct_of_fleet": share },
         })
     }
+}
+
+/// A number of the policy `healing`.
+pub(super) fn number(policy: &Map<String, Value>, key: &str) -> f64 {
+    policy.get(key).and_then(Value::as_f64).unwrap_or_default()
+}
+
+/// The circuit breaker of runbooks, as the policy has it.
+pub(super) fn breaker(policy: &Map<String, Value>) -> Breaker {
+    Breaker { failures: (number(policy, "circuit_failures") as usize).max(1), ..Breaker::default() }
 }
 
 /// The runbook that an action names: a built-in one, or the single step of that name.

@@ -89,6 +89,12 @@ impl Past {
         self.0.iter().filter(rests).map(|one| one.cooldown_until_us).filter(|until_us| *until_us > now_us).max()
     }
 
+    /// Until when a target rests after a runbook, at the latest; none where all have had their rest.
+    pub(super) fn rests_until_us(&self, runbook: &str, now_us: i64) -> Option<i64> {
+        let own = self.0.iter().filter(|one| one.runbook == runbook);
+        own.map(|one| one.cooldown_until_us).filter(|until_us| *until_us > now_us).max()
+    }
+
     /// How many began since.
     pub(super) fn since(&self, from_us: i64) -> usize {
         self.0.iter().filter(|one| one.began_us > from_us).count()
