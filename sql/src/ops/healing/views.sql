@@ -23,7 +23,9 @@ SELECT
     -- Anybody may write these members: what is no number is not known.
     TRY_CAST(symptoms ->> 'detection_s' AS DOUBLE PRECISION) AS detection_s,
     TRY_CAST(remediation_actions ->> 'diagnosis_s' AS DOUBLE PRECISION) AS diagnosis_s,
-    TRY_CAST(remediation_actions ->> 'remediation_s' AS DOUBLE PRECISION) AS remediation_s
+    TRY_CAST(remediation_actions ->> 'remediation_s' AS DOUBLE PRECISION) AS remediation_s,
+    TRY_CAST(symptoms ->> 'repetitions' AS BIGINT) AS dedup_count,
+    remediation_actions ->> 'escalated_to' AS escalated_to
 FROM healing_incidents;
 
 -- GET /api/v4/runbooks: what can be done about an incident; risk decides by the automation level what is done without asking
