@@ -68,7 +68,7 @@ impl Asked {
         let (past, now_us) = (past::of(own).await?, invocation.now_us());
         let policy = governance::stored(own, "healing").await?.policy;
         let number = |key: &str| number(&policy, key);
-        let kill_switch = own.kill_switch().await?.is_some_and(|row| row["engaged"] == true);
+        let gates = invocation.gates().await?;
         let name = self.found.target.name.as_str();
         let tries = past.tries(&self.runbook.name);
         let settings = &invocation.settings;
@@ -86,9 +86,8 @@ impl Asked {
             now_us,
             is_enabled: settings.ai_native || !by_autopilot,
             level: settings.healing,
-            kill_switch,
-            // Freeze windows have stopped it before, and a dry run is told of them here by nobody: it does nothing.
-            frozen: None,
+            kill_switch: gates.killed.is_some(),
+            frozen: gates.frozen().map(|freeze| freeze.name.as_str()),
             is_protected: self.found.target.is_protected && by_autopilot,
             locked_by: past.running(name),
             cooldown_until_us: past.cooldown_until_us(name, &self.incident.id, now_us),
