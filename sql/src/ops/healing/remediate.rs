@@ -155,7 +155,6 @@ async fn remediate(invocation: &Invocation) -> Result<Value> {
     if !success && invocation.flag("rollback_on_failure") {
         work.take_back(invocation, &asked).await;
     }
-    past::end(own, &id, success).await?;
     let mut told = work.told(&id, &asked, success);
     let by_autopilot = invocation.actor() == AUTOPILOT;
     let mut change = IncidentChange { action: Some(told.clone()), ..IncidentChange::default() };
@@ -164,7 +163,10 @@ async fn remediate(invocation: &Invocation) -> Result<Value> {
     } else if moves {
         change.status = Some(Status::Diagnosing);
     }
-    let status = own.change_incident(&asked.incident.id, change).await?;
+    let status = own.change_incident(&asked.incident.id, change).await;
+    // Only now may people close the incident.
+    past::end(own, &id, success).await?;
+    let status = status?;
     done?;
     told["status"] = status.name().into();
     Ok(told)
