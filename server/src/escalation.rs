@@ -58,7 +58,7 @@ async fn settle(
     let (reason, asked_for) = match posted {
         Ok(posted) if posted.status.is_success() => {
             tracing::info!(incident, "people were called to an incident");
-            return session.call_delivered(call).await;
+            return session.call_delivered(call, hook.host()).await;
         }
         Ok(posted) => (format!("it answers {}", posted.status), posted.retry_after()),
         Err(reason) => (reason, None),

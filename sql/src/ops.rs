@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast::Statement as Sql;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+use self::healing::remediate::standing;
 use self::operations::live::{self, Live};
 use crate::catalog::PublicSchema;
 use crate::operation::Operation;
@@ -53,6 +54,7 @@ pub const OPERATIONS: &[&Operation] = &[
     &governance::rollback::OPERATION,
     &healing::diagnose::OPERATION,
     &healing::remediate::OPERATION,
+    &healing::resolve::OPERATION,
     &scaling::forecast::OPERATION,
     &rl::train::OPERATION,
     &rl::evaluate::OPERATION,
@@ -115,6 +117,7 @@ pub(crate) async fn register_views(state: &SessionState, public: &PublicSchema, 
         public.add_view(name, view);
     }
     public.add_view(HISTORY, live.operations.history.view()?);
+    public.add_view(standing::VIEW, standing::view(&live.operations)?);
     for file in VIEWS {
         for statement in
             Parser::parse_sql(&PostgreSqlDialect {}, file).map_err(|error| Error::Internal(error.to_string()))?

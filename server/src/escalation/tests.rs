@@ -109,6 +109,18 @@ async fn an_escalation_is_delivered_once_though_the_receiver_fails_first() {
     assert_eq!(message["path"], format!("/api/v4/healing/incidents/{id}"));
     let row = state(&session, &id, "delivered").await;
     assert_eq!((&row["tries"], &row["error"]), (&json!(2), &Value::Null));
+    let called = "SELECT status, escalated_to FROM healing_incidents_list WHERE id = $1";
+    let noted = async {
+        loop {
+            let row = session.objects(called, &[id.as_str().into()]).await.unwrap().pop().unwrap();
+            if !row["escalated_to"].is_null() {
+                return row;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let noted = timeout(PATIENCE, noted).await.expect("a note in time");
+    assert_eq!((&noted["status"], &noted["escalated_to"]), (&json!("escalated"), &json!("127.0.0.1")));
     // The next one is the next that is told: the first is not told again.
     let other = escalated(&session, "till").await;
     assert_eq!(next(&mut told).await.0, other);

@@ -146,6 +146,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
         },
     ),
     Endpoint::get("/api/v4/healing/incidents/{id}", "SELECT * FROM healing_incidents_list", Shape::Item),
+    Endpoint::call("PATCH", "/api/v4/healing/incidents/{id}", "CALL healing_resolve", Role::Operator),
     Endpoint::post("/api/v4/healing/diagnose", "CALL healing_diagnose", Role::Operator).made("created"),
     Endpoint::post("/api/v4/healing/remediate", "CALL healing_remediate", Role::Responder),
     Endpoint::get("/api/v4/healing/status", "SELECT * FROM healing_status", Shape::One),

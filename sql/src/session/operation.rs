@@ -376,7 +376,7 @@ impl Invocation {
     }
 
     /// What is in the way now.
-    async fn gates(&self) -> Result<Gates> {
+    pub(crate) async fn gates(&self) -> Result<Gates> {
         let disabled = self.operation.component.filter(|component| !self.settings.enabled(*component));
         let mut gates = Gates { phase: self.settings.phase, disabled, killed: None, freezes: Vec::new(), target: None };
         if self.operation.effect != Effect::Acts {

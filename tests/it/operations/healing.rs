@@ -169,7 +169,14 @@ fn people_remediate_under_the_same_guards() {
     let result = &failed["result"];
     assert_eq!((&result["success"], &result["rolled_back"]), (&json!(false), &json!(true)), "{result}");
     assert_eq!(result["steps"][1]["name"], "undo of cordon");
-    assert_eq!(good(&get(&server, &format!("/api/v4/healing/incidents/{vault}")), 200)["status"], "diagnosing");
+    let path = format!("healing/incidents/{vault}");
+    assert_eq!(good(&get(&server, &format!("/api/v4/{path}")), 200)["status"], "diagnosing");
+
+    // Who looked after it closes it, once.
+    let close = json!({ "success": true, "note": "a drill" });
+    let closed = good(&send(&server, "PATCH", &path, &[], &close), 200);
+    assert_eq!((&closed["status"], &closed["success"]), (&json!("resolved"), &json!(true)));
+    problem(&send(&server, "PATCH", &path, &[], &close), 409, "already-resolved");
 }
 
 #[test]

@@ -34,6 +34,8 @@ const OTHER: &[&str] = &[
     "if_match",
     "containment_s",
     "evidence_sha256",
+    "resolution_time_seconds",
+    "remediation_s",
 ];
 
 /// What a logged state holds.
@@ -233,6 +235,10 @@ fn healing(both: &mut Both) {
     let remediate =
         |incident: &Value| json!({ "incident_id": incident["incident_id"], "action": "restart", "dry_run": true });
     both.check_each("healing_remediate", 200, (&remediate(&first), &remediate(&second)));
+    let close = |incident: &Value| json!({ "id": incident["incident_id"], "success": true, "note": "it's well again" });
+    let (by_rest, _) = both.check_each("healing_resolve", 200, (&close(&first), &close(&second)));
+    let last = by_rest["timeline"].as_array().and_then(|timeline| timeline.last()).expect("a timeline");
+    assert_eq!((&last["stage"], &last["reason"]), (&json!("resolved"), &json!("it's well again")));
 }
 
 fn labels(both: &mut Both) {

@@ -113,14 +113,14 @@ fn lists_come_in_every_format_with_their_link() {
         "incident_type": "crash", "severity": "low", "symptoms": {"service": "api0"}, "diagnosis": null,
         "remediation_actions": null, "resolved_at": null, "resolution_time_seconds": null, "success": null,
         "status": "open", "service": "api0", "timeline": null, "detection_s": null, "diagnosis_s": null,
-        "remediation_s": null
+        "remediation_s": null, "dedup_count": null, "escalated_to": null
     });
     assert_eq!(*item, expected);
     assert_eq!(ask("text/csv").text().lines().count(), 3);
     let lines = ask("application/x-ndjson").text();
     assert_eq!(serde_json::from_str::<Value>(lines.lines().next().expect("a line")).expect("an object"), expected);
     for batch in [arrow_rows(&ask(ARROW)), parquet_rows(&server, &ask(PARQUET))] {
-        assert_eq!((batch.num_rows(), batch.num_columns()), (2, 16));
+        assert_eq!((batch.num_rows(), batch.num_columns()), (2, 18));
     }
     let refused = http(&server, "GET", "/api/v4/threats/alerts", &[("Accept", "text/html")], b"");
     problem(&server, &refused, 406, "not-acceptable");

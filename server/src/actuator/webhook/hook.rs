@@ -52,6 +52,11 @@ impl Hook {
         Ok(Self { url, secret: secret.to_vec(), try_limit, http, outside })
     }
 
+    /// The host of the address, which has no secrets.
+    pub(crate) fn host(&self) -> &str {
+        self.url.host_str().unwrap_or_default()
+    }
+
     /// Posts a body of JSON once, with the headers `X-Juno-Timestamp`, `X-Juno-Signature` and, where there is one, `Idempotency-Key`.
     ///
     /// # Errors

@@ -54,15 +54,16 @@ impl Session {
         Ok(calls)
     }
 
-    /// A call was delivered.
+    /// A call was delivered to a receiver of this name, which the incident keeps.
     ///
     /// # Errors
     /// As [`Session::query`].
-    pub async fn call_delivered(&self, call: &EscalationCall) -> Result<()> {
+    pub async fn call_delivered(&self, call: &EscalationCall, to: &str) -> Result<()> {
         let update = "UPDATE juno_escalations SET state = 'delivered', tries = $2, delivered_at = $3, error = NULL \
                       WHERE incident_id = $1";
-        let tries = call.tries + 1;
-        self.changed_rows(update, &[call.incident_id.as_str().into(), tries.into(), self.now().into()]).await.map(drop)
+        let (id, tries) = (call.incident_id.as_str(), call.tries + 1);
+        self.changed_rows(update, &[id.into(), tries.into(), self.now().into()]).await?;
+        self.note_called(id, to).await
     }
 
     /// A call could not be delivered and is tried again after a wait; false where it was tried for long enough.

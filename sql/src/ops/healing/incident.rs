@@ -1,7 +1,7 @@
 //! The row of an incident: how it begins, moves on and ends.
 //!
-//! `remediation_actions` holds `{status, timeline: [{at, stage, …}], actions: […]}` from the first moment on; incidents that were
-//! only reported have none, and then their other columns say how they stand.
+//! `remediation_actions` holds `{status, timeline: [{at, stage, …}], actions: […]}` from the first moment on, and `escalated_to`
+//! once people were called; incidents that were only reported have none, and then their other columns say how they stand.
 //!
 //! **Invariant:** a status follows the one before as `policy/status.rs` allows, every move is in the timeline and in the stream of
 //! events, what is escalated calls people, and one at a time changes rows.
@@ -41,6 +41,8 @@ pub struct IncidentChange {
     pub success: Option<bool>,
     /// Why, for the timeline.
     pub reason: Option<String>,
+    /// Which person did it, for the timeline.
+    pub actor: Option<String>,
 }
 
 /// What is known of an incident.
@@ -135,12 +137,30 @@ impl Session {
         Incident::of(&row)
     }
 
+    /// Writes down who was called to an incident; nothing where it is gone.
+    pub(super) async fn note_called(&self, id: &str, whom: &str) -> Result<()> {
+        let _turn = self.operations().incidents.lock().await;
+        let mut incident = match self.incident(id).await {
+            Ok(incident) => incident,
+            Err(Error::Refused(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        incident.actions.insert("escalated_to".into(), whom.into());
+        let update = "UPDATE healing_incidents SET remediation_actions = $2 WHERE id = $1";
+        self.changed_rows(update, &[id.into(), Value::Object(incident.actions)]).await.map(drop)
+    }
+
     /// Changes an incident; gives its status then.
     ///
     /// # Errors
     /// [`Refused::NotFound`]; [`Refused::Conflict`] where the status may not follow.
     pub async fn change_incident(&self, id: &str, change: IncidentChange) -> Result<Status> {
         let _turn = self.operations().incidents.lock().await;
+        self.change_in_turn(id, change).await
+    }
+
+    /// The same for who has the turn to change incidents.
+    pub(super) async fn change_in_turn(&self, id: &str, change: IncidentChange) -> Result<Status> {
         let mut incident = self.incident(id).await?;
         let now_us = self.db().system().clock().now_us();
         let next = change.status.filter(|next| *next != incident.status);
@@ -150,6 +170,9 @@ impl Session {
             let mut stage = json!({ "at": rfc3339(now_us), "stage": next.name() });
             if let Some(reason) = &change.reason {
                 stage["reason"] = reason.as_str().into();
+            }
+            if let Some(actor) = &change.actor {
+                stage["actor"] = actor.as_str().into();
             }
             incident.note("timeline", stage);
             incident.actions.insert("status".into(), next.name().into());
@@ -173,7 +196,9 @@ impl Session {
         }
         columns.extend(change.diagnosis.map(|diagnosis| ("diagnosis", diagnosis)));
         columns.extend(change.severity.map(|severity| ("severity", severity.name().into())));
-        columns.extend(change.success.map(|success| ("success", success.into())));
+        // Whether it healed was said when it was resolved.
+        let success = change.success.filter(|_| !incident.is_over);
+        columns.extend(success.map(|success| ("success", success.into())));
         let set: Vec<String> = columns.iter().zip(2..).map(|((name, _), at)| format!("{name} = ${at}")).collect();
         let update = format!("UPDATE healing_incidents SET {} WHERE id = $1", set.join(", "));
         let values: Vec<Value> =
@@ -195,5 +220,33 @@ impl Session {
             self.tell("incident", id, told).await?;
         }
         Ok(incident.status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actuator::fake::World;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_list_tells_how_often_alarms_repeated_and_who_was_called() {
+        let world = World::open().await;
+        let opening = IncidentOpening {
+            incident_type: "performance".into(),
+            severity: Severity::Low,
+            symptoms: json!({ "service": "shop", "repetitions": 3, "detection_s": "soon" }),
+        };
+        let id = world.own.open_incident(&opening).await.expect("an incident");
+        let list = "SELECT status, dedup_count, escalated_to, detection_s FROM healing_incidents_list";
+        let row = world.row(list).await;
+        assert_eq!((&row["dedup_count"], &row["escalated_to"]), (&json!(3), &Value::Null));
+        assert_eq!(row["detection_s"], Value::Null, "what is no number breaks nothing");
+        let escalated = IncidentChange { status: Some(Status::Escalated), ..IncidentChange::default() };
+        world.own.change_incident(&id, escalated).await.expect("a move");
+        world.own.note_called(&id, "pager.example").await.expect("a note");
+        let row = world.row(list).await;
+        assert_eq!((&row["status"], &row["escalated_to"]), (&json!("escalated"), &json!("pager.example")));
+        let gone = world.own.note_called("00000000-0000-7000-8000-0000000000ff", "pager.example").await;
+        assert!(gone.is_ok(), "{gone:?}");
     }
 }

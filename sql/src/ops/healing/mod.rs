@@ -8,6 +8,7 @@ pub(crate) mod diagnose;
 pub(crate) mod incident;
 pub mod policy;
 pub(crate) mod remediate;
+pub(crate) mod resolve;
 
 /// The name by which the autopilot asks; no user may have it.
 pub const AUTOPILOT: &str = "autopilot";

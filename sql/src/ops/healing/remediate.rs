@@ -6,6 +6,7 @@
 mod asked;
 mod carry_out;
 mod past;
+pub(crate) mod standing;
 
 use serde_json::Value;
 
@@ -19,7 +20,7 @@ use super::policy::status::Status;
 use crate::Result;
 use crate::operation::{Component, Decision, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
 use crate::role::Role;
-use crate::session::Invocation;
+use crate::session::{Invocation, Session};
 
 const TARGET: &[Parameter] = &[
     Parameter::new("executor", Kind::Text, "What acts on it: process, kubernetes or webhook."),
@@ -86,12 +87,18 @@ fn decide(invocation: &Invocation) -> Doing<'_, Decision> {
         let asked = Asked::of(invocation).await?;
         let verdict = asked.verdict(invocation).await?;
         let approval = match verdict.decision {
+            guard::Decision::Deny if invocation.dry_run() && is_enabled(&verdict) => None,
             guard::Decision::Deny => return Err(denied(&verdict).into()),
             guard::Decision::NeedsApproval => verdict.refusal().map(|ruling| ruling.reason.clone()),
             guard::Decision::Allow | guard::Decision::DryRun => None,
         };
         Ok(Decision { plan: asked.plan(&verdict), approval })
     })
+}
+
+/// Whether healing is on: a dry run is told of whatever else denies it, and not refused.
+fn is_enabled(verdict: &Verdict) -> bool {
+    verdict.rules.iter().all(|ruling| ruling.passed || ruling.rule != Guard::Enabled)
 }
 
 /// The first guard that refuses for another reason than a missing approval, as a refusal.
@@ -118,6 +125,17 @@ fn run(invocation: &Invocation) -> Doing<'_, Value> {
     Box::pin(remediate(invocation))
 }
 
+/// Moves the incident on to its remediation.
+async fn move_on(own: &Session, asked: &Asked) -> Result<()> {
+    let to = |status| IncidentChange { status: Some(status), ..IncidentChange::default() };
+    if asked.incident.status == Status::Open {
+        own.change_incident(&asked.incident.id, to(Status::Diagnosing)).await?;
+    }
+    let reason = Some(format!("{} of {}", asked.runbook.name, asked.found.target.name));
+    own.change_incident(&asked.incident.id, IncidentChange { reason, ..to(Status::Remediating) }).await?;
+    Ok(())
+}
+
 async fn remediate(invocation: &Invocation) -> Result<Value> {
     let asked = Asked::of(invocation).await?;
     let own = &invocation.own;
@@ -126,13 +144,10 @@ async fn remediate(invocation: &Invocation) -> Result<Value> {
     let cooldown_s = asked.cooldown_s(own).await?;
     past::begin(invocation, &asked, &id, cooldown_s).await?;
     let moves = asked.incident.status.is_under_way();
-    if moves {
-        let to = |status| IncidentChange { status: Some(status), ..IncidentChange::default() };
-        if asked.incident.status == Status::Open {
-            own.change_incident(&asked.incident.id, to(Status::Diagnosing)).await?;
-        }
-        let reason = Some(format!("{} of {}", asked.runbook.name, asked.found.target.name));
-        own.change_incident(&asked.incident.id, IncidentChange { reason, ..to(Status::Remediating) }).await?;
+    if moves && let Err(error) = move_on(own, &asked).await {
+        // People have closed it meanwhile.
+        past::cut_off(own, &id).await?;
+        return Err(error);
     }
     let mut work = Work::default();
     let done = work.carry_out(invocation, &asked, moves).await;
@@ -140,7 +155,6 @@ async fn remediate(invocation: &Invocation) -> Result<Value> {
     if !success && invocation.flag("rollback_on_failure") {
         work.take_back(invocation, &asked).await;
     }
-    past::end(own, &id, success).await?;
     let mut told = work.told(&id, &asked, success);
     let by_autopilot = invocation.actor() == AUTOPILOT;
     let mut change = IncidentChange { action: Some(told.clone()), ..IncidentChange::default() };
@@ -149,8 +163,76 @@ async fn remediate(invocation: &Invocation) -> Result<Value> {
     } else if moves {
         change.status = Some(Status::Diagnosing);
     }
-    let status = own.change_incident(&asked.incident.id, change).await?;
+    let status = own.change_incident(&asked.incident.id, change).await;
+    // Only now may people close the incident.
+    past::end(own, &id, success).await?;
+    let status = status?;
     done?;
     told["status"] = status.name().into();
     Ok(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::actuator::fake::{World, refusal};
+    use crate::ops::healing::incident::IncidentOpening;
+    use crate::ops::healing::policy::severity::Severity;
+
+    const ADA: (&str, Role) = ("ada", Role::Responder);
+
+    async fn world() -> (World, Value) {
+        let world = World::open().await;
+        let opening = IncidentOpening {
+            incident_type: "performance".into(),
+            severity: Severity::High,
+            symptoms: json!({ "service": "shop" }),
+        };
+        let id = world.own.open_incident(&opening).await.expect("an incident");
+        let target = json!({ "name": "shop" });
+        (world, json!({ "incident_id": id, "action": "scale", "params": { "add": 1 }, "target": target }))
+    }
+
+    async fn freeze(world: &World, name: &str, service: Option<&str>) {
+        let insert = "INSERT INTO juno_maintenance_windows (id, name, service, freeze, starts_at, ends_at, created_by, \
+                      created_at) VALUES (gen_random_uuid(), $1, $2, true, now() - INTERVAL '1 hour', \
+                      now() + INTERVAL '1 hour', 'ada', now())";
+        world.own.changed_rows(insert, &[name.into(), service.into()]).await.expect("a window");
+    }
+
+    /// What a dry run says of a guard, and the decision.
+    async fn told(world: &World, asked: &Value, guard: &str) -> (Value, Value, String) {
+        let mut dry = asked.clone();
+        dry["dry_run"] = true.into();
+        let plan = world.ask(&OPERATION, ADA, dry).await.expect("a decision").value;
+        let rules = plan["policy"]["rules"].as_array().expect("rules");
+        let one = rules.iter().find(|one| one["rule"] == guard).expect("the guard");
+        let reason = one["reason"].as_str().unwrap_or_default().to_owned();
+        (plan["policy"]["decision"].clone(), one["passed"].clone(), reason)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_dry_run_in_a_freeze_window_is_told_so_and_not_refused() {
+        let (world, asked) = world().await;
+        freeze(&world, "sale of others", Some("till")).await;
+        let (decision, passed, _) = told(&world, &asked, "freeze-window").await;
+        assert_eq!((decision, passed), (json!("dry_run"), json!(true)), "the window is another's");
+        freeze(&world, "the sale", Some("shop")).await;
+        let (decision, passed, reason) = told(&world, &asked, "freeze-window").await;
+        assert_eq!((decision, passed), (json!("deny"), json!(false)));
+        assert!(reason.contains("the sale"), "{reason}");
+        assert_eq!(refusal(world.ask(&OPERATION, ADA, asked).await), Refused::Frozen);
+        assert!(world.fake.orders.lock().is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_dry_run_is_told_of_the_kill_switch() {
+        let (world, asked) = world().await;
+        world.own.query("CALL kill_switch(true, 'drill')").await.expect("engaged");
+        let (decision, passed, _) = told(&world, &asked, "kill-switch").await;
+        assert_eq!((decision, passed), (json!("deny"), json!(false)));
+        assert_eq!(refusal(world.ask(&OPERATION, ADA, asked).await), Refused::KillSwitch);
+    }
 }

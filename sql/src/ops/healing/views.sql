@@ -20,9 +20,12 @@ SELECT
     END) AS status,
     symptoms ->> 'service' AS service,
     remediation_actions -> 'timeline' AS timeline,
-    CAST(symptoms ->> 'detection_s' AS DOUBLE PRECISION) AS detection_s,
-    CAST(remediation_actions ->> 'diagnosis_s' AS DOUBLE PRECISION) AS diagnosis_s,
-    CAST(remediation_actions ->> 'remediation_s' AS DOUBLE PRECISION) AS remediation_s
+    -- Anybody may write these members: what is no number is not known.
+    TRY_CAST(symptoms ->> 'detection_s' AS DOUBLE PRECISION) AS detection_s,
+    TRY_CAST(remediation_actions ->> 'diagnosis_s' AS DOUBLE PRECISION) AS diagnosis_s,
+    TRY_CAST(remediation_actions ->> 'remediation_s' AS DOUBLE PRECISION) AS remediation_s,
+    TRY_CAST(symptoms ->> 'repetitions' AS BIGINT) AS dedup_count,
+    remediation_actions ->> 'escalated_to' AS escalated_to
 FROM healing_incidents;
 
 -- GET /api/v4/runbooks: what can be done about an incident; risk decides by the automation level what is done without asking
@@ -51,8 +54,10 @@ SELECT
     live.autonomy_level AS automation_level,
     CAST(live.sensitivity AS DOUBLE PRECISION) AS sensitivity,
     live.components -> 'self_healing' ->> 'last_run_at' AS last_run_at,
-    books.runbooks,
+    standing.detectors,
+    standing.runbooks,
     incidents.in_progress,
+    standing.budget,
     windows.freeze AS freeze_windows,
     jsonb_build_object(
         'window', '30d',
@@ -61,33 +66,40 @@ SELECT
         'detection_s', jsonb_build_object('p50', incidents.detection_p50, 'p95', incidents.detection_p95),
         'diagnosis_s', jsonb_build_object('p50', incidents.diagnosis_p50, 'p95', incidents.diagnosis_p95),
         'remediation_s', jsonb_build_object('p50', incidents.p50, 'p95', incidents.p95),
-        'success_rate', incidents.success_rate
+        'success_rate', jsonb_build_object(
+            'value', incidents.healed / nullif(incidents.judged, 0),
+            'ci95', jsonb_build_array(
+                greatest((incidents.healed + 1.920729440648 - incidents.spread) / (incidents.judged + 3.841458881296), 0),
+                least((incidents.healed + 1.920729440648 + incidents.spread) / (incidents.judged + 3.841458881296), 1)))
     ) AS stats
 FROM operations_live AS live
+CROSS JOIN healing_standing AS standing
 CROSS JOIN
-    -- As the statement layer spells jsonb_agg: view files do not pass through it.
-    (SELECT jsonb_agg(array_agg(to_jsonb(jsonb_build_object('name', b.id, 'version', b.version, 'risk', b.risk, 'auto_approved',
-        CASE l.autonomy_level
-            WHEN 'full' THEN true
-            WHEN 'high' THEN b.risk IN ('low', 'medium')
-            WHEN 'medium' THEN b.risk = 'low'
-            ELSE false
-        END)) ORDER BY b.id)) AS runbooks
-     FROM runbooks AS b CROSS JOIN operations_live AS l) AS books
-CROSS JOIN
+    -- Wilson's score interval: the numbers are z, and its square in wholes, halves and quarters, of 95 %.
     (SELECT
-        count(*) FILTER (WHERE status IN ('remediating', 'verifying')) AS in_progress,
-        count(*) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS n,
-        count(resolved_at) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS resolved,
-        approx_percentile_cont(resolution_time_seconds, 0.5) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS p50,
-        approx_percentile_cont(resolution_time_seconds, 0.95) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS p95,
-        approx_percentile_cont(detection_s, 0.5) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS detection_p50,
-        approx_percentile_cont(detection_s, 0.95) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS detection_p95,
-        approx_percentile_cont(diagnosis_s, 0.5) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS diagnosis_p50,
-        approx_percentile_cont(diagnosis_s, 0.95) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS diagnosis_p95,
-        avg(CASE WHEN success THEN 1.0 WHEN NOT success THEN 0.0 END)
-            FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS success_rate
-     FROM healing_incidents_list) AS incidents
+        *,
+        1.959964 * sqrt(coalesce(healed * (judged - healed) / nullif(judged, 0), 0) + 0.960364720324) AS spread
+     FROM
+        (SELECT
+            count(*) FILTER (WHERE status IN ('remediating', 'verifying')) AS in_progress,
+            count(*) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS n,
+            count(resolved_at) FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS resolved,
+            approx_percentile_cont(resolution_time_seconds, 0.5)
+                FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS p50,
+            approx_percentile_cont(resolution_time_seconds, 0.95)
+                FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS p95,
+            approx_percentile_cont(detection_s, 0.5)
+                FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS detection_p50,
+            approx_percentile_cont(detection_s, 0.95)
+                FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS detection_p95,
+            approx_percentile_cont(diagnosis_s, 0.5)
+                FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS diagnosis_p50,
+            approx_percentile_cont(diagnosis_s, 0.95)
+                FILTER (WHERE detected_at > now() - INTERVAL '30 days') AS diagnosis_p95,
+            CAST(count(*) FILTER (WHERE detected_at > now() - INTERVAL '30 days' AND success) AS DOUBLE PRECISION) AS healed,
+            CAST(count(*) FILTER (WHERE detected_at > now() - INTERVAL '30 days'
+                AND (success IS NOT NULL OR status IN ('failed', 'escalated'))) AS DOUBLE PRECISION) AS judged
+         FROM healing_incidents_list) AS counted) AS incidents
 CROSS JOIN
     (SELECT count(*) AS freeze FROM juno_maintenance_windows
      WHERE freeze AND cancelled_at IS NULL AND starts_at <= now() AND ends_at > now()) AS windows;

@@ -32,8 +32,17 @@ pub(crate) struct Freeze {
     pub(crate) left_s: u64,
 }
 
+impl Gates {
+    /// The freeze window that it is in; of several the one that lasts longest.
+    pub(crate) fn frozen(&self) -> Option<&Freeze> {
+        let touches =
+            |freeze: &&Freeze| freeze.service.is_none() || self.target.is_none() || freeze.service == self.target;
+        self.freezes.iter().filter(touches).max_by_key(|freeze| freeze.left_s)
+    }
+}
+
 /// Lets an operation through or says what is in its way. What only tells what it would do is stopped by a component that is off,
-/// and by nothing else.
+/// and by nothing else; what else would stop it is for the operation to tell.
 pub(crate) fn gate(effect: Effect, dry_run: bool, gates: &Gates) -> Result<(), Refusal> {
     if let Some(component) = gates.disabled {
         let text = format!("{} is switched off: set {}=true", component.name(), component.variable());
@@ -50,9 +59,7 @@ pub(crate) fn gate(effect: Effect, dry_run: bool, gates: &Gates) -> Result<(), R
         let text = format!("the kill switch is engaged ({reason}): an approver releases it by kill_switch");
         return Err(Refusal::new(Refused::KillSwitch, text));
     }
-    let touches =
-        |freeze: &&Freeze| freeze.service.is_none() || gates.target.is_none() || freeze.service == gates.target;
-    match gates.freezes.iter().filter(touches).max_by_key(|freeze| freeze.left_s) {
+    match gates.frozen() {
         Some(freeze) => {
             let text = format!("maintenance window \"{}\" freezes this for another {} s", freeze.name, freeze.left_s);
             Err(Refusal::new(Refused::Frozen, text).retry_after(freeze.left_s.max(1)))

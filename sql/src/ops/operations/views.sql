@@ -142,6 +142,10 @@ SELECT
         'remaining', 1.0 - coalesce(history.critical_s_30d, 0) / 2592.0
     ) AS error_budget,
     jsonb_build_object(
+        'detection_s', jsonb_build_object(
+            'target', 30, 'p50', history.detection_p50, 'p95', history.detection_p95, 'n', history.detected_30d),
+        'diagnosis_s', jsonb_build_object(
+            'target', 60, 'p50', history.diagnosis_p50, 'p95', history.diagnosis_p95, 'n', history.diagnosed_30d),
         'remediation_s', jsonb_build_object(
             'target', 300, 'p50', history.remediation_p50, 'p95', history.remediation_p95, 'n', history.resolved_30d),
         'success_rate', jsonb_build_object('target', 0.95, 'value', history.success_rate, 'n', history.judged_30d)

@@ -82,9 +82,18 @@ impl History {
         Ok(Arc::new(StreamingTable::try_new(schema(), vec![Arc::new(rows)])?))
     }
 
-    async fn rows(self: Arc<Self>) -> Result<RecordBatch> {
+    fn shared(&self) -> Result<Arc<Shared>> {
         let shared = self.shared.get().and_then(Weak::upgrade);
-        let shared = shared.ok_or_else(|| Error::Internal("the database is closed".into()))?;
+        shared.ok_or_else(|| Error::Internal("the database is closed".into()))
+    }
+
+    /// A session over the same database, for other views that ask it.
+    pub(crate) fn session(&self) -> Result<Session> {
+        self.shared().map(Session::over)
+    }
+
+    async fn rows(self: Arc<Self>) -> Result<RecordBatch> {
+        let shared = self.shared()?;
         let now_us = shared.db.system().clock().monotonic_us();
         let (known, at_us) = {
             let state = self.state.lock();
@@ -147,6 +156,12 @@ fn schema() -> SchemaRef {
         number("critical_s_30d"),
         share("remediation_p50"),
         share("remediation_p95"),
+        number("detected_30d"),
+        share("detection_p50"),
+        share("detection_p95"),
+        number("diagnosed_30d"),
+        share("diagnosis_p50"),
+        share("diagnosis_p95"),
         number("open_threats"),
         time("last_threat_at"),
         time("last_scaling_at"),
@@ -175,5 +190,77 @@ impl PartitionStream for Rows {
         let rows = Arc::clone(&self.history).rows();
         let rows = async move { rows.await.map_err(DataFusionError::from) };
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), futures::stream::once(rows)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value, json};
+
+    use crate::actuator::fake::World;
+
+    /// An incident: how long ago it was detected and resolved, its severity, its members, and its success.
+    async fn incident(world: &World, (ago_s, resolved): (i64, bool), severity: &str, rest: (Value, Value, Value)) {
+        let (symptoms, actions, success) = rest;
+        let resolved = if resolved { "now()" } else { "NULL" };
+        let insert = format!(
+            "INSERT INTO healing_incidents (id, detected_at, incident_type, severity, symptoms, remediation_actions, \
+             resolved_at, resolution_time_seconds, success) VALUES (gen_random_uuid(), \
+             now() - INTERVAL '{ago_s} seconds', 'availability', $1, $2, $3, {resolved}, 100, $4)"
+        );
+        let values = [severity.into(), symptoms, actions, success];
+        world.own.changed_rows(&insert, &values).await.expect("an incident");
+    }
+
+    async fn status(world: &World) -> Map<String, Value> {
+        world.row("SELECT slo_targets, error_budget FROM operations_status").await
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn service_levels_count_detection_diagnosis_and_what_did_not_heal() {
+        let world = World::open().await;
+        let fresh = status(&world).await;
+        let none = json!({ "target": 30, "p50": null, "p95": null, "n": 0 });
+        assert_eq!(fresh["slo_targets"]["detection_s"], none);
+        assert_eq!(fresh["slo_targets"]["success_rate"], json!({ "target": 0.95, "value": null, "n": 0 }));
+        let seen = |detection_s: f64| json!({ "service": "shop", "detection_s": detection_s });
+        let acted = |status: &str, diagnosis_s: f64| json!({ "status": status, "diagnosis_s": diagnosis_s });
+        let healed = acted("resolved", 20.0);
+        incident(&world, (600, true), "low", (seen(4.0), healed.clone(), json!(true))).await;
+        incident(&world, (600, true), "low", (seen(4.0), healed, json!(true))).await;
+        incident(&world, (600, false), "low", (seen(4.0), acted("failed", 20.0), json!(false))).await;
+        incident(&world, (600, false), "low", (seen(4.0), acted("escalated", 20.0), Value::Null)).await;
+        // What says nothing that is a number, what is under way, and what is too long ago count for nothing.
+        incident(&world, (600, false), "low", (json!({ "detection_s": "soon" }), Value::Null, Value::Null)).await;
+        let long_ago = (seen(999.0), acted("escalated", 999.0), Value::Null);
+        incident(&world, (31 * 86_400, false), "low", long_ago).await;
+        let told = status(&world).await;
+        let targets = &told["slo_targets"];
+        for (name, target, expected) in [("detection_s", 30, 4.0), ("diagnosis_s", 60, 20.0)] {
+            let one = &targets[name];
+            assert_eq!((&one["target"], &one["n"]), (&json!(target), &json!(4)), "{name}: {targets}");
+            let is = |quantile: &str| one[quantile].as_f64().is_some_and(|value| (value - expected).abs() < 1e-9);
+            assert!(is("p50") && is("p95"), "{name}: {targets}");
+        }
+        assert_eq!(targets["success_rate"]["n"], 4);
+        assert!(targets["success_rate"]["value"].as_f64().is_some_and(|share| (share - 0.5).abs() < 1e-9), "{targets}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_error_budget_is_spent_by_what_is_critical_and_open_too() {
+        let world = World::open().await;
+        let remaining = async || status(&world).await["error_budget"]["remaining"].as_f64().expect("a share");
+        assert_eq!(remaining().await, 1.0);
+        let nothing = || (json!({}), Value::Null, Value::Null);
+        incident(&world, (600, false), "high", nothing()).await;
+        assert_eq!(remaining().await, 1.0);
+        // Of 2592 s a closed one took 100, and an open one takes 1296 until now.
+        incident(&world, (600, true), "critical", nothing()).await;
+        incident(&world, (1_296, false), "critical", nothing()).await;
+        let left = remaining().await;
+        assert!((0.3..0.462).contains(&left), "{left}");
+        incident(&world, (90 * 86_400, false), "critical", nothing()).await;
+        let left = remaining().await;
+        assert!((-1_001.0..-999.0).contains(&left), "no further back than the window: {left}");
     }
 }

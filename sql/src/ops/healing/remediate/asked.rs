@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::past;
 use crate::actuator::Action;
@@ -67,11 +67,10 @@ impl Asked {
         let own = &invocation.own;
         let (past, now_us) = (past::of(own).await?, invocation.now_us());
         let policy = governance::stored(own, "healing").await?.policy;
-        let number = |key: &str| policy.get(key).and_then(Value::as_f64).unwrap_or_default();
-        let kill_switch = own.kill_switch().await?.is_some_and(|row| row["engaged"] == true);
+        let number = |key: &str| number(&policy, key);
+        let gates = invocation.gates().await?;
         let name = self.found.target.name.as_str();
         let tries = past.tries(&self.runbook.name);
-        let breaker = Breaker { failures: (number("circuit_failures") as usize).max(1), ..Breaker::default() };
         let settings = &invocation.settings;
         let by_autopilot = invocation.actor() == AUTOPILOT;
         let proposal = Proposal {
@@ -87,9 +86,8 @@ impl Asked {
             now_us,
             is_enabled: settings.ai_native || !by_autopilot,
             level: settings.healing,
-            kill_switch,
-            // Freeze windows have stopped it before, and a dry run is told of them here by nobody: it does nothing.
-            frozen: None,
+            kill_switch: gates.killed.is_some(),
+            frozen: gates.frozen().map(|freeze| freeze.name.as_str()),
             is_protected: self.found.target.is_protected && by_autopilot,
             locked_by: past.running(name),
             cooldown_until_us: past.cooldown_until_us(name, &self.incident.id, now_us),
@@ -98,7 +96,7 @@ impl Asked {
             blast_radius: number("blast_radius_pct") / 100.0,
             actions: past.since(now_us - 3_600_000_000),
             actions_max: number("actions_per_hour") as usize,
-            circuit: breaker.state(&tries, now_us),
+            circuit: breaker(&policy).state(&tries, now_us),
             is_trying: past.is_trying(&self.runbook.name),
         };
         Ok(verdict(&proposal, &situation))
@@ -120,6 +118,16 @@ impl Asked {
             "blast_radius": { "targets": 1, "pct_of_fleet": share },
         })
     }
+}
+
+/// A number of the policy `healing`.
+pub(super) fn number(policy: &Map<String, Value>, key: &str) -> f64 {
+    policy.get(key).and_then(Value::as_f64).unwrap_or_default()
+}
+
+/// The circuit breaker of runbooks, as the policy has it.
+pub(super) fn breaker(policy: &Map<String, Value>) -> Breaker {
+    Breaker { failures: (number(policy, "circuit_failures") as usize).max(1), ..Breaker::default() }
 }
 
 /// The runbook that an action names: a built-in one, or the single step of that name.

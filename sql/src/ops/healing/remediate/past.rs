@@ -1,6 +1,6 @@
 //! Remediations so far: what guards count, and what runbooks have achieved.
 //!
-//! **Invariant:** what the end of the process cut off counts as neither a success nor a failure.
+//! **Invariant:** what was cut off counts as neither a success nor a failure.
 
 use std::collections::BTreeMap;
 
@@ -89,6 +89,12 @@ impl Past {
         self.0.iter().filter(rests).map(|one| one.cooldown_until_us).filter(|until_us| *until_us > now_us).max()
     }
 
+    /// Until when a target rests after a runbook, at the latest; none where all have had their rest.
+    pub(super) fn rests_until_us(&self, runbook: &str, now_us: i64) -> Option<i64> {
+        let own = self.0.iter().filter(|one| one.runbook == runbook);
+        own.map(|one| one.cooldown_until_us).filter(|until_us| *until_us > now_us).max()
+    }
+
     /// How many began since.
     pub(super) fn since(&self, from_us: i64) -> usize {
         self.0.iter().filter(|one| one.began_us > from_us).count()
@@ -149,7 +155,15 @@ pub(super) async fn begin(invocation: &Invocation, asked: &Asked, id: &str, cool
 
 /// Writes down how one ended.
 pub(super) async fn end(own: &Session, id: &str, success: bool) -> Result<()> {
+    over(own, id, if success { "succeeded" } else { "failed" }).await
+}
+
+/// Writes down that one was cut off before it tried anything.
+pub(super) async fn cut_off(own: &Session, id: &str) -> Result<()> {
+    over(own, id, "interrupted").await
+}
+
+async fn over(own: &Session, id: &str, state: &str) -> Result<()> {
     let update = "UPDATE juno_remediations SET state = $2, ended_at = $3 WHERE id = $1";
-    let state = if success { "succeeded" } else { "failed" };
     own.changed_rows(update, &[id.into(), state.into(), own.now().into()]).await.map(drop)
 }
