@@ -144,7 +144,9 @@ async fn remediate(invocation: &Invocation) -> Result<Value> {
     let mut told = work.told(&id, &asked, success);
     let by_autopilot = invocation.actor() == AUTOPILOT;
     let mut change = IncidentChange { action: Some(told.clone()), ..IncidentChange::default() };
-    if success && !by_autopilot {
+    // Where telemetry showed it, telemetry shows whether it is over, and not the word of whoever was to heal it.
+    let is_over = success && !(work.is_hearsay() && asked.incident.is_of_telemetry);
+    if is_over && !by_autopilot {
         (change.status, change.success) = (Some(Status::Resolved), Some(true));
     } else if moves {
         change.status = Some(Status::Diagnosing);
@@ -154,3 +156,6 @@ async fn remediate(invocation: &Invocation) -> Result<Value> {
     told["status"] = status.name().into();
     Ok(told)
 }
+
+#[cfg(test)]
+mod tests;
