@@ -6,6 +6,7 @@ mod escalation;
 mod guards;
 mod healing;
 mod jobs;
+mod lies;
 mod properties;
 mod same;
 mod scaling;
