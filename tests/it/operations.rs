@@ -7,6 +7,7 @@ mod guards;
 mod healing;
 mod jobs;
 mod lies;
+mod optimization;
 mod properties;
 mod same;
 mod scaling;
