@@ -321,6 +321,19 @@ pub struct AccessArgs {
     /// File with tokens for HTTP, one a line: NAME ROLE and the token's SHA-256 in hex
     #[arg(long, env = "JUNO_AUTH_TOKENS_FILE", value_name = "FILE")]
     pub auth_tokens_file: Option<PathBuf>,
+    /// on; or off: everybody on this machine is let in and may do everything, whoever is set up, and both addresses must be loopback
+    #[arg(long, env = "JUNO_AUTH", value_enum, value_name = "on|off", default_value_t = Auth::On)]
+    pub auth: Auth,
+}
+
+/// Whether clients must say who they are, where users or tokens are set up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Auth {
+    /// They must
+    #[default]
+    On,
+    /// Nobody must
+    Off,
 }
 
 /// How to run.
@@ -376,6 +389,7 @@ const SETTINGS: &[Setting] = &[
     ("tls_cert", "--tls-cert", "JUNO_TLS_CERT"),
     ("tls_key", "--tls-key", "JUNO_TLS_KEY"),
     ("auth_tokens_file", "--auth-tokens-file", "JUNO_AUTH_TOKENS_FILE"),
+    ("auth", "--auth", "JUNO_AUTH"),
     ("device", "--device", "JUNO_DEVICE"),
     ("query_memory", "--query-memory", "JUNO_QUERY_MEMORY"),
     ("queries_memory", "--queries-memory", "JUNO_QUERIES_MEMORY"),
@@ -485,6 +499,22 @@ mod tests {
         assert!(parsed("juno serve --http-addr 8080").unwrap_err().to_string().contains("HOST:PORT"));
         assert!(parsed("juno serve --pg-addr localhost:5433 --http-addr [::1]:0").is_ok());
         assert!(parsed("juno serve --tls-cert a.pem").unwrap_err().to_string().contains("--tls-key"));
+    }
+
+    #[test]
+    fn authentication_is_on_unless_it_is_said_to_be_off() {
+        let auth = |line: &str| match parsed(line).map(|cli| cli.command) {
+            Ok(Command::Serve(args)) => Some(args.access.auth),
+            _ => None,
+        };
+        assert_eq!(auth("juno serve"), Some(Auth::On));
+        assert_eq!(auth("juno serve --auth off"), Some(Auth::Off));
+        assert_eq!(auth("juno serve --auth false"), None);
+        let matches = Cli::command().get_matches_from("juno config --auth off".split(' '));
+        let shown = shown(matches.subcommand_matches("config").expect("the subcommand was given"), None);
+        let auth = shown.iter().find(|setting| setting.name == "auth").expect("it is shown");
+        assert_eq!((auth.value.as_str(), auth.source.as_str()), ("off", "flag --auth"));
+        assert!(!is_reloadable("auth"), "it takes another start");
     }
 
     #[test]

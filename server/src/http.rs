@@ -25,8 +25,8 @@ use juno_sql::engine::system::System;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 
+use crate::access::Access;
 use crate::serve::Doors;
 use crate::telemetry::Counters;
 use crate::{ingest, v4};
@@ -53,7 +53,7 @@ pub struct Gate {
     started_us: u64,
     queries: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
-    pub(crate) tokens: identity::Tokens,
+    pub(crate) access: Arc<Access>,
     /// How long a request waits for its turn.
     turn_max: Duration,
     checks: Semaphore,
@@ -69,15 +69,15 @@ pub struct Gate {
 impl Gate {
     /// A gate that answers 503 to everything but probes until it is opened.
     pub fn new(counters: Arc<Counters>) -> Arc<Gate> {
-        Gate::with_tokens(counters, identity::Tokens::new())
+        Gate::with_access(counters, Arc::default())
     }
 
-    /// The same, with tokens that let their users in.
-    pub(crate) fn with_tokens(counters: Arc<Counters>, tokens: identity::Tokens) -> Arc<Gate> {
-        Gate::with_patience(counters, tokens, TURN_MAX)
+    /// The same, with tokens that let their users in, and what encrypts.
+    pub(crate) fn with_access(counters: Arc<Counters>, access: Arc<Access>) -> Arc<Gate> {
+        Gate::with_patience(counters, access, TURN_MAX)
     }
 
-    fn with_patience(counters: Arc<Counters>, tokens: identity::Tokens, turn_max: Duration) -> Arc<Gate> {
+    fn with_patience(counters: Arc<Counters>, access: Arc<Access>, turn_max: Duration) -> Arc<Gate> {
         let system = System::real();
         Arc::new(Gate {
             turn_max,
@@ -87,7 +87,7 @@ impl Gate {
             system,
             queries: Arc::new(Semaphore::new(QUERIES_MAX)),
             uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
-            tokens,
+            access,
             checks: Semaphore::new(identity::CHECKS_MAX),
             remembered: identity::Remembered::default(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
@@ -161,17 +161,16 @@ impl Gate {
 pub fn listen(
     gate: Arc<Gate>,
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
     mut shutdown: watch::Receiver<bool>,
 ) -> impl Future<Output = std::io::Result<()>> {
-    let router = router(Arc::clone(&gate));
+    let (router, access) = (router(Arc::clone(&gate)), Arc::clone(&gate.access));
     async move {
         let stopped = async move {
             let _ = shutdown.wait_for(|stop| *stop).await;
             gate.stop.send_replace(true);
         };
         let service = router.into_make_service_with_connect_info::<listener::Peer>();
-        axum::serve(listener::Web::new(listener, tls), service).with_graceful_shutdown(stopped).await
+        axum::serve(listener::Web::new(listener, access), service).with_graceful_shutdown(stopped).await
     }
 }
 

@@ -3,6 +3,7 @@
 //! **Invariant:** no decision about data is made here; the doors turn bytes into values, hand them to a
 //! [`juno_sql::Session`] and turn the answer into bytes.
 
+mod access;
 pub mod actuator;
 mod answer;
 pub mod autopilot;

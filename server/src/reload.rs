@@ -1,4 +1,4 @@
-//! SIGHUP: the file of settings is read again, and what others know of attackers is loaded anew.
+//! SIGHUP: the file of settings is read again, tokens, certificate and key are, and what others know of attackers is loaded anew.
 //!
 //! **Invariant:** a file that cannot be used leaves everything as it is; what cannot change while juno runs stays, and the log says so.
 
@@ -9,6 +9,7 @@ use juno_sql::{OperationSettings, Session, Shown};
 use tokio::signal::unix::Signal;
 use tokio::sync::Notify;
 
+use crate::access::Access;
 use crate::config::is_reloadable;
 use crate::http;
 
@@ -25,9 +26,10 @@ impl Reload {
     }
 
     /// Does so at each signal, for ever; then `wake` is told.
-    pub(crate) async fn at_each(self, mut signals: Signal, session: Session, wake: Arc<Notify>) {
+    pub(crate) async fn at_each(self, mut signals: Signal, session: Session, access: Arc<Access>, wake: Arc<Notify>) {
         while signals.recv().await.is_some() {
             self.apply(&session).await;
+            let_in(&session, &access).await;
             wake.notify_one();
         }
     }
@@ -60,6 +62,19 @@ impl Reload {
             tracing::warn!(%error, "the change of settings is not in the audit");
         }
         tracing::info!(changed = difference.changed.len(), "the settings were read again");
+    }
+}
+
+/// Reads tokens, certificate and key again. Who is connected stays connected.
+async fn let_in(session: &Session, access: &Arc<Access>) {
+    if !access.has_files() {
+        return;
+    }
+    let (again, has_users) = (Arc::clone(access), !session.accounts().is_empty());
+    let read = tokio::task::spawn_blocking(move || again.read_again(has_users)).await;
+    match read.unwrap_or_else(|error| Err(error.to_string())) {
+        Ok(()) => tracing::info!("tokens, certificate and key were read again"),
+        Err(error) => tracing::warn!(error, "tokens, certificate and key cannot be read again: all stay as they are"),
     }
 }
 

@@ -19,13 +19,12 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 
+use crate::access::Access;
 use crate::actuator::process::{Fleet, ProcessActuator};
 use crate::bucket::{self, Bucket, BucketDisk};
-use crate::config::{AccessArgs, MachineArgs};
+use crate::config::{AccessArgs, Auth, MachineArgs};
 use crate::http::Gate;
-use crate::http::identity::{self, Tokens};
 use crate::intelligence::Intelligence;
 use crate::reach::{self, Reach};
 use crate::reload::Reload;
@@ -165,8 +164,8 @@ pub struct Server {
 impl Server {
     /// Binds both addresses, opens the database, serves. Probes are answered from the first moment on.
     pub fn start(config: Config) -> Result<Server, Error> {
-        let tls = tls(&config.access)?;
-        let tokens = tokens(&config.access)?;
+        closed(&config)?;
+        let access = Access::read(&config.access)?;
         let io = runtime("juno-io", IO_THREADS)?;
         let query = runtime("juno-query", std::thread::available_parallelism().map_or(2, usize::from))?;
         let pg = io.block_on(bind(config.pg_addr, "--pg-addr", "JUNO_PG_ADDR"))?;
@@ -174,9 +173,8 @@ impl Server {
         let (pg_addr, http_addr) = (pg.local_addr()?, web.local_addr()?);
         let (shutdown, stop) = watch::channel(false);
         let counters = Counters::new();
-        let has_tokens = !tokens.is_empty();
-        let gate = Gate::with_tokens(Arc::clone(&counters), tokens);
-        let serving = http::listen(Arc::clone(&gate), web, tls.clone(), stop.clone());
+        let gate = Gate::with_access(Arc::clone(&counters), Arc::clone(&access));
+        let serving = http::listen(Arc::clone(&gate), web, stop.clone());
         let web = io.spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the HTTP listener failed");
@@ -187,8 +185,9 @@ impl Server {
         query.block_on(first_admin(&session, &config))?;
         let mut intelligence = Intelligence::default();
         query.block_on(intelligence.load(&session));
-        guarded(&session, (pg_addr, "--pg-addr", "JUNO_PG_ADDR"), false, tls.is_some())?;
-        guarded(&session, (http_addr, "--http-addr", "JUNO_HTTP_ADDR"), has_tokens, tls.is_some())?;
+        let (has_tokens, encrypts) = (!access.tokens().is_empty(), access.tls().is_some());
+        guarded(&session, (pg_addr, "--pg-addr", "JUNO_PG_ADDR"), false, encrypts)?;
+        guarded(&session, (http_addr, "--http-addr", "JUNO_HTTP_ADDR"), has_tokens, encrypts)?;
         let beyond = config.reach.actuators(session.db().system())?;
         let escalations = config.reach.escalations(session.db().system())?;
         query.spawn(reach::greet(beyond.clone()));
@@ -214,11 +213,11 @@ impl Server {
         if let Some(reload) = config.reload.clone() {
             let _runtime = query.enter();
             let hangups = signal(SignalKind::hangup())?;
-            query.spawn(reload.at_each(hangups, session.connect(), wake));
+            query.spawn(reload.at_each(hangups, session.connect(), Arc::clone(&access), wake));
         }
         let doors = Arc::new(Doors { session, query: query.handle().clone(), counters });
         gate.open(Arc::clone(&doors));
-        let serving = pgwire::listen(Arc::clone(&doors), pg, tls, stop);
+        let serving = pgwire::listen(Arc::clone(&doors), pg, access, stop);
         let pg = io.spawn(async move {
             serving.await;
         });
@@ -316,18 +315,21 @@ async fn guard(session: Session) {
     }
 }
 
-/// The certificate and key of the settings.
-fn tls(access: &AccessArgs) -> Result<Option<TlsAcceptor>, Error> {
-    let (Some(certificates), Some(key)) = (&access.tls_cert, &access.tls_key) else { return Ok(None) };
-    let refused =
-        |text| Error::Setting { flag: "--tls-cert, --tls-key", variable: "JUNO_TLS_CERT, JUNO_TLS_KEY", text };
-    crate::tls::acceptor(certificates, key).map(Some).map_err(refused)
-}
-
-fn tokens(access: &AccessArgs) -> Result<Tokens, Error> {
-    let Some(path) = &access.auth_tokens_file else { return Ok(Tokens::new()) };
-    let refused = |text| Error::Setting { flag: "--auth-tokens-file", variable: "JUNO_AUTH_TOKENS_FILE", text };
-    identity::tokens(path).map_err(refused)
+/// Refuses to let everybody in where other machines could come.
+fn closed(config: &Config) -> Result<(), Error> {
+    if config.access.auth == Auth::On {
+        return Ok(());
+    }
+    let reached = [(config.pg_addr, "--pg-addr"), (config.http_addr, "--http-addr")];
+    if let Some((address, flag)) = reached.into_iter().find(|(address, _)| !address.ip().is_loopback()) {
+        let text = format!(
+            "off lets everybody in, and {flag} {address} can be reached from other machines: listen on loopback addresses \
+             (127.0.0.1, [::1], localhost), or leave it on"
+        );
+        return Err(Error::Setting { flag: "--auth", variable: "JUNO_AUTH", text });
+    }
+    tracing::warn!("authentication is off: everybody on this machine may do everything");
+    Ok(())
 }
 
 /// Makes the user `juno` an admin where there are no users yet and a password is given.

@@ -9,6 +9,7 @@ mod client;
 mod command;
 mod copy;
 mod crash;
+mod deploy;
 mod disk;
 mod drivers;
 mod formats;

@@ -6,6 +6,8 @@ mod escalation;
 mod guards;
 mod healing;
 mod jobs;
+mod lies;
+mod optimization;
 mod properties;
 mod same;
 mod scaling;

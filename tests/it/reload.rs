@@ -1,4 +1,5 @@
-//! The file of settings, SIGHUP, and what others know of attackers: feeds and Sigma rules as files that change.
+//! SIGHUP: the file of settings, tokens and certificates, and what others know of attackers, feeds and Sigma rules, as files that
+//! change.
 //!
 //! **Invariant:** what changed is seen from outside, by REST and SQL.
 
@@ -10,6 +11,7 @@ use juno_tests::{Server, juno};
 use serde_json::{Value, json};
 
 use crate::client::{Postgres, get, http};
+use crate::drivers::python;
 use crate::name_program;
 
 /// A server that has its settings from a file, not started yet.
@@ -24,6 +26,10 @@ fn with_file(settings: &str) -> Server {
 
 fn write(server: &Server, settings: &str) {
     std::fs::write(server.scratch("juno.conf"), settings).expect("a file");
+    hang_up(server);
+}
+
+fn hang_up(server: &Server) {
     let signalled = Command::new("kill").args(["-HUP", &server.pid().to_string()]).status().expect("kill");
     assert!(signalled.success());
 }
@@ -110,6 +116,87 @@ fn a_file_of_settings_that_cannot_be_used_keeps_juno_from_starting_and_config_sh
     assert_eq!((code, errors.as_str()), (Some(0), ""));
     let line = out.lines().find(|line| line.starts_with("scaling-cooldown-period")).expect("a line");
     assert!(line.contains("60") && line.contains("juno.conf:1"), "{line}");
+}
+
+/// Two tokens, and the SHA-256 of each.
+const TOKENS: [(&str, &str); 2] = [
+    ("open sesame", "41ef4bb0b23661e66301aac36066912dac037827b4ae63a7b1165a5aa93ed4eb"),
+    ("another token", "183411858409390d8bb291f8dc8bfb33176580b7ca727a73f510f745e8c5cc7f"),
+];
+
+#[test]
+fn tokens_are_read_again_at_a_signal_and_a_bad_file_changes_nothing() {
+    let mut server = with_file("");
+    let file = server.scratch("tokens");
+    let write = |text: &str| std::fs::write(&file, text).expect("a file");
+    let [(old, old_hash), (new, new_hash)] = TOKENS;
+    write(&format!("grafana viewer {old_hash}\n"));
+    server.set("JUNO_AUTH_TOKENS_FILE", &file.display().to_string());
+    server.run().expect("juno starts");
+    let asks = |token: &str| {
+        let authorization = format!("Bearer {token}");
+        http(&server, "GET", "/metrics", &[("authorization", &authorization)], b"").status
+    };
+    assert_eq!((asks(old), asks(new)), (200, 401));
+    write(&format!("grafana viewer {new_hash}\n"));
+    hang_up(&server);
+    until("the new token lets in", || asks(new) == 200);
+    assert_eq!(asks(old), 401, "the old one is worth nothing any more");
+    // Without any token, and without users, everybody would be let in.
+    for bad in ["grafana viewer 12\n", "# nobody\n"] {
+        write(bad);
+        hang_up(&server);
+        for _ in 0..20 {
+            assert_eq!((asks(new), asks(old)), (200, 401), "{bad}");
+        }
+    }
+    write(&format!("grafana viewer {old_hash}\n"));
+    hang_up(&server);
+    until("the old token lets in again", || {
+        let seen = (asks(new), asks(old));
+        assert_ne!(seen, (401, 401), "there was no time without a token");
+        seen == (401, 200)
+    });
+}
+
+#[test]
+fn certificate_and_key_are_read_again_at_a_signal_and_a_bad_file_changes_nothing() {
+    let Some(python) = python("ssl") else { return };
+    let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tls").join(name);
+    let mut server = with_file("");
+    let (certificate, key) = (server.scratch("certificate.pem"), server.scratch("key.pem"));
+    let install = |prefix: &str| {
+        for (name, path) in [("certificate.pem", &certificate), ("key.pem", &key)] {
+            std::fs::copy(fixture(&format!("{prefix}{name}")), path).expect("a file");
+        }
+    };
+    install("");
+    server.set("JUNO_TLS_CERT", &certificate.display().to_string());
+    server.set("JUNO_TLS_KEY", &key.display().to_string());
+    server.run().expect("juno starts");
+    let shows = |name: &str| {
+        let script = "import ssl, sys, urllib.request\n\
+                      context = ssl.create_default_context(cafile=sys.argv[1])\n\
+                      print(urllib.request.urlopen(sys.argv[2], context=context).status)";
+        let url = server.url("/healthz").replace("http://127.0.0.1", "https://localhost");
+        let asked = Command::new(&python).args(["-c", script]).arg(fixture(name)).arg(url).output().expect("python");
+        asked.status.success()
+    };
+    let (old, new) = ("certificate.pem", "other-certificate.pem");
+    assert!(shows(old) && !shows(new));
+    install("other-");
+    hang_up(&server);
+    until("the new certificate is shown", || shows(new));
+    assert!(!shows(old));
+    // A key that does not belong to its certificate.
+    std::fs::copy(fixture("key.pem"), &key).expect("a file");
+    hang_up(&server);
+    for _ in 0..3 {
+        assert!(shows(new));
+    }
+    install("");
+    hang_up(&server);
+    until("the old certificate is shown again", || shows(old));
 }
 
 fn analyzed(server: &Server, address: &str) -> Value {

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use juno_tests::{Server, juno};
 
-use crate::client::{get, http};
+use crate::client::{Postgres, get, http};
 use crate::drivers::{has_psql, python};
 use crate::name_program;
 
@@ -174,6 +174,31 @@ fn tls_holds_for_both_doors_and_other_machines_need_users() {
         let output = Command::new(python).args(["-c", script, &certificate, &url]).output().expect("python");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+#[test]
+fn authentication_that_is_off_lets_this_machine_in_and_listens_to_no_other() {
+    let mut server = with_admin();
+    let data = server.data().display().to_string();
+    for (door, other) in [("--pg-addr", "--http-addr"), ("--http-addr", "--pg-addr")] {
+        let arguments = ["serve", "--data", &data, "--auth", "off", door, "0.0.0.0:0", other, "127.0.0.1:0"];
+        let output = juno(&arguments).output().expect("juno");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains("JUNO_AUTH") && text.contains(door), "{text}");
+    }
+    server.run().expect("a server");
+    assert_eq!(get(&server, "/metrics").status, 401, "it is on unless it is said to be off");
+    server.stop().expect("an end");
+    server.set("JUNO_AUTH", "off");
+    server.run().expect("a server");
+    assert_eq!(get(&server, "/metrics").status, 200);
+    assert_eq!(http(&server, "GET", "/metrics", &[("authorization", "Bearer nothing")], b"").status, 200);
+    assert_eq!(Postgres::connect(&server).value("SELECT current_user"), "anyone");
+    let config = get(&server, "/api/v4/operations/config").json();
+    let all = config["items"].as_array().expect("settings").clone();
+    let auth = all.into_iter().find(|item| item["id"] == "auth").expect("it is shown");
+    assert_eq!(auth["value"], "off");
+    assert_eq!(auth["source"], "environment JUNO_AUTH");
 }
 
 #[test]

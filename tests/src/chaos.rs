@@ -19,6 +19,13 @@ use tokio::time::{Instant, sleep};
 use self::episode::{Breaker, Dice};
 pub use self::episode::{KINDS, LATER_KINDS, Outcome};
 
+/// The kinds of the suite `infrastructure_failure`.
+pub const INFRASTRUCTURE: [&str; 5] = ["kill", "stop", "hang", "full_disk", "dependency_down"];
+/// The kinds of the suite `performance_degradation`.
+pub const PERFORMANCE: [&str; 5] = ["slow", "errors", "leak", "bad_config", "two_at_once"];
+/// Fleets that a suite breaks at the same time.
+const SUITE_FLEETS: u16 = 2;
+
 /// What is to be broken.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -112,17 +119,31 @@ async fn break_all(mut breaker: Breaker, queue: Arc<Mutex<Vec<String>>>) -> Resu
     }
 }
 
-/// A suite: breaks one fleet once by each kind, and wants each fault healed and nothing else touched.
+/// A suite: breaks by each kind once, in fleets that run at the same time, and wants each fault healed and nothing else touched.
 ///
 /// # Errors
 /// What was not healed, or touched without need.
 pub fn suite(kinds: &[&str]) -> Result<()> {
     let faults = kinds.iter().map(|kind| (*kind).to_owned()).collect();
-    let (outcomes, _) = run(Plan { faults, fleets: 1, quiet_fleets: 0, quiet_s: 0, seed: 1 })?;
+    let (outcomes, _) = run(Plan { faults, fleets: SUITE_FLEETS, quiet_fleets: 0, quiet_s: 0, seed: 1 })?;
     for outcome in &outcomes {
         anyhow::ensure!(outcome.is_healed, "{} was not healed: {}", outcome.kind, outcome.story);
         anyhow::ensure!(outcome.strayed == 0, "{}: something else was touched: {}", outcome.kind, outcome.story);
     }
     anyhow::ensure!(outcomes.len() == kinds.len(), "{} of {} faults", outcomes.len(), kinds.len());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_fault_is_in_one_of_the_suites() {
+        let mut suites: Vec<&str> = INFRASTRUCTURE.into_iter().chain(PERFORMANCE).collect();
+        let mut kinds = KINDS.to_vec();
+        suites.sort_unstable();
+        kinds.sort_unstable();
+        assert_eq!(suites, kinds);
+    }
 }

@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use crate::access::Access;
 use crate::serve::SILENCE_MAX;
 
 /// Connections that may be open at a time.
@@ -47,10 +48,10 @@ impl Connected<IncomingStream<'_, Web>> for Peer {
 
 impl Web {
     /// Starts to accept. Must run on the I/O runtime.
-    pub(super) fn new(listener: TcpListener, tls: Option<TlsAcceptor>) -> Web {
+    pub(super) fn new(listener: TcpListener, access: Arc<Access>) -> Web {
         let address = listener.local_addr();
         let (sender, accepted) = mpsc::channel(ACCEPTED_MAX);
-        tokio::spawn(accept(listener, tls, sender));
+        tokio::spawn(accept(listener, access, sender));
         Web { accepted, address }
     }
 }
@@ -72,7 +73,7 @@ impl Listener for Web {
     }
 }
 
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, accepted: mpsc::Sender<(Stream, SocketAddr)>) {
+async fn accept(listener: TcpListener, access: Arc<Access>, accepted: mpsc::Sender<(Stream, SocketAddr)>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
@@ -87,7 +88,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, accepted: mpsc:
                 }
             },
         };
-        let (tls, accepted) = (tls.clone(), accepted.clone());
+        let (tls, accepted) = (access.tls(), accepted.clone());
         tokio::spawn(async move {
             if let Some(stream) = opened(stream, tls).await {
                 let _ = accepted.send((Stream::new(stream, place), peer)).await;

@@ -1,6 +1,7 @@
 //! Who a client is: SCRAM-SHA-256 as PostgreSQL speaks it (RFC 5802, RFC 7677), against the stored verifier.
 //!
-//! Where no users are set up, everybody on this machine is trusted and nobody else is let in.
+//! Where no users are set up, everybody on this machine is trusted and nobody else is let in. Where `JUNO_AUTH` is off, nobody is
+//! asked, and this is not reached.
 //!
 //! **Invariant:** no message tells whether a user exists; no password is ever seen here.
 

@@ -40,7 +40,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (shutdown, ending) = watch::channel(false);
-        let listening = tokio::spawn(listen(Arc::clone(&doors), listener, None, ending));
+        let listening = tokio::spawn(listen(Arc::clone(&doors), listener, Arc::default(), ending));
         Server { port, doors, shutdown, listening, _directory: directory }
     }
 

@@ -10,6 +10,7 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+pub(crate) mod shown;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};

@@ -20,10 +20,10 @@ const SECRET: &str = "a secret of some length";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Names and values.
-type Headers = Vec<(String, String)>;
+pub(super) type Headers = Vec<(String, String)>;
 
 /// Reads one request: its headers in small letters, and its body.
-fn read(stream: &TcpStream) -> Option<(Headers, Vec<u8>)> {
+pub(super) fn read(stream: &TcpStream) -> Option<(Headers, Vec<u8>)> {
     let mut reader = BufReader::new(stream);
     let mut headers = Vec::new();
     loop {

@@ -386,6 +386,48 @@ fn switches_stop_what_they_switch_and_status_says_so() {
 }
 
 #[test]
+fn below_phase_4_what_acts_is_refused_and_what_reads_or_decides_is_not() {
+    name_program();
+    let service = json!({ "name": "shop", "replicas_max": 4, "program": { "argv": ["sleep", "1000"] } });
+    let mut server = Server::prepare().expect("a directory");
+    let file = server.scratch("fleet.json");
+    std::fs::write(&file, json!({ "services": [service] }).to_string()).expect("a file");
+    server.set("JUNO_FLEET", &file.display().to_string());
+    server.set("JUNO_PHASE", "3");
+    server.run().expect("juno starts");
+    let postgres = Postgres::connect(&server);
+    let id = "00000000-0000-7000-8000-000000000001";
+    postgres.rows(&format!(
+        "INSERT INTO healing_incidents (id, detected_at, incident_type, severity, symptoms) VALUES \
+         ('{id}', now(), 'reported', 'low', '{{\"service\": \"shop\"}}')"
+    ));
+    postgres.rows(&format!(
+        "INSERT INTO threat_events (id, detected_at, threat_type, severity, indicators, confidence_score) VALUES \
+         ('{id}', now(), 'token_theft', 'high', '{{\"entity\": \"shop\"}}', 0.95)"
+    ));
+    let asked = [
+        ("healing/remediate", json!({ "incident_id": id, "action": "restart" })),
+        ("scaling/execute", json!({ "target": { "name": "shop" }, "to": 2, "reason": "a sale" })),
+        ("threats/respond", json!({ "threat_event_id": id, "action": "isolate" })),
+    ];
+    for (path, body) in asked {
+        let told = problem(&send(&server, "POST", path, &[("Idempotency-Key", path)], &body), 409, "phase-too-low");
+        assert!(told["detail"].as_str().is_some_and(|text| text.contains("JUNO_PHASE")), "{path}: {told}");
+        let mut dry = body.clone();
+        dry["dry_run"] = true.into();
+        good(&post(&server, path, &dry), 200);
+    }
+    assert_eq!(postgres.value("SELECT count(*) FROM juno_intents"), "0");
+    let code = postgres
+        .error(&format!("CALL healing_remediate(incident_id => '{id}', action => 'restart', idempotency_key => 'a')"))
+        .0;
+    assert_eq!(code, "55000", "the same by SQL");
+    for path in ["healing/incidents", "scaling/history", "threats/alerts"] {
+        assert_eq!(get(&server, &format!("/api/v4/{path}")).status, 200, "{path}");
+    }
+}
+
+#[test]
 fn the_audit_tells_what_was_asked_and_done_and_whether_it_was_touched() {
     let mut server = server();
     let headers = [("X-Request-Id", "r-1"), ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")];

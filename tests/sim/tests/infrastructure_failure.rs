@@ -1,6 +1,6 @@
-//! Failures of the infrastructure: a process killed, one that hangs, a full disk.
+//! Failures of the infrastructure: a process killed, stopped, or one that hangs, a full disk, a database that is not there.
 //!
-//! The short form: each once, in a fleet of real processes. `cargo run --release -p juno-benches --bin chaos` is the long one.
+//! The short form: each once, in fleets of real processes. `cargo run --release -p juno-benches --bin chaos` is the long one.
 //!
 //! **Invariant:** what juno calls healed is checked by asking the services.
 
@@ -12,6 +12,6 @@ fn main() -> Result<ExitCode> {
     if let Some(code) = juno_tests::as_juno() {
         return Ok(code);
     }
-    juno_tests::chaos::suite(&["kill", "stop", "full_disk"])?;
+    juno_tests::chaos::suite(&juno_tests::chaos::INFRASTRUCTURE)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -78,7 +78,7 @@ async fn while_rows_cannot_be_written_to_parts_writers_are_sent_away_and_then_le
     let db = Db::open_with(directory.path().join("data"), options).unwrap();
     let session = Session::open(db.clone(), Device::cpu()).await.unwrap();
     let counters = Counters::new();
-    let gate = Gate::with_patience(Arc::clone(&counters), identity::Tokens::new(), Duration::ZERO);
+    let gate = Gate::with_patience(Arc::clone(&counters), Arc::default(), Duration::ZERO);
     gate.open(Arc::new(Doors { session, query: tokio::runtime::Handle::current(), counters }));
     let web = Web { router: router(gate), _directory: directory };
     let room = async || {
@@ -109,7 +109,7 @@ async fn more_uploads_at_a_time_than_there_is_memory_for_are_sent_away() {
     let (directory, counters) = (tempfile::tempdir().unwrap(), Counters::new());
     let db = Db::open(directory.path().join("data")).unwrap();
     let session = Session::open(db, Device::cpu()).await.unwrap();
-    let gate = Gate::with_patience(Arc::clone(&counters), identity::Tokens::new(), Duration::ZERO);
+    let gate = Gate::with_patience(Arc::clone(&counters), Arc::default(), Duration::ZERO);
     gate.open(Arc::new(Doors { session, query: tokio::runtime::Handle::current(), counters }));
     let mut turns = Vec::new();
     for _ in 0..UPLOADS_MAX {

@@ -1,6 +1,6 @@
 //! A fleet in memory, and a database that acts on it: for tests.
 //!
-//! **Invariant:** does what it is told at once, or fails as it is told to; every order is remembered.
+//! **Invariant:** does what it is told at once, or fails or lies as it is told to; every order is remembered.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ pub(crate) struct Fake {
     pub(crate) orders: Mutex<Vec<Order>>,
     /// What the next orders fail with.
     pub(crate) fails: Mutex<Option<ActuatorError>>,
+    /// Whether orders are answered as done and nothing is done.
+    pub(crate) lies: Mutex<bool>,
 }
 
 impl Fake {
@@ -38,8 +40,23 @@ impl Fake {
 }
 
 fn observed(units: usize) -> Observation {
-    let replica = |index| Replica { index, state: "running".into(), is_healthy: Some(true), ..Replica::default() };
+    let replica = |index| Replica {
+        index,
+        state: "running".into(),
+        is_healthy: Some(true),
+        started: Some(format!("{index}")),
+        ..Replica::default()
+    };
     Observation { wanted: units, replicas: (0..units).map(replica).collect(), ..Observation::default() }
+}
+
+/// The same with every replica started anew.
+fn restarted(before: &Observation) -> Observation {
+    let anew = |replica: &Replica| Replica {
+        started: replica.started.as_ref().map(|started| format!("{started} again")),
+        ..replica.clone()
+    };
+    Observation { replicas: before.replicas.iter().map(anew).collect(), ..before.clone() }
 }
 
 #[async_trait]
@@ -69,8 +86,12 @@ impl Actuator for Fake {
             Action::Start => observed(before.wanted),
             Action::Isolate => Observation { is_isolated: true, ..before.clone() },
             Action::Resume => Observation { is_isolated: false, ..before.clone() },
+            Action::Restart => restarted(&before),
             _ => before.clone(),
         };
+        if *self.lies.lock() {
+            return Ok(Effect { before, after, is_repetition: false });
+        }
         if let Some((_, observed)) = self.targets.lock().get_mut(&order.target) {
             *observed = after.clone();
         }
@@ -87,7 +108,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn open() -> World {
-        let all = [Action::Scale, Action::Stop, Action::Start, Action::Isolate, Action::Resume];
+        let all = [Action::Scale, Action::Stop, Action::Start, Action::Restart, Action::Isolate, Action::Resume];
         let fake = Arc::new(Fake::default());
         fake.add("shop", false, &all, 2);
         fake.add("vault", true, &all, 1);

@@ -52,6 +52,8 @@ pub(crate) struct Incident {
     pub(crate) status: Status,
     pub(crate) service: Option<String>,
     pub(crate) detected_us: i64,
+    /// Whether it was found in telemetry that is watched.
+    pub(crate) is_of_telemetry: bool,
     is_over: bool,
     diagnosis: Value,
     actions: Map<String, Value>,
@@ -73,6 +75,7 @@ impl Incident {
             status,
             service: row["symptoms"]["service"].as_str().map(str::to_owned),
             detected_us: detected_us.ok_or_else(|| Error::Corrupt("an incident has no time".into()))?,
+            is_of_telemetry: row["symptoms"]["source"] == "telemetry",
             is_over: !row["resolved_at"].is_null(),
             diagnosis: row["diagnosis"].clone(),
             actions,

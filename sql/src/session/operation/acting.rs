@@ -4,15 +4,22 @@
 //! database is opened, and never given again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::{Value, json};
 
 use super::{Invocation, rfc3339};
+use crate::actuator::shown::contradiction;
 use crate::actuator::{Action, Actuator, ActuatorError, Effect, Observation, Order, Target, reverse};
 use crate::operation::{Refusal, Refused};
 use crate::session::Session;
 use crate::{Error, Result};
+
+/// How long after its answer an order may take until it is seen to be carried out, in microseconds.
+const SEEN_US: u64 = 5_000_000;
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A target, and what acts on it.
 pub(crate) struct Found {
@@ -118,6 +125,29 @@ impl Session {
         let outcome = found.actuator.act(&order).await;
         self.ended(&key, &outcome).await?;
         Ok((order, outcome.map_err(refused)?))
+    }
+
+    /// Waits until a target shows nothing that contradicts an order, which was answered as carried out.
+    ///
+    /// # Errors
+    /// [`Refused::TargetTimeout`] where it still does after a while; what it cannot be looked at with.
+    pub(crate) async fn see_done(&self, found: &Found, order: &Order) -> Result<()> {
+        let clock = self.db().system().clock();
+        let until_us = clock.monotonic_us() + SEEN_US;
+        loop {
+            let doubt: Option<Error> = match found.actuator.glance(&order.target).await {
+                Ok(now) => contradiction(order, &found.observed, &now).map(|text| {
+                    let text = format!("{} was answered as done, and {text}: look at the target", order.action.name());
+                    Refusal::new(Refused::TargetTimeout, text).into()
+                }),
+                Err(error) => Some(refused(error)),
+            };
+            match doubt {
+                None => return Ok(()),
+                Some(error) if clock.monotonic_us() >= until_us => return Err(error),
+                Some(_) => tokio::time::sleep(LOOK).await,
+            }
+        }
     }
 
     /// Takes an order back, with a row before and after; None where nothing of it can be taken back.

@@ -1,9 +1,10 @@
 //! The steps of a runbook, its verification, and its way back.
 //!
 //! Samples are what [`HEALTH`] has of the target since the action, where the autopilot watches it; else whether its health check
-//! answers, asked once a second. A caller's own SELECT is asked once a second.
+//! answers, asked once a second. A caller's own SELECT is asked once a second. Whatever they say, what is seen of the target in the
+//! end must not contradict that the steps were taken.
 //!
-//! **Invariant:** steps are taken back in reverse order, and only those that were done.
+//! **Invariant:** steps are taken back in reverse order, and only those that were answered as done.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,17 +12,40 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::asked::Asked;
+use crate::actuator::shown::contradiction;
 use crate::actuator::{Effect, Order};
 use crate::operation::time_us;
 use crate::ops::healing::HEALTH;
 use crate::ops::healing::incident::IncidentChange;
 use crate::ops::healing::policy::status::Status;
 use crate::ops::healing::policy::verification::{Outcome, Sample};
-use crate::session::{Invocation, refused, rfc3339};
+use crate::session::{Found, Invocation, refused, rfc3339};
 use crate::{Error, Result};
 
 /// Between two looks.
 const STEP: Duration = Duration::from_secs(1);
+
+/// What a verification goes by.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Evidence {
+    /// A caller's own SELECT.
+    Select,
+    /// What juno sees of the target itself.
+    #[default]
+    Seen,
+    /// What whoever carries out the orders says of it.
+    Told,
+}
+
+impl Evidence {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Select => "select",
+            Self::Seen => "seen",
+            Self::Told => "told",
+        }
+    }
+}
 
 /// What was done so far.
 #[derive(Default)]
@@ -29,6 +53,7 @@ pub(super) struct Work {
     steps: Vec<Value>,
     done: Vec<(Order, Effect)>,
     verification: Value,
+    evidence: Evidence,
     rolled_back: bool,
 }
 
@@ -67,16 +92,33 @@ impl Work {
         loop {
             tokio::time::sleep(STEP).await;
             invocation.progress(0.75).await?;
-            look(invocation, asked, acted_us, &mut samples).await?;
+            self.evidence = look(invocation, asked, acted_us, &mut samples).await?;
             let passed = match asked.runbook.verify.outcome(&samples, acted_us, invocation.now_us()) {
                 Outcome::Pending => continue,
                 Outcome::Passed { .. } => true,
                 Outcome::Failed { .. } => false,
             };
+            let contradiction = if passed { self.contradiction(asked).await } else { None };
+            let passed = passed && contradiction.is_none();
             let observed = samples.last().map(|sample| &sample.values);
-            self.verification = json!({ "passed": passed, "observed": observed, "looks": samples.len() });
+            self.verification = json!({
+                "passed": passed, "observed": observed, "looks": samples.len(), "evidence": self.evidence.name(),
+                "contradiction": contradiction,
+            });
             return Ok(passed);
         }
+    }
+
+    /// How the target, as it is seen now, contradicts that the steps were taken; None where it does not show itself either.
+    async fn contradiction(&self, asked: &Asked) -> Option<String> {
+        let Found { actuator, target, observed: before, .. } = &asked.found;
+        let now = actuator.glance(&target.name).await.ok()?;
+        self.done.iter().find_map(|(order, _)| contradiction(order, before, &now))
+    }
+
+    /// Whether nothing but the word of whoever carried out the orders says that it healed.
+    pub(super) fn is_hearsay(&self) -> bool {
+        self.evidence == Evidence::Told
     }
 
     /// Takes back what was done; what cannot be taken back is told.
@@ -115,15 +157,15 @@ impl Work {
     }
 }
 
-/// Adds what is new about the target.
-async fn look(invocation: &Invocation, asked: &Asked, acted_us: i64, samples: &mut Vec<Sample>) -> Result<()> {
+/// Adds what is new about the target; says what that is.
+async fn look(invocation: &Invocation, asked: &Asked, acted_us: i64, samples: &mut Vec<Sample>) -> Result<Evidence> {
     let now_us = invocation.now_us();
     if let Some(sql) = &asked.sql {
         let row = invocation.session.objects(sql, &[]).await?.pop().unwrap_or_default();
         let value = row.values().next().and_then(Value::as_f64);
         let values = value.map(|value| ("sql".to_owned(), value)).into_iter().collect();
         samples.push(Sample { at_us: now_us, values });
-        return Ok(());
+        return Ok(Evidence::Select);
     }
     let name = asked.found.target.name.as_str();
     if invocation.own.db().catalog().table(HEALTH).is_some() {
@@ -137,7 +179,7 @@ async fn look(invocation: &Invocation, asked: &Asked, acted_us: i64, samples: &m
             samples.push(Sample { at_us, values });
         }
         if is_watched || now_us < acted_us + 3 * 1_000_000 {
-            return Ok(());
+            return Ok(Evidence::Seen);
         }
     }
     let observed = asked.found.actuator.observe(name).await.map_err(refused)?;
@@ -145,7 +187,8 @@ async fn look(invocation: &Invocation, asked: &Asked, acted_us: i64, samples: &m
         && observed.replicas.iter().all(|replica| replica.is_healthy.unwrap_or(replica.state == "running"));
     let values = BTreeMap::from([("healthy".to_owned(), f64::from(u8::from(is_well)))]);
     samples.push(Sample { at_us: now_us, values });
-    Ok(())
+    // Those that have no pace are not watched: what they say of a target is all there is.
+    Ok(if asked.found.actuator.pace().is_some() { Evidence::Seen } else { Evidence::Told })
 }
 
 fn no_time(table: &str) -> Error {

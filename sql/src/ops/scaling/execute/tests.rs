@@ -130,6 +130,22 @@ async fn an_order_that_fails_is_an_event_that_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn units_that_were_promised_and_never_came_are_not_ready() {
+    let world = World::open().await;
+    *world.fake.lies.lock() = true;
+    let mut asked = to(3);
+    asked["timeout_s"] = 1.into();
+    let job = world.ask(&OPERATION, ADA, asked).await.expect("a job").value;
+    assert_eq!(job["state"], "failed", "{job}");
+    assert!(job["error"]["detail"].as_str().is_some_and(|text| text.contains("not ready within 1 s")), "{job}");
+    let event = world.row("SELECT * FROM scaling_history").await;
+    assert_eq!(event["scaling_action"]["state"], "not_ready");
+    assert_eq!((&event["scaling_action"]["observed_ready_at"], &event["actual_demand"]), (&Value::Null, &Value::Null));
+    *world.fake.lies.lock() = false;
+    result(world.ask(&OPERATION, ADA, to(3)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_change_brought_is_written_down_once_its_time_is_over() {
     let world = World::open().await;
     let own = &world.own;

@@ -175,6 +175,22 @@ async fn a_containment_that_cannot_be_lifted_is_tried_again_and_then_told_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_says_it_is_isolated_and_is_not_is_not_told_as_contained() {
+    let world = world(0.95).await;
+    *world.fake.lies.lock() = true;
+    let job = world.ask(&OPERATION, ADA, respond("isolate", None)).await.expect("a job").value;
+    assert_eq!(job["state"], "failed", "{job}");
+    assert!(job["error"]["detail"].as_str().is_some_and(|text| text.contains("is not isolated")), "{job}");
+    let row = world.row("SELECT state, error, contained_at FROM juno_threat_responses").await;
+    assert_eq!((&row["state"], &row["contained_at"]), (&json!("uncertain"), &Value::Null), "{row:?}");
+    let row = threat(&world).await;
+    assert_eq!((&row["status"], &row["resolved_at"]), (&json!("acknowledged"), &Value::Null));
+    *world.fake.lies.lock() = false;
+    result(world.ask(&OPERATION, ADA, respond("isolate", None)).await);
+    assert_eq!(threat(&world).await["status"], "contained");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_crash_cut_off_is_lifted_too() {
     let world = world(0.95).await;
     result(world.ask(&OPERATION, ADA, respond("isolate", None)).await);
