@@ -162,7 +162,9 @@ async fn candidates(
     }
     invocation.progress(0.7).await?;
     let context = context::of(invocation, asked, graph, &begun).await?;
-    let one = |(cause, first): (&Ranked, Value)| candidate(cause, first, context.get(&cause.service));
+    let one = |(cause, first): (&Ranked, Value)| {
+        candidate(cause, first, context.get(&cause.service).map(Vec::as_slice).unwrap_or_default())
+    };
     Ok(told.iter().zip(firsts).map(one).collect())
 }
 
@@ -179,7 +181,7 @@ async fn first_deviation(invocation: &Invocation, asked: &Asked, rows: &str, cau
     Ok(first.and_then(|mut row| row.remove("first")).unwrap_or_default())
 }
 
-fn candidate(cause: &Ranked, first: Value, context: Option<&Vec<Value>>) -> Value {
+fn candidate(cause: &Ranked, first: Value, context: &[Value]) -> Value {
     let Ranked { service, metric, before, during, .. } = cause;
     let mut evidence = vec![json!({
         "kind": "metric",
@@ -190,7 +192,7 @@ fn candidate(cause: &Ranked, first: Value, context: Option<&Vec<Value>>) -> Valu
         "during": during,
         "correlation": cause.correlation,
     })];
-    evidence.extend(context.into_iter().flatten().cloned());
+    evidence.extend_from_slice(context);
     json!({
         "cause": format!("{metric} of {service}"),
         "cause_class": ailment::of(metric, *before, *during).map(Cause::name),

@@ -58,7 +58,7 @@ impl Graph {
                 waiting.push_back(callee);
             }
         }
-        let mut at: &str = callers.get_key_value(to)?.0;
+        let mut at = *callers.get_key_value(to)?.0;
         let mut path = vec![at];
         while let Some(&caller) = callers.get(at) {
             path.push(caller);
