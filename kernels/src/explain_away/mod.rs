@@ -29,6 +29,8 @@
 //!
 //! **Invariant:** a pure function; knows services and names as numbers only.
 
+#[cfg(test)]
+mod calibration;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(test)]

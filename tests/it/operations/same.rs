@@ -232,6 +232,9 @@ fn healing(both: &mut Both) {
         "service": "shop", "window": { "from": "2026-01-01T20:00:00Z", "to": "2026-01-01T21:00:00Z" }, "max_causes": 2,
     });
     let (first, second) = both.check_each("healing_diagnose", 201, (&body, &body));
+    assert_eq!(first["candidates"][0]["evidence"][0]["kind"], "metric");
+    // That a processor is busy says nothing of what to do.
+    assert_eq!((&first["recommended_actions"], &first["warnings"]), (&json!([]), &json!([])));
     let remediate =
         |incident: &Value| json!({ "incident_id": incident["incident_id"], "action": "restart", "dry_run": true });
     both.check_each("healing_remediate", 200, (&remediate(&first), &remediate(&second)));

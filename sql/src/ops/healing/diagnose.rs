@@ -1,26 +1,37 @@
-//! `healing_diagnose`: what made an incident, from all telemetry that names a service.
+//! `healing_diagnose`: what made an incident, from all telemetry that names a service, and what can be done about it.
 //!
 //! Metrics are the numeric columns of telemetry tables with a tag `service`, named `table.column`; a table with a tag `metric` and
 //! a column `value` names its own. A table `calls` or `service_calls` with the columns `caller` and `callee` says who calls whom.
+//! The score of a metric as evidence is d/(1 + d), d being how many deviations it went from its mean.
 //!
 //! **Invariant:** reads what the caller may read; of the history it writes the diagnosis of one incident and nothing else.
 
+mod ailment;
+mod asked;
+mod context;
+mod ranking;
+mod recommendation;
+mod telemetry;
+
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
+use self::asked::Asked;
+use self::ranking::Ranked;
+use crate::Result;
 use crate::operation::{
     Component, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused, duration_us, time_us,
 };
 use crate::ops::healing::incident::IncidentChange;
+use crate::ops::healing::policy::cause::Cause;
+use crate::ops::healing::policy::graph::Graph;
 use crate::ops::healing::policy::status::Status;
-use crate::ops::operations::predict::quoted;
 use crate::role::Role;
 use crate::session::{Invocation, Session, rfc3339};
-use crate::{Error, Result};
 
-/// Metrics that are looked at.
-const METRICS_MAX: usize = 256;
-/// How long before it was detected an incident may have begun, and how long after it is looked at.
-const AROUND_US: (i64, i64) = (10 * 60_000_000, 20 * 60_000_000);
+/// What asks for more telemetry than this, that of each symptom counted, becomes a job.
+const SHORT_US: i64 = 48 * 3_600_000_000;
 /// Below this the most probable cause is told as inconclusive.
 const CONCLUSIVE: f64 = 0.3;
 
@@ -36,16 +47,12 @@ const SYMPTOM: &[Parameter] = &[
 /// `POST /healing/diagnose`.
 pub(crate) const OPERATION: Operation = Operation {
     name: "healing_diagnose",
-    does: "Ranks the causes of an incident with probability and evidence, and keeps that with the incident.",
+    does: "Ranks the causes of an incident, with evidence and what can be done, and keeps that with the incident.",
     parameters: &[
         Parameter::new("incident_id", Kind::Id, "The incident; a new one is made where it is left out."),
         Parameter::new("service", Kind::Text, "Whose symptoms they are."),
         Parameter::new("window", Kind::Object(WINDOW), "When the incident was."),
-        Parameter::new(
-            "symptoms",
-            Kind::List(&Kind::Object(SYMPTOM), 20),
-            "What went wrong; the first one counts most.",
-        ),
+        Parameter::new("symptoms", Kind::List(&Kind::Object(SYMPTOM), 20), "What went wrong; all count alike."),
         Parameter::new("baseline", Kind::Duration, "How long before it everything was normal.").or("\"6h\""),
         Parameter::new("max_causes", Kind::Integer(1, 20), "How many causes.").or("5"),
         Parameter::new("method", Kind::Choice(&["auto"]), "How they are found.").or("\"auto\""),
@@ -53,7 +60,7 @@ pub(crate) const OPERATION: Operation = Operation {
     role: Role::Operator,
     effect: Effect::Changes,
     component: Some(Component::SelfHealing),
-    lasts: Lasts::Short,
+    lasts: Lasts::Depends(is_long),
     matched: false,
     decide: None,
     run: |invocation| run(invocation),
@@ -63,132 +70,53 @@ fn run(invocation: &Invocation) -> Doing<'_, Value> {
     Box::pin(diagnose(invocation))
 }
 
-/// The incident that is asked about.
-struct Asked {
-    incident: Option<Map<String, Value>>,
-    service: Option<String>,
-    symptom: Option<(String, String)>,
-    from_us: i64,
-    to_us: i64,
+/// Whether the arguments ask for much; a window without an end counts as none.
+fn is_long(arguments: &Map<String, Value>) -> bool {
+    let end = |name: &str| arguments.get("window").and_then(|window| window[name].as_str()).and_then(time_us);
+    let window_us = end("from").zip(end("to")).map_or(0, |(from, to)| to.saturating_sub(from));
+    let baseline_us = arguments.get("baseline").and_then(Value::as_str).and_then(duration_us).unwrap_or_default();
+    let symptoms = arguments.get("symptoms").and_then(Value::as_array).map_or(1, |symptoms| symptoms.len().max(1));
+    let symptoms = i64::try_from(symptoms).unwrap_or(i64::MAX);
+    window_us.saturating_add(baseline_us).saturating_mul(symptoms) > SHORT_US
 }
 
 async fn diagnose(invocation: &Invocation) -> Result<Value> {
     let began_us = invocation.own.db().system().clock().monotonic_us();
-    let asked = asked(invocation).await?;
-    let since_us = asked.from_us.saturating_sub(invocation.text("baseline").and_then(duration_us).unwrap_or_default());
-    let (metrics, rows) = telemetry(invocation, since_us, asked.to_us);
-    if metrics == 0 {
+    let asked = Asked::of(invocation).await?;
+    let graph = graph(&invocation.session).await?;
+    let mut warnings = Vec::new();
+    let Some(rows) = telemetry::rows(invocation, &asked, &graph, &mut warnings).await? else {
         let text = "no telemetry table has a tag service: diagnose('table', …) in SQL takes any table";
         return Err(Refusal::new(Refused::NoTelemetry, text).into());
-    }
-    let causes = causes(invocation, &asked, &rows).await?;
-    if causes.is_empty() {
+    };
+    let ranked = ranking::causes(invocation, &asked, &rows, &mut warnings).await?;
+    let Some(top) = ranked.first() else {
         let text = "no service has at least four values before the window and one in it";
         return Err(Refusal::new(Refused::NoTelemetry, text).at("/window").into());
-    }
-    let mut candidates = Vec::with_capacity(causes.len());
-    for cause in &causes {
-        candidates.push(candidate(invocation, &asked, &rows, cause).await?);
-    }
-    let first = causes[0]["probability"].as_f64().unwrap_or_default();
-    let id = invocation.new_id();
+    };
+    let inconclusive = top.probability < CONCLUSIVE;
+    let told = invocation.arguments["max_causes"].as_u64().and_then(|most| usize::try_from(most).ok()).unwrap_or(5);
+    let told = &ranked[..ranked.len().min(told)];
+    let candidates = candidates(invocation, &asked, &graph, &rows, told).await?;
+    invocation.progress(0.9).await?;
+    let causes = recommendation::causes(&asked, &ranked);
+    let actions = recommendation::actions(invocation, &asked, &causes, &mut warnings).await?;
     let took_ms = (invocation.own.db().system().clock().monotonic_us() - began_us) / 1_000;
     let mut diagnosis = json!({
-        "diagnosis_id": id,
+        "diagnosis_id": invocation.new_id(),
         "diagnosed_at": invocation.now(),
         "method": "explain_away",
         "window": { "from": rfc3339(asked.from_us), "to": rfc3339(asked.to_us) },
         "candidates": candidates,
-        "inconclusive": first < CONCLUSIVE,
+        "recommended_actions": actions,
+        "inconclusive": inconclusive,
+        "warnings": warnings,
         "took_ms": took_ms,
     });
     let (incident_id, created) = keep(invocation, &asked, &diagnosis).await?;
     diagnosis["incident_id"] = incident_id.into();
     diagnosis["created"] = created.into();
     Ok(diagnosis)
-}
-
-async fn asked(invocation: &Invocation) -> Result<Asked> {
-    let incident = match invocation.text("incident_id") {
-        None => None,
-        Some(id) => {
-            let found = "SELECT id, detected_at, resolved_at, symptoms FROM healing_incidents WHERE id = $1";
-            let row = invocation.own.objects(found, &[id.into()]).await?.pop();
-            let missing = || Refusal::new(Refused::NotFound, format!("there is no incident {id}")).at("/incident_id");
-            Some(row.ok_or_else(missing)?)
-        }
-    };
-    if incident.as_ref().is_some_and(|row| !row["resolved_at"].is_null()) {
-        return Err(Refusal::new(Refused::AlreadyResolved, "the incident is resolved").at("/incident_id").into());
-    }
-    let own = incident.as_ref().and_then(|row| row["symptoms"]["service"].as_str());
-    let service = invocation.text("service").or(own).map(str::to_owned);
-    let detected_us = incident.as_ref().and_then(|row| row["detected_at"].as_str()).and_then(time_us);
-    let window = invocation.arguments.get("window");
-    let end = |name: &str| window.and_then(|window| window[name].as_str()).and_then(time_us);
-    let from_us = end("from").or(detected_us.map(|at| at - AROUND_US.0)).ok_or_else(|| {
-        Refusal::new(Refused::MissingField, "name an incident_id, or a service and a window").at("/window")
-    })?;
-    let latest = detected_us.map_or(i64::MAX, |at| at + AROUND_US.1).min(invocation.now_us());
-    let to_us = end("to").unwrap_or(latest);
-    if to_us <= from_us {
-        return Err(Refusal::new(Refused::InvalidValue, "the window must end after it begins").at("/window/to").into());
-    }
-    let symptom = invocation.list("symptoms").first().and_then(|symptom| {
-        let whose = symptom["service"].as_str().or(service.as_deref())?;
-        Some((whose.to_owned(), symptom["metric"].as_str()?.to_owned()))
-    });
-    Ok(Asked { incident, service, symptom, from_us, to_us })
-}
-
-/// How many metrics there are, and the query of their times, services, names and values.
-fn telemetry(invocation: &Invocation, since_us: i64, until_us: i64) -> (usize, String) {
-    let catalog = invocation.session.db().catalog();
-    let mut parts = Vec::new();
-    for (name, table) in &catalog.tables {
-        let tag = |wanted: &str| table.tags().iter().any(|tag| table.columns[*tag].name == wanted);
-        let (Some(time), true) = (table.time(), tag("service")) else { continue };
-        let time = quoted(&table.columns[time].name);
-        let own_names = tag("metric") && table.column("value").is_some();
-        let numeric = table.columns.iter().filter(|column| column.data_type.is_numeric());
-        for column in numeric.filter(|column| !own_names || column.name == "value") {
-            let metric = match own_names {
-                true => "CAST(metric AS TEXT)".to_owned(),
-                false => format!("'{}.{}'", name.replace('\'', "''"), column.name.replace('\'', "''")),
-            };
-            parts.push(format!(
-                "SELECT {time} AS time, CAST(service AS TEXT) AS service, {metric} AS metric, CAST({} AS DOUBLE PRECISION) AS value \
-                 FROM {} WHERE {time} >= TIMESTAMPTZ '{}' AND {time} < TIMESTAMPTZ '{}'",
-                quoted(&column.name),
-                quoted(name),
-                rfc3339(since_us),
-                rfc3339(until_us)
-            ));
-        }
-    }
-    parts.truncate(METRICS_MAX);
-    (parts.len(), parts.join(" UNION ALL "))
-}
-
-async fn causes(invocation: &Invocation, asked: &Asked, rows: &str) -> Result<Vec<Map<String, Value>>> {
-    let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
-    let mut call = format!(
-        "({rows}), 'value', service => 'service', metric => 'metric', since => '{}', until => '{}'",
-        rfc3339(asked.from_us),
-        rfc3339(asked.to_us)
-    );
-    if let Some(calls) = invocation.session.calls_table() {
-        call.push_str(&format!(", calls => '{calls}'"));
-    }
-    if let Some((service, metric)) = &asked.symptom {
-        call.push_str(&format!(", symptom_service => {}, symptom_metric => {}", text(service), text(metric)));
-    }
-    let limit = invocation.arguments["max_causes"].as_i64().unwrap_or(5);
-    let sql = format!("SELECT * FROM diagnose({call}) ORDER BY rank LIMIT {limit}");
-    invocation.session.objects(&sql, &[]).await.map_err(|error| match error {
-        Error::InvalidArgument(text) => Refusal::new(Refused::NoTelemetry, text).at("/symptoms/0").into(),
-        other => other,
-    })
 }
 
 impl Session {
@@ -204,33 +132,77 @@ impl Session {
     }
 }
 
-/// A cause with its evidence, and when it first was halfway to what it was during the incident.
-async fn candidate(invocation: &Invocation, asked: &Asked, rows: &str, cause: &Map<String, Value>) -> Result<Value> {
-    let number = |name: &str| cause.get(name).and_then(Value::as_f64).unwrap_or_default();
-    let (before, during) = (number("before"), number("during"));
+/// Who calls whom, where a table says so.
+async fn graph(session: &Session) -> Result<Graph> {
+    let Some(table) = session.calls_table() else { return Ok(Graph::default()) };
+    let sql = format!("SELECT DISTINCT CAST(caller AS TEXT) AS caller, CAST(callee AS TEXT) AS callee FROM {table}");
+    let rows = session.objects(&sql, &[]).await?;
+    let pair =
+        |row: &Map<String, Value>| Some((row["caller"].as_str()?.to_owned(), row["callee"].as_str()?.to_owned()));
+    Ok(Graph::new(rows.iter().filter_map(pair)))
+}
+
+/// The causes that are told, each with its evidence.
+async fn candidates(
+    invocation: &Invocation,
+    asked: &Asked,
+    graph: &Graph,
+    rows: &str,
+    told: &[Ranked],
+) -> Result<Vec<Value>> {
+    let mut firsts = Vec::with_capacity(told.len());
+    for cause in told {
+        firsts.push(first_deviation(invocation, asked, rows, cause).await?);
+    }
+    let mut begun: BTreeMap<&str, i64> = BTreeMap::new();
+    for (cause, first) in told.iter().zip(&firsts) {
+        let first_us = first.as_str().and_then(time_us).unwrap_or(asked.from_us);
+        let known = begun.entry(cause.service.as_str()).or_insert(first_us);
+        *known = first_us.min(*known);
+    }
+    invocation.progress(0.7).await?;
+    let context = context::of(invocation, asked, graph, &begun).await?;
+    let one = |(cause, first): (&Ranked, Value)| {
+        candidate(cause, first, context.get(&cause.service).map(Vec::as_slice).unwrap_or_default())
+    };
+    Ok(told.iter().zip(firsts).map(one).collect())
+}
+
+/// When a metric first was halfway to what it was during the incident.
+async fn first_deviation(invocation: &Invocation, asked: &Asked, rows: &str, cause: &Ranked) -> Result<Value> {
+    let Ranked { before, during, .. } = cause;
     let first = format!(
         "SELECT min(time) AS first FROM ({rows}) AS points WHERE service = $1 AND metric = $2 AND time >= TIMESTAMPTZ '{}' \
          AND abs(value - {before:?}) >= abs({during:?} - {before:?}) / 2",
         rfc3339(asked.from_us)
     );
-    let names = [cause["service"].clone(), cause["metric"].clone()];
+    let names = [cause.service.as_str().into(), cause.metric.as_str().into()];
     let first = invocation.session.objects(&first, &names).await?.pop();
-    Ok(json!({
-        "cause": format!("{} of {}", cause["metric"].as_str().unwrap_or_default(), cause["service"].as_str().unwrap_or_default()),
-        "component": cause["service"],
-        "metric": cause["metric"],
-        "probability": cause["probability"],
-        "score": cause["score"],
-        "evidence": [{
-            "kind": "metric",
-            "ref": cause["metric"],
-            "score": cause["deviation"],
-            "before": before,
-            "during": during,
-            "correlation": cause["correlation"],
-        }],
-        "first_deviation_at": first.and_then(|mut row| row.remove("first")),
-    }))
+    Ok(first.and_then(|mut row| row.remove("first")).unwrap_or_default())
+}
+
+fn candidate(cause: &Ranked, first: Value, context: &[Value]) -> Value {
+    let Ranked { service, metric, before, during, .. } = cause;
+    let mut evidence = vec![json!({
+        "kind": "metric",
+        "ref": metric,
+        "score": cause.deviation.map_or(1.0, |deviation| deviation / (1.0 + deviation)),
+        "deviation": cause.deviation,
+        "before": before,
+        "during": during,
+        "correlation": cause.correlation,
+    })];
+    evidence.extend_from_slice(context);
+    json!({
+        "cause": format!("{metric} of {service}"),
+        "cause_class": ailment::of(metric, *before, *during).map(Cause::name),
+        "component": service,
+        "metric": metric,
+        "probability": cause.probability,
+        "score": cause.score,
+        "evidence": evidence,
+        "first_deviation_at": first,
+    })
 }
 
 /// Keeps the diagnosis with its incident, or with a new one.
@@ -255,3 +227,6 @@ async fn keep(invocation: &Invocation, asked: &Asked, diagnosis: &Value) -> Resu
     invocation.own.changed_rows(insert, &values).await?;
     Ok((id, true))
 }
+
+#[cfg(test)]
+mod tests;

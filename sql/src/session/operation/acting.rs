@@ -30,6 +30,13 @@ pub(crate) struct Found {
     pub(crate) fleet: usize,
 }
 
+impl Found {
+    /// How much of all that can be acted on an order to it touches.
+    pub(crate) fn blast_radius(&self) -> Value {
+        json!({ "targets": 1, "pct_of_fleet": 100.0 / self.fleet.max(1) as f64 })
+    }
+}
+
 /// What the actuators know.
 #[derive(Default)]
 pub(crate) struct Known {

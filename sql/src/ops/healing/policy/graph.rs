@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a service is near itself, whether or not it calls or is called.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The calls between services.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -44,6 +44,29 @@ impl Graph {
         }
         reached
     }
+
+    /// The services on the way of the fewest calls from one to another, both named; None where it is not reached.
+    pub fn path<'a>(&'a self, from: &'a str, to: &str) -> Option<Vec<&'a str>> {
+        let mut callers: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut waiting = VecDeque::from([from]);
+        while let Some(caller) = waiting.pop_front() {
+            for callee in self.callees(caller) {
+                if callee == from || callers.contains_key(callee) {
+                    continue;
+                }
+                callers.insert(callee, caller);
+                waiting.push_back(callee);
+            }
+        }
+        let mut at = *callers.get_key_value(to)?.0;
+        let mut path = vec![at];
+        while let Some(&caller) = callers.get(at) {
+            path.push(caller);
+            at = caller;
+        }
+        path.reverse();
+        Some(path)
+    }
 }
 
 #[cfg(test)]
@@ -57,5 +80,13 @@ mod tests {
         assert!(!graph.near("shop", "store"));
         assert_eq!(graph.reached("shop").into_iter().collect::<Vec<_>>(), ["orders", "store"]);
         assert_eq!(graph.callers("store").collect::<Vec<_>>(), ["orders"]);
+    }
+
+    #[test]
+    fn a_path_has_the_fewest_calls() {
+        let graph = Graph::new([("shop", "orders"), ("orders", "store"), ("store", "shop"), ("shop", "store")]);
+        assert_eq!(graph.path("shop", "store"), Some(vec!["shop", "store"]));
+        assert_eq!(graph.path("orders", "shop"), Some(vec!["orders", "store", "shop"]));
+        assert_eq!((graph.path("shop", "shop"), graph.path("lone", "shop")), (None, None));
     }
 }

@@ -105,7 +105,6 @@ impl Asked {
     /// What would be done.
     pub(super) fn plan(&self, verdict: &Verdict) -> Value {
         let steps: Vec<Value> = self.runbook.steps.iter().map(|step| json!(step)).collect();
-        let share = 100.0 / self.found.fleet.max(1) as f64;
         json!({
             "incident_id": self.incident.id,
             "runbook": self.runbook.name,
@@ -115,7 +114,7 @@ impl Asked {
             "steps": steps,
             "verify": self.runbook.verify,
             "policy": verdict,
-            "blast_radius": { "targets": 1, "pct_of_fleet": share },
+            "blast_radius": self.found.blast_radius(),
         })
     }
 }
