@@ -172,6 +172,10 @@ fn threats_and_scaling_are_listed_and_status_counts_what_is_open() {
     let state = || get(&server, "/api/v4/operations/status").json();
     let fresh = state();
     assert_eq!((&fresh["phase"], &fresh["state"], &fresh["open_threats"]), (&json!(4), &json!("healthy"), &json!(0)));
+    let door = &fresh["components"]["pgwire"];
+    assert_eq!((&door["enabled"], &door["state"]), (&json!(true), &json!("running")), "{door}");
+    assert!(door["last_run_at"].is_string() && door["lag_s"].is_number(), "a client came: {door}");
+    assert!(fresh["components"]["governance"].get("last_error").is_some(), "{fresh}");
     let columns = "id, detected_at, threat_type, severity, indicators, confidence_score, resolved_at, false_positive";
     let threat = |n: u32, hours: u32, confidence: &str, rest: &str| {
         format!(
