@@ -69,11 +69,13 @@ CROSS JOIN
     (SELECT jsonb_agg(array_agg(to_jsonb(jsonb_build_object('name', b.id, 'version', b.version, 'risk', b.risk, 'auto_approved',
         CASE l.autonomy_level
             WHEN 'full' THEN true
-            WHEN 'high' THEN b.risk IN ('low', 'medium')
-            WHEN 'medium' THEN b.risk = 'low'
+            WHEN 'high' THEN b.risk IN ('low', 'medium') OR coalesce(approvals.policy ->> b.id, '0') = '1'
+            WHEN 'medium' THEN b.risk = 'low' OR b.risk = 'medium' AND coalesce(approvals.policy ->> b.id, '0') = '1'
             ELSE false
         END)) ORDER BY b.id)) AS runbooks
-     FROM runbooks AS b CROSS JOIN operations_live AS l) AS books
+     FROM runbooks AS b
+     CROSS JOIN operations_live AS l
+     CROSS JOIN (SELECT policy FROM juno_policies WHERE policy_type = 'approvals') AS approvals) AS books
 CROSS JOIN
     (SELECT
         count(*) FILTER (WHERE status IN ('remediating', 'verifying')) AS in_progress,
