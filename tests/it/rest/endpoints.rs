@@ -210,6 +210,7 @@ fn threats_and_scaling_are_listed_and_status_counts_what_is_open() {
     );
     let scaled = get(&server, "/api/v4/scaling/history?executed_by=policy&resource_type=cpu").json();
     assert_eq!((&scaled["items"][0]["cost_impact"], &scaled["items"][0]["service"]), (&json!(-1.5), &json!("api")));
+    assert_eq!(scaled["items"][0]["cost_unit"], "unit.cost_per_hour", "nobody said in which currency");
     assert_eq!((&state()["state"], &state()["open_threats"]), (&json!("degraded"), &json!(2)));
     insert_incidents(&postgres, &[incident(1, "critical"), incident(2, "low")]);
     assert_eq!((&state()["state"], &state()["open_incidents"]), (&json!("critical"), &json!(2)));
