@@ -131,10 +131,15 @@ fn every_call_of_the_table_gives_by_sql_what_it_gives_by_rest() {
     let postgres = Postgres::connect(&server);
     let mut both = Both { server, postgres, seen: BTreeSet::new() };
     telemetry(&both);
-    both.check("operations_predict", 200, &json!({
-        "targets": [{ "metric": "load.cpu", "labels": { "service": "shop" }, "capacity": 1000 }],
-        "horizon": "1h", "as_of": "2026-01-02T00:00:00Z", "include": ["forecast", "backtest", "capacity_exhaustion"],
-    }));
+    both.check(
+        "operations_predict",
+        200,
+        &json!({
+            "targets": [{ "metric": "load.cpu", "labels": { "service": "shop" }, "capacity": 1000 }],
+            "horizon": "1h", "as_of": "2026-01-02T00:00:00Z", "persist": true,
+            "include": ["forecast", "backtest", "capacity_exhaustion", "anomaly_risk", "failure_risk"],
+        }),
+    );
     healing(&mut both);
     both.check(
         "scaling_plan",
