@@ -75,30 +75,22 @@ pub async fn watch(session: Session, fleet: BTreeSet<String>) -> Result<()> {
 /// Measures what optimisations brought, and adapts policies to what comes of them, for ever.
 pub async fn govern(session: Session) {
     let autopilot = as_autopilot(&session);
-    let mut ticks = ticks(ADAPT);
+    let mut runs = Runs::new(&session, Component::Governance, ADAPT);
     loop {
-        ticks.tick().await;
-        if let Err(error) = conclude_trials(&session).await {
-            tracing::warn!(%error, "what is on trial cannot be judged");
-        }
-        if let Err(error) = measure_optimizations(&session).await {
-            tracing::warn!(%error, "what optimisations brought cannot be measured");
-        }
-        if !session.operation_settings().ai_native {
-            continue;
-        }
-        match session.adapt(&autopilot).await {
-            Ok(all) => all.iter().for_each(|one| {
-                tracing::info!(
-                    policy = one.policy_type,
-                    what = one.what,
-                    reason = one.reason,
-                    "a policy was looked at"
-                );
-            }),
-            Err(error) => tracing::warn!(%error, "policies cannot be adapted"),
-        }
+        runs.due().await;
+        let judged = conclude_trials(&session).await.map(drop);
+        let measured = measure_optimizations(&session).await.map(drop);
+        let adapted = if session.operation_settings().ai_native { adapt(&session, &autopilot).await } else { Ok(()) };
+        runs.ran(judged.and(measured).and(adapted));
     }
+}
+
+/// Looks at every policy that learns.
+async fn adapt(session: &Session, autopilot: &Session) -> Result<()> {
+    for one in session.adapt(autopilot).await? {
+        tracing::info!(policy = one.policy_type, what = one.what, reason = one.reason, "a policy was looked at");
+    }
+    Ok(())
 }
 
 /// Trains policies again when that is due, for ever.

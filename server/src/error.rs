@@ -213,6 +213,7 @@ pub fn refused(kind: Refused) -> (&'static str, StatusCode, &'static str) {
         Refused::PolicyDenied => ("policy-denied", StatusCode::FORBIDDEN, "42501"),
         Refused::ProtectedTarget => ("protected-target", StatusCode::FORBIDDEN, "42501"),
         Refused::OwnRequest => ("own-request", StatusCode::FORBIDDEN, "42501"),
+        Refused::ApprovalExpired => ("approval-expired", StatusCode::CONFLICT, "55000"),
         Refused::BudgetExhausted => ("budget-exhausted", StatusCode::TOO_MANY_REQUESTS, "53400"),
         Refused::TargetTimeout => ("target-timeout", StatusCode::GATEWAY_TIMEOUT, "57014"),
         Refused::UnknownTarget => ("unknown-target", SENSELESS, "42704"),

@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
-use juno_sql::User;
+use juno_sql::{Component, User};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::startup::Startup;
 use tokio::net::{TcpListener, TcpStream};
@@ -74,6 +74,7 @@ pub(crate) async fn listen(
     let mut ending = shutdown.clone();
     let random = doors.session.db().system().random();
     let secret = [random.next_u64(), random.next_u64()].map(u64::to_be_bytes).concat();
+    doors.session.component_ran(Component::Pgwire, None);
     let door = Arc::new(Listening { doors, backends: Arc::default(), clients: AtomicUsize::new(0), access, secret });
     let mut tasks = JoinSet::new();
     loop {
@@ -81,8 +82,13 @@ pub(crate) async fn listen(
             () = ended(&mut ending) => break,
             Some(ended) = tasks.join_next() => note(ended),
             accepted = listener.accept(), if tasks.len() < CONNECTIONS_MAX + REFUSALS_MAX => match accepted {
-                Ok((stream, peer)) => drop(tasks.spawn(Arc::clone(&door).client(stream, peer.ip(), shutdown.clone()))),
+                Ok((stream, peer)) => {
+                    door.doors.session.component_ran(Component::Pgwire, None);
+                    drop(tasks.spawn(Arc::clone(&door).client(stream, peer.ip(), shutdown.clone())));
+                }
                 Err(error) => {
+                    let failed = juno_sql::Error::Internal(format!("a client could not be accepted: {error}"));
+                    door.doors.session.component_ran(Component::Pgwire, Some(&failed));
                     tracing::warn!(%error, "a PostgreSQL client could not be accepted");
                     sleep(ACCEPT_PAUSE).await;
                 }

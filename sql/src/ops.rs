@@ -80,6 +80,7 @@ const SYSTEM_TABLES: &[&str] = &[
     "juno_detectors",
     "juno_escalations",
     "juno_events",
+    "juno_forecasts",
     "juno_idempotency",
     "juno_indicators",
     "juno_intents",

@@ -19,7 +19,7 @@ pub(crate) use block::RefusedLogon;
 pub use copy::CopyIn;
 pub use operation::Problems;
 pub use operation::rfc3339;
-pub(crate) use operation::{Found, HISTORY, Hold, Invocation, Mandate, Operations, objects, refused};
+pub(crate) use operation::{Found, HISTORY, Hold, Invocation, LastRun, Mandate, Operations, objects, refused};
 pub use user::{Account, Accounts};
 
 use std::collections::BTreeSet;

@@ -1,4 +1,5 @@
-//! What falls due: responses to threats whose time is over are taken back, changes of units are verified.
+//! What falls due: responses to threats whose time is over are taken back, changes of units are verified, jobs that nobody approved
+//! end.
 //!
 //! **Invariant:** goes on while components are switched off, so that what contains a threat never stays for longer than was said.
 
@@ -15,9 +16,11 @@ const SWEEP: Duration = Duration::from_secs(5);
 pub async fn sweep(session: Session) {
     let mut threats = Runs::new(&session, Component::Threats, SWEEP);
     let mut scaling = Runs::new(&session, Component::Scaling, SWEEP);
+    let mut approvals = Runs::new(&session, Component::Governance, SWEEP);
     loop {
         threats.due().await;
         threats.failed(expire_responses(&session).await.map(drop));
         scaling.failed(verify_scaling(&session).await.map(drop));
+        approvals.failed(session.expire_approvals().await.map(drop));
     }
 }

@@ -264,6 +264,7 @@ pub(crate) const KINDS: &[(&str, u16, &str, &str)] = &[
     ("policy-denied", 403, "Guard rails deny it", "The detail names the rule. GET /api/v4/governance/policies shows the limits."),
     ("protected-target", 403, "The target is protected", "It is never acted on."),
     ("own-request", 403, "Who asked cannot approve", "Another approver must decide."),
+    ("approval-expired", 409, "Nobody approved it in time", "An approval is waited for a day. Ask for the operation anew."),
     ("budget-exhausted", 429, "All actions of the budget are used", "Try again after the time in Retry-After."),
     ("target-timeout", 504, "The target did not answer in time", "The audit says what was done."),
     ("unknown-target", 422, "No actuator knows the target", "The detail names it."),

@@ -53,6 +53,8 @@ pub enum Refused {
     ProtectedTarget,
     /// Who asked cannot approve.
     OwnRequest,
+    /// Nobody approved it in time.
+    ApprovalExpired,
     /// All actions of the budget are used.
     BudgetExhausted,
     /// The target did not answer in time.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::HouseRules;
 
-/// A part of operations that can be switched off.
+/// A part of juno whose runs are told; those of [`Component::ALL`] can be switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Component {
     /// Incidents: detection, diagnosis, remediation.
@@ -20,10 +20,14 @@ pub enum Component {
     Scaling,
     /// Threat detection.
     Threats,
+    /// What learns from outcomes, and ends what nobody approves.
+    Governance,
+    /// The door for PostgreSQL's clients: each that comes is a run.
+    Pgwire,
 }
 
 impl Component {
-    /// All of them.
+    /// All that can be switched off.
     pub const ALL: [Component; 4] = [Component::SelfHealing, Component::Rl, Component::Scaling, Component::Threats];
 
     /// Its name in answers.
@@ -33,16 +37,20 @@ impl Component {
             Component::Rl => "rl",
             Component::Scaling => "scaling",
             Component::Threats => "threats",
+            Component::Governance => "governance",
+            Component::Pgwire => "pgwire",
         }
     }
 
-    /// The variable that switches it.
+    /// The variable that switches it, or without which there is nothing to do for it.
     pub fn variable(self) -> &'static str {
         match self {
             Component::SelfHealing => "SELF_HEALING_ENABLED",
             Component::Rl => "RL_OPTIMIZATION_ENABLED",
             Component::Scaling => "PREDICTIVE_SCALING_ENABLED",
             Component::Threats => "THREAT_DETECTION_ENABLED",
+            Component::Governance => "AI_NATIVE_OPERATIONS",
+            Component::Pgwire => "JUNO_PG_ADDR",
         }
     }
 }

@@ -8,7 +8,7 @@ use juno_server::v4::ENDPOINTS;
 use juno_tests::Server;
 use serde_json::{Value, json};
 
-use super::{etag, good, post, proposal, send, with_fleet};
+use super::{etag, good, proposal, send, with_fleet};
 use crate::client::{Postgres, get};
 use crate::{name_program, server};
 
@@ -133,10 +133,15 @@ fn every_call_of_the_table_gives_by_sql_what_it_gives_by_rest() {
     let postgres = Postgres::connect(&server);
     let mut both = Both { server, postgres, seen: BTreeSet::new() };
     telemetry(&both);
-    both.check("operations_predict", 200, &json!({
-        "targets": [{ "metric": "load.cpu", "labels": { "service": "shop" }, "capacity": 1000 }],
-        "horizon": "1h", "as_of": "2026-01-02T00:00:00Z", "include": ["forecast", "backtest", "capacity_exhaustion"],
-    }));
+    both.check(
+        "operations_predict",
+        200,
+        &json!({
+            "targets": [{ "metric": "load.cpu", "labels": { "service": "shop" }, "capacity": 1000 }],
+            "horizon": "1h", "as_of": "2026-01-02T00:00:00Z", "persist": true,
+            "include": ["forecast", "backtest", "capacity_exhaustion", "anomaly_risk", "failure_risk"],
+        }),
+    );
     healing(&mut both);
     both.check(
         "scaling_plan",
@@ -324,11 +329,18 @@ fn governance(both: &mut Both) {
     let first = good(&send(&both.server, "POST", "governance/propose", &[("If-Match", &tag)], &body), 200);
     assert_eq!((&first["applied"], &first["new_policy"]["actions_per_hour"]), (&json!(true), &json!(9)));
     let rolled_back = |adaptation: &Value| json!({ "id": adaptation["adaptation_id"], "reason": "a test" });
-    let undone = good(&post(&both.server, "governance/rollback", &rolled_back(&first)), 200);
+    let undo =
+        |headers: &[(&str, &str)]| send(&both.server, "POST", "governance/rollback", headers, &rolled_back(&first));
+    super::problem(&undo(&[]), 428, "precondition-required");
+    super::problem(&undo(&[("If-Match", &tag)]), 412, "precondition-failed");
+    let tag = etag(&both.server, "healing");
+    let undone = good(&undo(&[("If-Match", &tag)]), 200);
     let tag = etag(&both.server, "healing").replace('"', "");
     let second = call(&both.postgres, "governance_propose", &body, &format!("if_match => '{tag}'"));
     assert_eq!(masked(&first), masked(&second));
-    assert_eq!(masked(&undone), masked(&call(&both.postgres, "governance_rollback", &rolled_back(&second), "")));
+    let tag = etag(&both.server, "healing").replace('"', "");
+    let back = call(&both.postgres, "governance_rollback", &rolled_back(&second), &format!("if_match => '{tag}'"));
+    assert_eq!(masked(&undone), masked(&back));
     both.seen.extend(["governance_propose", "governance_rollback"]);
     let adaptations = get(&both.server, "/api/v4/governance/adaptations?status=rolled_back").json();
     assert_eq!(adaptations["items"].as_array().map(Vec::len), Some(2));

@@ -172,6 +172,10 @@ fn threats_and_scaling_are_listed_and_status_counts_what_is_open() {
     let state = || get(&server, "/api/v4/operations/status").json();
     let fresh = state();
     assert_eq!((&fresh["phase"], &fresh["state"], &fresh["open_threats"]), (&json!(4), &json!("healthy"), &json!(0)));
+    let door = &fresh["components"]["pgwire"];
+    assert_eq!((&door["enabled"], &door["state"]), (&json!(true), &json!("running")), "{door}");
+    assert!(door["last_run_at"].is_string() && door["lag_s"].is_number(), "a client came: {door}");
+    assert!(fresh["components"]["governance"].get("last_error").is_some(), "{fresh}");
     let columns = "id, detected_at, threat_type, severity, indicators, confidence_score, resolved_at, false_positive";
     let threat = |n: u32, hours: u32, confidence: &str, rest: &str| {
         format!(
@@ -206,6 +210,7 @@ fn threats_and_scaling_are_listed_and_status_counts_what_is_open() {
     );
     let scaled = get(&server, "/api/v4/scaling/history?executed_by=policy&resource_type=cpu").json();
     assert_eq!((&scaled["items"][0]["cost_impact"], &scaled["items"][0]["service"]), (&json!(-1.5), &json!("api")));
+    assert_eq!(scaled["items"][0]["cost_unit"], "unit.cost_per_hour", "nobody said in which currency");
     assert_eq!((&state()["state"], &state()["open_threats"]), (&json!("degraded"), &json!(2)));
     insert_incidents(&postgres, &[incident(1, "critical"), incident(2, "low")]);
     assert_eq!((&state()["state"], &state()["open_incidents"]), (&json!("critical"), &json!(2)));
@@ -244,4 +249,42 @@ fn telemetry_is_answered_as_series() {
     let groups = series("agg=min&group_by=host");
     let a = one(json!({"host": "a"}), json!([at(0, json!(1.0)), at(3, json!(5.0))]));
     assert_eq!(groups, json!([a, one(json!({"host": "b"}), json!([at(0, json!(10.0))]))]));
+}
+
+#[test]
+fn learned_policies_tell_when_they_converged_and_how_soon_they_decided() {
+    let server = server();
+    let postgres = Postgres::connect(&server);
+    let id = "00000000-0000-7000-8000-0000000000a1";
+    let none = get(&server, "/api/v4/rl/performance?from=2026-05-31T00:00:00Z&to=2026-06-12T00:00:00Z&step=1d").json();
+    assert_eq!((&none["summary"]["ci95"], &none["summary"]["convergence_h"]), (&json!([null, null]), &Value::Null));
+    postgres.rows(&format!(
+        "INSERT INTO juno_rl_policies (id, name, version, algorithm, state, revision, features_schema_hash, action_space, \
+         hyperparameters, reward, trained_at, trained_by, promoted_at, metrics, checksum, artefact) VALUES ('{id}', 'shop', 1, \
+         'linucb', 'active', 1, 'x', '{{}}', '{{}}', '{{}}', '2026-05-31T00:00:00Z', 'ada', '2026-05-31T23:58:30Z', '{{}}', 'x', \
+         '\\x00')"
+    ));
+    // Two poor hours and ten good days, beside a rule that began an hour before.
+    for (policy, hours, reward) in [
+        (format!("'{id}'::uuid"), "i", "CASE WHEN i < 2 THEN -1.0 ELSE -0.2 END"),
+        ("NULL".to_owned(), "(i - 1)", "-0.4 - 0.001 * (i % 7)"),
+    ] {
+        postgres.rows(&format!(
+            "INSERT INTO rl_experience (id, at, policy, policy_id, state, action, propensity, outcome, reward) SELECT \
+             gen_random_uuid(), TIMESTAMPTZ '2026-06-01T00:00:00Z' + {hours} * INTERVAL '1 hour', 'shop', {policy}, \
+             jsonb_build_object('k', 1), jsonb_build_object('k', 1), 1.0, jsonb_build_object('cost', 0.3), {reward} \
+             FROM generate_series(0, 239) AS g (i)"
+        ));
+    }
+    let told = get(&server, "/api/v4/rl/performance?from=2026-05-31T00:00:00Z&to=2026-06-12T00:00:00Z&step=1d").json();
+    let summary = &told["summary"];
+    assert_eq!(
+        (summary["convergence_h"].as_f64(), summary["adaptation_s"].as_f64()),
+        (Some(94.0), Some(90.0)),
+        "{summary}"
+    );
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("no number in {summary}"));
+    let (low, high) = (number(&summary["ci95"][0]), number(&summary["ci95"][1]));
+    assert!((low - number(&summary["improvement_pct_low"])).abs() < 1e-6 && low > 0.0, "{summary}");
+    assert!((high - number(&summary["improvement_pct_high"])).abs() < 1e-6 && high > low, "{summary}");
 }

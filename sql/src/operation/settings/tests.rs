@@ -48,6 +48,30 @@ async fn a_component_that_is_off_refuses_its_operations_and_no_others_and_status
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn governance_and_the_door_of_postgresql_tell_of_their_runs() {
+    let world = World::open().await;
+    let told = async |name: &str| {
+        let status = world.row("SELECT components FROM operations_status").await;
+        status["components"][name].clone()
+    };
+    let (policies, door) = (told("governance").await, told("pgwire").await);
+    assert_eq!((&policies["state"], &policies["last_run_at"]), (&json!("idle"), &Value::Null));
+    assert_eq!((&door["enabled"], &door["state"]), (&json!(false), &json!("disabled")), "there is no server");
+    world.own.component_ran(Component::Governance, Some(&crate::Error::Internal("no policy".into())));
+    world.own.component_ran(Component::Pgwire, None);
+    let (policies, door) = (told("governance").await, told("pgwire").await);
+    assert_eq!((&policies["enabled"], &policies["state"]), (&json!(true), &json!("failing")));
+    assert!(policies["last_error"].as_str().is_some_and(|error| error.contains("no policy")), "{policies}");
+    assert!(policies["last_run_at"].is_string() && policies["lag_s"].is_number(), "{policies}");
+    assert_eq!(
+        (&door["enabled"], &door["state"], &door["last_error"]),
+        (&json!(true), &json!("running"), &Value::Null)
+    );
+    world.own.component_ran(Component::Governance, None);
+    assert_eq!(told("governance").await["state"], "running");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn healing_asks_people_as_far_as_its_level_says_and_never_acts_alone_in_advisory_mode() {
     let world = World::open().await;
     let symptoms = json!({ "service": "shop" });

@@ -33,6 +33,14 @@ impl Fake {
         self.targets.lock().insert(name.into(), (target, observed(units)));
     }
 
+    /// Adds a target that can fail over to its standby, and nothing else.
+    pub(crate) fn add_with_standby(&self, name: &str) {
+        self.add(name, false, &[Action::Failover], 1);
+        if let Some((_, observed)) = self.targets.lock().get_mut(name) {
+            observed.has_standby = true;
+        }
+    }
+
     /// A target as it is now.
     pub(crate) fn now(&self, target: &str) -> Observation {
         self.targets.lock()[target].1.clone()

@@ -1,5 +1,5 @@
 //! Adaptive governance: measures the last adaptation of each policy, takes back what made things worse, and proposes what the
-//! outcomes since teach. Who calls it has a timer.
+//! outcomes since teach; which approvals are automated is in [`super::automate`]. Who calls it has a timer.
 //!
 //! **Invariant:** changes go by `governance_propose` and `governance_rollback`, under their guard rails and with their rows.
 
@@ -66,6 +66,7 @@ impl Session {
         for (policy_type, outcomes) in OUTCOMES {
             done.extend(self.adapt_one(autopilot, policy_type, outcomes).await?);
         }
+        done.extend(self.adapt_approvals(autopilot).await?);
         Ok(done)
     }
 
@@ -93,7 +94,8 @@ impl Session {
                 return told("measured", reason);
             }
             let arguments = json!({ "id": row["id"], "reason": reason });
-            autopilot.operate(&rollback::OPERATION, request(arguments, None)).await?;
+            let etag = stored(self, policy_type).await?.etag();
+            autopilot.operate(&rollback::OPERATION, request(arguments, Some(etag))).await?;
             return told("rolled_back", reason);
         }
         if now_us - changed_us < REST_US {
@@ -119,7 +121,7 @@ impl Session {
     }
 }
 
-fn request(arguments: Value, if_match: Option<String>) -> Request {
+pub(super) fn request(arguments: Value, if_match: Option<String>) -> Request {
     let arguments = arguments.as_object().cloned().unwrap_or_default();
     Request { arguments, if_match, ..Request::default() }
 }

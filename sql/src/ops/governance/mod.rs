@@ -3,6 +3,7 @@
 //! **Invariant:** a policy changes with a row in `governance_adaptations` that says from what to what and why, or not at all.
 
 pub(crate) mod adapt;
+pub(crate) mod automate;
 mod lesson;
 pub(crate) mod policy;
 pub(crate) mod propose;

@@ -2,11 +2,14 @@
 //!
 //! Every number of a policy has hard bounds. A change that makes a policy stricter is allowed; one that makes it looser by no more
 //! than the step of the policy `governance` is allowed too; a larger one must be approved by another person; one beyond the bounds
-//! is denied, and so is one more than a day may see.
+//! is denied, and so is one more than a day may see. Members of the policy `approvals` are runbooks: 1 lets one run at one level of
+//! risk more without asking, which must be approved unless it was earned ([`super::automate`]).
 //!
 //! **Invariant:** pure: no clock, no table; the same change gets the same verdict.
 
 use serde_json::{Map, Value, json};
+
+use crate::ops::healing::policy::runbook::built_in;
 
 /// Which way a number makes a policy looser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +52,29 @@ const RAILS: &[Rail] = &[
     rail("governance", "step_pct", 1.0, 50.0, Looser::Higher),
 ];
 
+/// The policy of approvals that are automated.
+pub(crate) const APPROVALS: &str = "approvals";
+/// Every member of it: by how many levels of risk more a runbook runs without asking.
+const AUTOMATED: Rail = rail(APPROVALS, "", 0.0, 1.0, Looser::Higher);
+
 /// The policies that there are.
-pub(crate) const POLICIES: &[&str] = &["healing", "scaling", "threats", "rl", "governance"];
+pub(crate) const POLICIES: &[&str] = &["healing", "scaling", "threats", "rl", "governance", APPROVALS];
+
+/// The members that a policy can have.
+fn members(policy: &str) -> Vec<String> {
+    if policy == APPROVALS {
+        return built_in().into_iter().map(|runbook| runbook.name).collect();
+    }
+    RAILS.iter().filter(|rail| rail.policy == policy).map(|rail| rail.key.to_owned()).collect()
+}
+
+/// The bounds of a member, where the policy can have it.
+fn rail_of(policy: &str, key: &str) -> Option<&'static Rail> {
+    if policy == APPROVALS {
+        return members(policy).iter().any(|name| name == key).then_some(&AUTOMATED);
+    }
+    RAILS.iter().find(|rail| rail.policy == policy && rail.key == key)
+}
 
 /// What guard rails say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,6 +118,16 @@ impl Verdict {
         json!({ "decision": self.decision.name(), "rules": rules.collect::<Vec<_>>() })
     }
 
+    /// Allows a member what it was to be approved for, as it was earned.
+    pub(crate) fn earn(&mut self, key: &str, detail: &str) {
+        let asked = |said: &&mut Said| said.key == key && said.decision == Decision::NeedsApproval;
+        for said in self.rules.iter_mut().filter(asked) {
+            said.decision = Decision::Allow;
+            said.detail = detail.to_owned();
+        }
+        self.decision = self.rules.iter().map(|said| said.decision).max().unwrap_or(Decision::Allow);
+    }
+
     /// The words of those rules that decided.
     pub(crate) fn reason(&self) -> String {
         let decided = self.rules.iter().filter(|said| said.decision == self.decision);
@@ -130,15 +164,19 @@ pub(crate) fn judge(
 
 fn member(policy: &str, key: &str, old: Option<&Value>, new: &Value, limits: Limits) -> Said {
     let said = |decision, detail: String| Said { key: key.to_owned(), decision, detail };
-    let Some(rail) = RAILS.iter().find(|rail| rail.policy == policy && rail.key == key) else {
-        let known: Vec<&str> = RAILS.iter().filter(|rail| rail.policy == policy).map(|rail| rail.key).collect();
-        return said(Decision::Deny, format!("policy {policy} has no such member; it has {}", known.join(", ")));
+    let Some(rail) = rail_of(policy, key) else {
+        let known = members(policy).join(", ");
+        return said(Decision::Deny, format!("policy {policy} has no such member; it has {known}"));
     };
     let Some(number) = new.as_f64() else { return said(Decision::Deny, format!("{new} is no number")) };
     if !(rail.least..=rail.most).contains(&number) {
         return said(Decision::Deny, format!("{number} is outside of {} to {}", rail.least, rail.most));
     }
-    let Some(was) = old.and_then(Value::as_f64) else {
+    let is_switch = policy == APPROVALS;
+    if is_switch && number.fract() != 0.0 {
+        return said(Decision::Deny, format!("{number} is neither 0 nor 1"));
+    }
+    let Some(was) = old.and_then(Value::as_f64).or(is_switch.then_some(0.0)) else {
         return said(Decision::NeedsApproval, "there was no such limit before".into());
     };
     let looser = match rail.looser {
@@ -198,9 +236,36 @@ mod tests {
     }
 
     #[test]
+    fn a_runbook_runs_without_asking_where_that_was_earned_or_approved() {
+        let changes = json!({ "failover": 1 });
+        let judged = |changes: &Value, made| judge(APPROVALS, &Map::new(), changes.as_object().unwrap(), LIMITS, made);
+        let mut verdict = judged(&changes, 0);
+        assert_eq!(verdict.decision, Decision::NeedsApproval);
+        verdict.earn("restart", "another one");
+        assert_eq!(verdict.decision, Decision::NeedsApproval);
+        verdict.earn("failover", "it always healed");
+        assert_eq!((verdict.decision, verdict.reason().as_str()), (Decision::Allow, "failover: it always healed"));
+        let mut many = judged(&changes, 3);
+        many.earn("failover", "it always healed");
+        assert_eq!(many.decision, Decision::Deny, "a day sees no more");
+        for (changes, expected) in [
+            (json!({ "failover": 0 }), Decision::Allow),
+            (json!({ "failover": 0.5 }), Decision::Deny),
+            (json!({ "failover": 2 }), Decision::Deny),
+            (json!({ "magic": 1 }), Decision::Deny),
+        ] {
+            assert_eq!(judged(&changes, 0).decision, expected, "{changes}");
+        }
+        let old = json!({ "failover": 1 });
+        let back = json!({ "failover": 0 });
+        let back = judge(APPROVALS, old.as_object().unwrap(), back.as_object().unwrap(), LIMITS, 0);
+        assert_eq!(back.decision, Decision::Allow, "less is never asked about");
+    }
+
+    #[test]
     fn the_shipped_policies_are_within_their_rails() {
         let migration = include_str!("../../../../migrations/0005_operations.sql");
-        for policy in POLICIES {
+        for policy in POLICIES.iter().filter(|policy| **policy != APPROVALS) {
             let line = migration.lines().find(|line| line.contains(&format!("('{policy}', 1"))).expect(policy);
             let text = &line[line.find('{').unwrap()..=line.find('}').unwrap()];
             let shipped: Map<String, Value> = serde_json::from_str(text).unwrap();

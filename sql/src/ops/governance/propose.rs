@@ -1,11 +1,11 @@
 //! `governance_propose`: changes members of a policy, as far as guard rails let it.
 //!
-//! **Invariant:** decides by [`policy::judge`] alone; what it does not allow waits for another person or is refused.
+//! **Invariant:** decides by [`policy::judge`], and by what was earned, alone; what it does not allow waits for another person or is refused.
 
 use serde_json::{Value, json};
 
 use super::policy::{self, Decision as Rails, Limits};
-use super::{etag, replace, stored};
+use super::{automate, etag, replace, stored};
 use crate::Result;
 use crate::operation::{Decision, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
 use crate::role::Role;
@@ -52,7 +52,12 @@ async fn decided(invocation: &Invocation) -> Result<Decision> {
     let governance = stored(&invocation.own, "governance").await?.policy;
     let number = |key: &str| governance.get(key).and_then(Value::as_f64).unwrap_or_default();
     let limits = Limits { changes_per_day: number("changes_per_day"), step_pct: number("step_pct") };
-    let verdict = policy::judge(policy_type, &old.policy, &changes, limits, made);
+    let mut verdict = policy::judge(policy_type, &old.policy, &changes, limits, made);
+    if policy_type == policy::APPROVALS {
+        for (runbook, count) in automate::earned(&invocation.own).await? {
+            verdict.earn(&runbook, &format!("people have approved it, and it has healed, {count} times in a row"));
+        }
+    }
     if verdict.decision == Rails::Deny {
         let denied = verdict.rules.iter().filter(|said| said.decision == Rails::Deny);
         let mut refusal = Refusal::new(Refused::PolicyDenied, verdict.reason());

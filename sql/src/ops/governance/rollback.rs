@@ -22,7 +22,7 @@ pub(crate) const OPERATION: Operation = Operation {
     effect: Effect::Changes,
     component: None,
     lasts: Lasts::Short,
-    matched: false,
+    matched: true,
     decide: None,
     run,
 };
@@ -36,11 +36,13 @@ async fn rollback(invocation: &Invocation) -> Result<Value> {
     let found = "SELECT policy_type, old_policy, rollback_at FROM governance_adaptations WHERE id = $1";
     let row = own.objects(found, &[id.into()]).await?.pop();
     let row = row.ok_or_else(|| Refusal::new(Refused::NotFound, format!("there is no adaptation {id}")).at("/id"))?;
+    let policy_type = row["policy_type"].as_str().unwrap_or_default();
+    let old = stored(own, policy_type).await?;
+    invocation.match_etag(&old.etag(), &format!("policy {policy_type}"))?;
     if !row["rollback_at"].is_null() {
         let text = format!("it was rolled back at {}", row["rollback_at"].as_str().unwrap_or_default());
         return Err(Refusal::new(Refused::Conflict, text).into());
     }
-    let policy_type = row["policy_type"].as_str().unwrap_or_default();
     let newest = "SELECT id FROM governance_adaptations WHERE policy_type = $1 AND rollback_at IS NULL ORDER BY timestamp DESC, \
                   id DESC LIMIT 1";
     let newest = own.objects(newest, &[policy_type.into()]).await?.pop();
@@ -48,7 +50,6 @@ async fn rollback(invocation: &Invocation) -> Result<Value> {
         let text = format!("policy {policy_type} was adapted again since: roll the newest adaptation back first");
         return Err(Refusal::new(Refused::Conflict, text).into());
     }
-    let old = stored(own, policy_type).await?;
     let before = row["old_policy"].as_object().cloned().unwrap_or_default();
     let now = invocation.now();
     let mark = "UPDATE governance_adaptations SET rollback_at = $2 WHERE id = $1";

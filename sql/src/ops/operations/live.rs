@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::operation::Component;
 use crate::ops::healing::policy::runbook::built_in;
 use crate::role::CONFIG;
-use crate::session::{Operations, rfc3339};
+use crate::session::{LastRun, Operations, rfc3339};
 use crate::types::{TYPE_KEY, timestamptz};
 use crate::{Result, computed};
 
@@ -105,18 +105,8 @@ fn components(live: &Live, now_us: i64) -> Value {
     let settings = live.operations.settings();
     let mut all = Map::new();
     for component in Component::ALL {
-        let (enabled, run) = (settings.enabled(component), live.operations.last_run(component));
-        let state = match (enabled, &run.error, run.at_us) {
-            (false, ..) => "disabled",
-            (true, Some(_), _) => "failing",
-            (true, None, None) => "idle",
-            (true, None, Some(_)) => "running",
-        };
-        let lag_s = run.at_us.map(|at| (now_us - at) as f64 / 1e6);
-        let one = json!({
-            "enabled": enabled, "state": state, "last_run_at": run.at_us.map(rfc3339), "last_error": run.error, "lag_s": lag_s,
-        });
-        all.insert(component.name().into(), one);
+        let run = live.operations.last_run(component);
+        all.insert(component.name().into(), told(settings.enabled(component), &run, now_us));
     }
     let status = live.db.status();
     let storage = match &status.read_only {
@@ -124,7 +114,24 @@ fn components(live: &Live, now_us: i64) -> Value {
         None => json!({ "enabled": true, "state": "running", "last_error": status.flush_failing }),
     };
     all.insert("storage".into(), storage);
-    all.insert("governance".into(), json!({ "enabled": true, "state": "running" }));
+    all.insert("governance".into(), told(true, &live.operations.last_run(Component::Governance), now_us));
+    // Without a server there is no door, and nobody tells of it.
+    let door = live.operations.last_run(Component::Pgwire);
+    all.insert("pgwire".into(), told(door.at_us.is_some(), &door, now_us));
     all.insert("accelerator".into(), json!({ "enabled": live.device.kind() != "cpu", "state": live.device.kind() }));
     Value::Object(all)
+}
+
+/// A component with how its last run went.
+fn told(enabled: bool, run: &LastRun, now_us: i64) -> Value {
+    let state = match (enabled, &run.error, run.at_us) {
+        (false, ..) => "disabled",
+        (true, Some(_), _) => "failing",
+        (true, None, None) => "idle",
+        (true, None, Some(_)) => "running",
+    };
+    let lag_s = run.at_us.map(|at| (now_us - at) as f64 / 1e6);
+    json!({
+        "enabled": enabled, "state": state, "last_run_at": run.at_us.map(rfc3339), "last_error": run.error, "lag_s": lag_s,
+    })
 }

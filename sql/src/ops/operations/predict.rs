@@ -1,12 +1,20 @@
-//! `operations_predict`: what series will do next, how well such forecasts did before, and when a capacity is reached.
+//! `operations_predict`: what series will do next, how well such forecasts did before, when a capacity is reached and how likely
+//! that is.
 //!
-//! **Invariant:** reads what the caller may read and writes nothing; with `as_of` the same rows give the same answer.
+//! **Invariant:** reads what the caller may read, and writes nothing unless it shall be kept; with `as_of` the same rows give the
+//! same answer.
+
+mod keep;
+mod risk;
+mod warnings;
 
 use std::collections::BTreeMap;
 
+use juno_kernels::seasonal_ensemble::AUTO_POINTS_MAX;
 use serde_json::{Map, Value, json};
 
-use crate::operation::{Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused, duration_us};
+use self::warnings::{Known, warnings};
+use crate::operation::{Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused, duration_us, time_us};
 use crate::role::Role;
 use crate::session::{Invocation, rfc3339};
 use crate::{Error, Result};
@@ -19,6 +27,10 @@ const WORK_SHORT_MAX: usize = 200 * 1_000;
 const STEPS_MAX: i64 = 10_000;
 /// The fewest points that a forecast can be made from.
 const POINTS_MIN: i64 = 10;
+/// Rolling origins of a backtest, as `forecast_accuracy` has them where it is not told otherwise.
+const ORIGINS: i64 = 5;
+/// What can be asked for.
+const INCLUDES: &[&str] = &["forecast", "backtest", "capacity_exhaustion", "anomaly_risk", "failure_risk"];
 
 const TARGET: &[Parameter] = &[
     Parameter::new("metric", Kind::Text, "The metric, as table.column of telemetry."),
@@ -41,13 +53,11 @@ pub(crate) const OPERATION: Operation = Operation {
         Parameter::new("quantiles", Kind::List(&Kind::Number(0.001, 0.999), 9), "Which quantiles, of 0 to 1.")
             .or("[0.05, 0.5, 0.95]"),
         Parameter::new("model", Kind::Choice(&["auto", "full", "lean"]), "Which forecaster.").or("\"auto\""),
-        Parameter::new(
-            "include",
-            Kind::List(&Kind::Choice(&["forecast", "backtest", "capacity_exhaustion"]), 3),
-            "What is asked for.",
-        )
-        .or("[\"forecast\", \"backtest\"]"),
+        Parameter::new("include", Kind::List(&Kind::Choice(INCLUDES), INCLUDES.len()), "What is asked for.")
+            .or("[\"forecast\", \"backtest\"]"),
         Parameter::new("as_of", Kind::Time, "The time from which is forecast: later rows are not looked at."),
+        Parameter::new("persist", Kind::Boolean, "Whether each series' answer is kept as a row of juno_forecasts.")
+            .or("false"),
     ],
     role: Role::Operator,
     effect: Effect::Computes,
@@ -78,6 +88,33 @@ struct Ask {
     model: String,
 }
 
+/// What a series is learnt from.
+struct Trained {
+    told: Value,
+    n: i64,
+    /// Steps from the first to the newest, gaps included.
+    slots: i64,
+    newest_us: i64,
+}
+
+/// What is forecast of a series.
+#[derive(Default)]
+struct Outlook {
+    points: Vec<Map<String, Value>>,
+    /// The quantiles of each point as (share, value), where they are needed.
+    ends: Vec<Vec<(f64, f64)>>,
+}
+
+/// One series with all that is known of it.
+struct Series<'a> {
+    target: &'a Value,
+    trained: &'a Trained,
+    outlook: Outlook,
+    backtest: Option<&'a Map<String, Value>>,
+    /// The models that forecast and that were tested.
+    models: (&'a str, &'a str),
+}
+
 async fn predict(invocation: &Invocation) -> Result<Value> {
     let ask = ask(invocation)?;
     let targets = invocation.list("targets");
@@ -86,40 +123,86 @@ async fn predict(invocation: &Invocation) -> Result<Value> {
     }
     let parts = targets.iter().enumerate().map(|(at, target)| points(invocation, &ask, at, target));
     let series = parts.collect::<Result<Vec<_>>>()?.join(" UNION ALL ");
-    let trained = trained(invocation, &series, targets).await?;
-    let mut points = forecast(invocation, &ask, &series, targets.len()).await?;
+    let trained = trained(invocation, &ask, &series, targets).await?;
+    let model = used(&ask.model, trained.iter().map(|one| one.slots).sum());
+    let tested = used(&ask.model, trained.iter().map(|one| tested_slots(one.slots, ask.steps)).sum());
+    let is_asked = |what: &str| invocation.list("include").iter().any(|word| word == what);
+    let mut outlooks = forecast(invocation, &ask, (&series, targets.len()), (model, is_asked("failure_risk"))).await?;
     invocation.progress(0.5).await?;
-    let asked = |what: &str| invocation.list("include").iter().any(|word| word == what);
-    let backtests = if asked("backtest") { backtest(invocation, &ask, &series).await? } else { BTreeMap::new() };
+    let is_tested = is_asked("backtest") || is_asked("anomaly_risk");
+    let backtests = if is_tested { backtest(invocation, &ask, &series, tested).await? } else { BTreeMap::new() };
     let mut answers = Vec::with_capacity(targets.len());
     for (at, target) in targets.iter().enumerate() {
-        let mut answer = Map::new();
-        for member in ["metric", "labels", "sql"] {
-            if let Some(value) = target.get(member) {
-                answer.insert(member.into(), value.clone());
-            }
-        }
-        answer.insert("model".into(), ask.model.clone().into());
-        answer.insert("trained_on".into(), trained[at].clone());
-        let own = std::mem::take(&mut points[at]);
-        if asked("capacity_exhaustion")
-            && let Some(capacity) = target["capacity"].as_f64()
-        {
-            answer.insert("capacity".into(), capacity.into());
-            answer.insert("exhaustion_at".into(), reached(&own, "mean", capacity));
-            let earliest = own.last().and_then(|last| last.keys().rfind(|name| name.starts_with('q')).cloned());
-            let earliest = earliest.map_or(Value::Null, |name| reached(&own, &name, capacity));
-            answer.insert("exhaustion_earliest_at".into(), earliest);
-        }
-        if asked("forecast") {
-            answer.insert("points".into(), own.into_iter().map(Value::Object).collect());
-        }
-        if let Some(backtest) = backtests.get(&at) {
-            answer.insert("backtest".into(), backtest.clone().into());
-        }
-        answers.push(Value::Object(answer));
+        let (outlook, models) = (std::mem::take(&mut outlooks[at]), (model, tested));
+        let one = Series { target, trained: &trained[at], outlook, backtest: backtests.get(&at), models };
+        answers.push(answer(one, &ask, is_asked));
+    }
+    if invocation.flag("persist") {
+        keep::keep(invocation, &ask, targets, &mut answers).await?;
     }
     Ok(json!({ "as_of": rfc3339(ask.until_us), "step_s": ask.step_us as f64 / 1e6, "series": answers }))
+}
+
+/// What is told of one series.
+fn answer(one: Series<'_>, ask: &Ask, is_asked: impl Fn(&str) -> bool) -> Map<String, Value> {
+    let Series { target, trained, outlook, backtest, models } = one;
+    let capacity = target["capacity"].as_f64();
+    let known = Known {
+        filled: (trained.n, trained.slots),
+        late_steps: (ask.until_us - trained.newest_us) / ask.step_us - 1,
+        is_tested: is_asked("backtest") || is_asked("anomaly_risk"),
+        backtest,
+        models,
+        lacks_capacity: capacity.is_none() && (is_asked("capacity_exhaustion") || is_asked("failure_risk")),
+    };
+    let mut answer = Map::new();
+    for member in ["metric", "labels", "sql"] {
+        if let Some(value) = target.get(member) {
+            answer.insert(member.into(), value.clone());
+        }
+    }
+    answer.insert("model".into(), models.0.into());
+    answer.insert("trained_on".into(), trained.told.clone());
+    answer.insert("warnings".into(), warnings(&known).into());
+    let Outlook { points: own, ends } = outlook;
+    if is_asked("anomaly_risk") {
+        answer.insert("anomaly_risk".into(), risk::anomaly(backtest));
+    }
+    if let Some(capacity) = capacity.filter(|_| is_asked("failure_risk")) {
+        answer.insert("capacity".into(), capacity.into());
+        answer.insert("failure_risk".into(), risk::failure(&own, &ends, capacity));
+    }
+    if let Some(capacity) = capacity.filter(|_| is_asked("capacity_exhaustion")) {
+        answer.insert("capacity".into(), capacity.into());
+        answer.insert("exhaustion_at".into(), reached(&own, "mean", capacity));
+        let earliest = own.last().and_then(|last| last.keys().rfind(|name| name.starts_with('q')).cloned());
+        let earliest = earliest.map_or(Value::Null, |name| reached(&own, &name, capacity));
+        answer.insert("exhaustion_earliest_at".into(), earliest);
+    }
+    if is_asked("forecast") {
+        answer.insert("points".into(), own.into_iter().map(Value::Object).collect());
+    }
+    if let Some(backtest) = backtest.filter(|_| is_asked("backtest")) {
+        let mut told = backtest.clone();
+        told.insert("model".into(), models.1.into());
+        answer.insert("backtest".into(), told.into());
+    }
+    answer
+}
+
+/// The model that serves series of so many steps together: `auto` is the full one as long as it takes no more than seconds.
+fn used(asked: &str, slots: i64) -> &str {
+    let is_much = usize::try_from(slots).is_ok_and(|slots| slots > AUTO_POINTS_MAX);
+    match asked {
+        "auto" if is_much => "lean",
+        "auto" => "full",
+        other => other,
+    }
+}
+
+/// The steps of all histories that a backtest forecasts from.
+fn tested_slots(slots: i64, steps: i64) -> i64 {
+    (1..=ORIGINS).map(|origin| (slots - origin * steps).max(0)).sum()
 }
 
 fn ask(invocation: &Invocation) -> Result<Ask> {
@@ -206,48 +289,59 @@ pub(crate) fn quoted(name: &str) -> String {
 }
 
 /// What each series is learnt from; refuses those with too little.
-async fn trained(invocation: &Invocation, series: &str, targets: &[Value]) -> Result<Vec<Value>> {
+async fn trained(invocation: &Invocation, ask: &Ask, series: &str, targets: &[Value]) -> Result<Vec<Trained>> {
     let sql = format!(
         "SELECT series, count(value) AS n, min(time) AS first, max(time) AS last FROM ({series}) AS points GROUP BY series"
     );
-    let mut all = vec![Value::Null; targets.len()];
+    let mut all = BTreeMap::new();
     for row in invocation.session.objects(&sql, &[]).await? {
         let at = row["series"].as_u64().and_then(|at| usize::try_from(at).ok()).unwrap_or_default();
-        all[at] = json!({ "from": row["first"], "to": row["last"], "n": row["n"] });
+        let us = |name: &str| row[name].as_str().and_then(time_us).unwrap_or_default();
+        let (first_us, newest_us) = (us("first"), us("last"));
+        let told = json!({ "from": row["first"], "to": row["last"], "n": row["n"] });
+        let (n, slots) = (row["n"].as_i64().unwrap_or_default(), (newest_us - first_us) / ask.step_us + 1);
+        all.insert(at, Trained { told, n, slots, newest_us });
     }
-    for (at, trained) in all.iter().enumerate() {
-        let (n, pointer) = (trained["n"].as_i64().unwrap_or_default(), format!("/targets/{at}"));
-        if n == 0 {
-            return Err(Refusal::new(Refused::NotFound, "the series has no points in this time").at(&pointer).into());
-        }
-        if n < POINTS_MIN {
-            let text = format!("the series has {n} points and needs {} more", POINTS_MIN - n);
-            return Err(Refusal::new(Refused::InsufficientHistory, text).at(&pointer).into());
+    let mut known = Vec::with_capacity(targets.len());
+    for at in 0..targets.len() {
+        let pointer = format!("/targets/{at}");
+        match all.remove(&at) {
+            Some(trained) if trained.n >= POINTS_MIN => known.push(trained),
+            Some(Trained { n, .. }) if n > 0 => {
+                let text = format!("the series has {n} points and needs {} more", POINTS_MIN - n);
+                return Err(Refusal::new(Refused::InsufficientHistory, text).at(&pointer).into());
+            }
+            _ => {
+                let text = "the series has no points in this time";
+                return Err(Refusal::new(Refused::NotFound, text).at(&pointer).into());
+            }
         }
     }
-    Ok(all)
+    Ok(known)
 }
 
-/// The points of every series, each with its time, the mean and the quantiles.
+/// The points of every series, each with its time, the mean and the quantiles, and where it is asked for how they are spread.
 async fn forecast(
     invocation: &Invocation,
     ask: &Ask,
-    series: &str,
-    count: usize,
-) -> Result<Vec<Vec<Map<String, Value>>>> {
+    (series, count): (&str, usize),
+    (model, with_ends): (&str, bool),
+) -> Result<Vec<Outlook>> {
     let quantiles = quantiles(invocation);
     let mut levels: Vec<String> = quantiles.iter().map(|quantile| bound(*quantile).1).collect();
+    if with_ends {
+        levels.extend(risk::LEVELS.iter().map(|level| format!("{level:.6}")));
+    }
     // As texts of one length they are in the order of their numbers.
     levels.sort_unstable();
     levels.dedup();
     let sql = format!(
-        "SELECT series, time, forecast, lower, upper FROM forecast(({series}), 'value', by => 'series', horizon => {}, \
-         level => ARRAY[{}], model => '{}') ORDER BY series, time, level",
+        "SELECT series, time, level, forecast, lower, upper FROM forecast(({series}), 'value', by => 'series', horizon => {}, \
+         level => ARRAY[{}], model => '{model}') ORDER BY series, time, level",
         ask.steps,
         levels.join(", "),
-        ask.model
     );
-    let mut points = vec![Vec::new(); count];
+    let mut outlooks: Vec<Outlook> = (0..count).map(|_| Outlook::default()).collect();
     for rows in invocation.session.objects(&sql, &[]).await?.chunks(levels.len()) {
         let at = rows[0]["series"].as_u64().and_then(|at| usize::try_from(at).ok()).unwrap_or_default();
         let mut point = Map::from_iter([("t".to_owned(), rows[0]["time"].clone())]);
@@ -259,9 +353,12 @@ async fn forecast(
             }
             point.insert(named(*quantile), row[column].clone());
         }
-        points[at].push(point);
+        if with_ends {
+            outlooks[at].ends.push(risk::ends(rows));
+        }
+        outlooks[at].points.push(point);
     }
-    Ok(points)
+    Ok(outlooks)
 }
 
 /// Which bound of which interval a quantile is; the middle one is the same at every level.
@@ -281,10 +378,16 @@ pub(crate) fn named(quantile: f64) -> String {
     format!("q{}", digits.strip_suffix('0').unwrap_or(digits))
 }
 
-async fn backtest(invocation: &Invocation, ask: &Ask, series: &str) -> Result<BTreeMap<usize, Map<String, Value>>> {
+async fn backtest(
+    invocation: &Invocation,
+    ask: &Ask,
+    series: &str,
+    model: &str,
+) -> Result<BTreeMap<usize, Map<String, Value>>> {
     let sql = format!(
-        "SELECT * FROM forecast_accuracy(({series}), 'value', by => 'series', horizon => {}, level => 0.9, model => '{}')",
-        ask.steps, ask.model
+        "SELECT * FROM forecast_accuracy(({series}), 'value', by => 'series', horizon => {}, level => 0.9, model => '{model}', \
+         origins => {ORIGINS})",
+        ask.steps
     );
     let rows = invocation.session.objects(&sql, &[]).await?;
     let one = |mut row: Map<String, Value>| {
@@ -305,41 +408,4 @@ fn reached(points: &[Map<String, Value>], member: &str, capacity: f64) -> Value 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantiles_are_named_by_their_percent() {
-        assert_eq!([0.05, 0.5, 0.95, 0.975, 0.001].map(named), ["q05", "q50", "q95", "q975", "q001"]);
-    }
-
-    #[test]
-    fn quantiles_are_bounds_of_intervals() {
-        let bounds = [0.05, 0.5, 0.95, 0.99, 0.001].map(bound);
-        let texts = bounds.each_ref().map(|(column, level)| (*column, level.as_str()));
-        let expected = [
-            ("lower", "0.900000"),
-            ("forecast", "0.900000"),
-            ("upper", "0.900000"),
-            ("upper", "0.980000"),
-            ("lower", "0.998000"),
-        ];
-        assert_eq!(texts, expected);
-    }
-
-    #[test]
-    fn much_work_is_a_job() {
-        let asked = |targets: usize, horizon: &str| {
-            let arguments = json!({ "targets": vec![json!({}); targets], "horizon": horizon, "step": "1m" });
-            is_long(arguments.as_object().unwrap())
-        };
-        assert!(!asked(200, "1000m") && asked(201, "1000m") && !asked(1, "24h"));
-    }
-
-    #[test]
-    fn a_capacity_is_reached_at_the_first_point_over_it() {
-        let points: Vec<Map<String, Value>> =
-            (0..4).map(|t| json!({ "t": t, "mean": t }).as_object().unwrap().clone()).collect();
-        assert_eq!((reached(&points, "mean", 2.0), reached(&points, "mean", 9.0)), (json!(2), Value::Null));
-    }
-}
+mod tests;

@@ -19,6 +19,7 @@ const SLO_MEMBERS: &[Parameter] =
 const UNIT_MEMBERS: &[Parameter] = &[
     Parameter::new("startup_s", Kind::Integer(1, 3600), "Seconds from the order until it serves.").or("90"),
     Parameter::new("cost_per_hour", Kind::Number(0.0, 1e9), "What one costs an hour.").or("1"),
+    Parameter::new("currency", Kind::Text, "What that is counted in, such as EUR."),
 ];
 const BOUNDS_MEMBERS: &[Parameter] = &[
     Parameter::new("min", Kind::Integer(0, 1_000_000), "The fewest units.").or("1"),

@@ -14,7 +14,9 @@ SELECT
     scaling_action ->> 'executed_by' AS executed_by,
     CAST(performance_impact ->> 'forecast_error_pct' AS DOUBLE PRECISION) AS forecast_error_pct,
     CAST(performance_impact ->> 'sla_during' AS DOUBLE PRECISION) AS sla_during,
-    CAST(performance_impact ->> 'saving_vs_reactive_pct' AS DOUBLE PRECISION) AS saving_vs_reactive_pct
+    CAST(performance_impact ->> 'saving_vs_reactive_pct' AS DOUBLE PRECISION) AS saving_vs_reactive_pct,
+    -- Without a currency the money is what the plan's cost_per_hour is counted in.
+    CASE WHEN cost_impact IS NOT NULL THEN coalesce(scaling_action ->> 'cost_unit', 'unit.cost_per_hour') END AS cost_unit
 FROM scaling_events;
 
 -- GET /api/v4/scaling/plans

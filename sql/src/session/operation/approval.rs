@@ -1,6 +1,6 @@
 //! Approvals: what another person must allow before it is done.
 //!
-//! **Invariant:** who asked cannot approve; what was approved is decided anew before it is done.
+//! **Invariant:** who asked cannot approve; what was approved is decided anew before it is done; what nobody decides in time ends.
 
 use std::sync::Arc;
 
@@ -76,11 +76,62 @@ impl Invocation {
 }
 
 impl Session {
-    /// Begins a job that waited: it is decided anew, and then runs as who asked for it.
-    async fn resume(&self, job: &str, approver: &str) -> Result<()> {
+    /// Ends the jobs whose approval nobody gave in time; how many there were. One whose approval was lost with the process, or was
+    /// given when the process ended, waits no longer than the others.
+    ///
+    /// # Errors
+    /// Where juno's own tables cannot be read or written.
+    pub async fn expire_approvals(&self) -> Result<usize> {
+        let due = "SELECT j.id AS job, a.id AS approval FROM juno_jobs AS j LEFT JOIN juno_approvals AS a ON a.job_id = j.id \
+                   WHERE j.state = 'awaiting_approval' AND (a.expires_at <= $1 OR (a.id IS NULL AND j.created_at <= $2))";
+        let now_us = self.shared.db.system().clock().now_us();
+        let mut ended = 0;
+        for row in self.objects(due, &[rfc3339(now_us).into(), rfc3339(now_us - KEPT_US).into()]).await? {
+            let job = row["job"].as_str().unwrap_or_default();
+            ended += usize::from(self.expire(job, row["approval"].as_str()).await?);
+        }
+        Ok(ended)
+    }
+
+    /// Ends a job that waits, and its approval with it; whether it still waited.
+    async fn expire(&self, job: &str, approval: Option<&str>) -> Result<bool> {
+        let Some(row) = self.waiting(job).await? else { return Ok(false) };
+        let text = "nobody approved it within a day: ask for the operation anew";
+        let error = Error::from(Refusal::new(Refused::ApprovalExpired, text));
+        let (problem, now) = (self.shared.operations.problem(&error), self.now());
+        // Whoever approves at the same moment is first, or is told that it is too late.
+        let own = self.connect();
+        let ended = async {
+            let cancel = "UPDATE juno_jobs SET state = 'cancelled', error = $2, finished_at = $3 WHERE id = $1 \
+                          AND state = 'awaiting_approval'";
+            let ended = own.changed_rows(cancel, &[job.into(), problem, now.into()]).await? == 1;
+            if ended && let Some(approval) = approval {
+                let expire = "UPDATE juno_approvals SET state = 'expired' WHERE id = $1 AND state = 'pending'";
+                own.changed_rows(expire, &[approval.into()]).await?;
+            }
+            Ok::<bool, Error>(ended)
+        };
+        if !own.atomically(ended).await? {
+            return Ok(false);
+        }
+        if let Some(approval) = approval {
+            self.tell("approval", approval, json!({ "operation": row["kind"], "state": "expired" })).await?;
+        }
+        self.tell("job", job, json!({ "kind": row["kind"], "state": "cancelled" })).await?;
+        self.stored_invocation(&row)?.audit("refused", Some(&error), None).await?;
+        Ok(true)
+    }
+
+    /// The request of a job that waits for its approval; none where it does not wait any more.
+    async fn waiting(&self, job: &str) -> Result<Option<Map<String, Value>>> {
         let stored = "SELECT kind, arguments, actor, role, if_match, request_id, trace_id FROM juno_jobs WHERE id = $1 \
                       AND state = 'awaiting_approval'";
-        let Some(row) = self.objects(stored, &[job.into()]).await?.pop() else {
+        Ok(self.objects(stored, &[job.into()]).await?.pop())
+    }
+
+    /// Begins a job that waited: it is decided anew, and then runs as who asked for it.
+    async fn resume(&self, job: &str, approver: &str) -> Result<()> {
+        let Some(row) = self.waiting(job).await? else {
             return Err(Refusal::new(Refused::Conflict, "the job does not wait any more").into());
         };
         let mut invocation = self.stored_invocation(&row)?;

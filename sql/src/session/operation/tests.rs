@@ -183,3 +183,46 @@ async fn one_key_at_a_time_acts_once_and_what_must_be_approved_waits() {
     assert_eq!(kind(other), Some(Refused::KeyReused));
     assert_eq!(restarts(&session).await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_approves_in_time_ends_and_is_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let session = open(&directory).await;
+    let own = session.connect();
+    let mut jobs = Vec::new();
+    for share in [40, 45, 50] {
+        let change = json!({ "policy_type": "rl", "policy": { "change_pct": share }, "reason": "a test" });
+        let change = Request { if_match: Some("*".into()), ..request(&change, None) };
+        let waits = session.operate(&governance::propose::OPERATION, change).await.expect("a job");
+        jobs.push(waits.job.expect("an id"));
+    }
+    let [old, lost, fresh] = [&jobs[0], &jobs[1], &jobs[2]];
+    assert_eq!(own.expire_approvals().await.expect("a sweep"), 0);
+    for change in [
+        format!("UPDATE juno_approvals SET expires_at = now() - INTERVAL '1 second' WHERE job_id = '{old}'"),
+        format!("DELETE FROM juno_approvals WHERE job_id = '{lost}'"),
+        format!("UPDATE juno_jobs SET created_at = now() - INTERVAL '25 hours' WHERE id = '{lost}'"),
+    ] {
+        own.query(&change).await.expect("a change");
+    }
+    assert_eq!(own.expire_approvals().await.expect("a sweep"), 2);
+    assert_eq!(own.expire_approvals().await.expect("a sweep"), 0, "what has ended ends once");
+    for (id, state) in [(old, "cancelled"), (lost, "cancelled"), (fresh, "awaiting_approval")] {
+        let job = own.job(id).await.expect("the job");
+        assert_eq!((&job["state"], job["finished_at"].is_null()), (&json!(state), state != "cancelled"), "{job:?}");
+        let told = job["error"]["detail"].as_str().unwrap_or_default();
+        assert_eq!(told.contains("nobody approved it"), state == "cancelled", "{job:?}");
+    }
+    let found = "SELECT state FROM juno_approvals ORDER BY state";
+    let states = own.objects(found, &[]).await.expect("rows");
+    assert_eq!(states.iter().filter_map(|row| row["state"].as_str()).collect::<Vec<_>>(), ["expired", "pending"]);
+    let told = "SELECT type, data ->> 'state' AS state FROM juno_events WHERE data ->> 'state' IN ('expired', 'cancelled') \
+                ORDER BY type, state";
+    assert_eq!(own.objects(told, &[]).await.expect("rows").len(), 3, "an approval and two jobs");
+    assert_eq!(stages(&session).await.iter().filter(|stage| *stage == "refused").count(), 2);
+    let approver = session.connect_as(User { name: "bob".into(), role: Some(Role::Approver) });
+    let late = "SELECT id FROM juno_approvals WHERE state = 'expired'";
+    let late = json!({ "id": own.objects(late, &[]).await.expect("rows")[0]["id"] });
+    let late = approver.operate(&crate::ops::operations::approvals::APPROVE, request(&late, None)).await;
+    assert_eq!(kind(late), Some(Refused::Conflict));
+}

@@ -1,8 +1,8 @@
 //! Whether a runbook may act now: every guard is asked, and each gives its reason.
 //!
 //! The level of automation lets the autopilot act alone up to a risk: low never, medium on low risk, high on medium, full
-//! always. Earned autonomy ([`TrackRecord::is_autonomous`](super::track_record::TrackRecord::is_autonomous)) lifts that by one
-//! at medium and high. What a person asks for needs another person's approval at high risk only. An approval stands for the
+//! always. Earned autonomy ([`TrackRecord::is_autonomous`](super::track_record::TrackRecord::is_autonomous)), or an approval that
+//! governance has automated, lifts that by one at medium and high; both together lift it no further. What a person asks for needs another person's approval at high risk only. An approval stands for the
 //! level, and for no other guard.
 //!
 //! **Invariant:** every guard passes or the decision is not [`Decision::Allow`]; who asked never approves.
@@ -42,6 +42,8 @@ pub struct Proposal<'a> {
     pub risk: Risk,
     /// Whether it has earned to act alone.
     pub is_autonomous: bool,
+    /// Whether governance has automated its approval.
+    pub is_automated: bool,
     /// How many targets it acts on.
     pub targets: usize,
     /// Whether nothing is to be done really.
@@ -262,7 +264,9 @@ fn circuit(situation: &Situation) -> Ruling {
 fn approval(proposal: &Proposal, situation: &Situation) -> Ruling {
     let by_other = proposal.approved_by.is_some_and(|approver| proposal.origin != Origin::Person(approver));
     let alone = match proposal.origin {
-        Origin::Autopilot => acts_alone(situation.level, proposal.risk, proposal.is_autonomous),
+        Origin::Autopilot => {
+            acts_alone(situation.level, proposal.risk, proposal.is_autonomous || proposal.is_automated)
+        }
         Origin::Person(_) => proposal.risk < Risk::High,
     };
     let reason = match (by_other, alone && !proposal.wants_approval) {

@@ -96,6 +96,7 @@ fn may(risk: Risk, cooldown_until_us: Option<i64>, now_us: i64) -> bool {
         origin: Origin::Autopilot,
         risk,
         is_autonomous: false,
+        is_automated: false,
         targets: 1,
         dry_run: false,
         wants_approval: false,

@@ -73,10 +73,12 @@ impl Asked {
         let tries = past.tries(&self.runbook.name);
         let settings = &invocation.settings;
         let by_autopilot = invocation.actor() == AUTOPILOT;
+        let is_automated = by_autopilot && governance::automate::is_automated(own, &self.runbook.name).await?;
         let proposal = Proposal {
             origin: if by_autopilot { Origin::Autopilot } else { Origin::Person(invocation.actor()) },
             risk: self.runbook.risk,
             is_autonomous: self.cause.is_some_and(|cause| past.record(&self.runbook.name, cause).is_autonomous()),
+            is_automated,
             targets: 1,
             dry_run: invocation.dry_run(),
             wants_approval: invocation.word("approval") == "required",

@@ -64,6 +64,7 @@ impl Event {
                 "step": asked.plan.as_ref().map(|plan| plan.step), "policy": policy,
                 "executed_by": executed_by(invocation), "actor": invocation.actor(),
                 "approved_by": invocation.approved_by, "state": "ordered",
+                "cost_unit": unit.and_then(|unit| unit["currency"].as_str()),
             }),
             resource: asked.resource.clone(),
         })

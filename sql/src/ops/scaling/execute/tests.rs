@@ -22,7 +22,7 @@ async fn plan(world: &World, expires_in_s: i64, confidence: f64) {
     let step = |seconds: i64, from: u32, to: u32| json!({ "at": at(seconds), "resource": "cpu", "target": "units", "from": from, "to": to, "reason": "demand-rises", "q": 0.99 });
     let request = json!({
         "service": "shop", "step": "1m", "bounds": { "min": 1, "max": 4, "max_step": 0 },
-        "unit": { "startup_s": 90, "cost_per_hour": 2.0 },
+        "unit": { "startup_s": 90, "cost_per_hour": 2.0, "currency": "EUR" },
         "demand": [{ "resource": "cpu", "metric": "load.cpu", "agg": "sum", "capacity": 10 }],
     });
     world.own.changed_rows("DELETE FROM juno_scaling_plans WHERE id = $1", &[PLAN.into()]).await.expect("a delete");
@@ -168,11 +168,15 @@ async fn what_a_change_brought_is_written_down_once_its_time_is_over() {
     let sql = format!("SELECT * FROM scaling_history WHERE id = '{}'", done["event_id"].as_str().expect("an id"));
     let event = world.row(&sql).await;
     assert_eq!(event["actual_demand"]["cpu"], json!({ "mean": 30.0, "max": 35.0, "steps": 2 }));
-    assert_eq!(event["cost_impact"], 2.0, "one unit more for an hour");
+    assert_eq!((&event["cost_impact"], &event["cost_unit"]), (&json!(2.0), &json!("EUR")), "one unit more for an hour");
     let near = |value: &Value, expected: f64| value.as_f64().is_some_and(|value| (value - expected).abs() < 1e-9);
     assert!(near(&event["sla_during"], 55.0 / 60.0) && near(&event["performance_impact"]["sla_without"], 40.0 / 60.0));
     let other = world.row("SELECT * FROM scaling_history WHERE resource_type = 'replicas'").await;
     assert!(other["actual_demand"]["unknown"].is_string() && other["performance_impact"].is_null(), "{other:?}");
+    assert!(
+        other["cost_impact"].is_null() && other["cost_unit"].is_null(),
+        "no plan said what a unit costs: {other:?}"
+    );
     assert_eq!(verify_scaling(own).await.expect("a sweep"), 0, "a change is verified once");
 }
 

@@ -6,6 +6,7 @@ const PROPOSAL: Proposal = Proposal {
     origin: Origin::Autopilot,
     risk: Risk::Low,
     is_autonomous: false,
+    is_automated: false,
     targets: 1,
     dry_run: false,
     wants_approval: false,
@@ -84,6 +85,17 @@ fn levels_reach_so_far_and_autonomy_one_step_farther() {
     assert_eq!(acts(Risk::Low, true), [false, true, true, true]);
     assert_eq!(acts(Risk::Medium, true), [false, true, true, true]);
     assert_eq!(acts(Risk::High, true), [false, false, true, true]);
+    let lifted = |risk, is_autonomous| {
+        let proposal = Proposal { risk, is_autonomous, is_automated: true, ..PROPOSAL };
+        levels.map(|level| decide(proposal, Situation { level, ..calm() }).0 == Decision::Allow)
+    };
+    for is_autonomous in [false, true] {
+        for risk in [Risk::Low, Risk::Medium, Risk::High] {
+            assert_eq!(lifted(risk, is_autonomous), acts(risk, true), "one step, for whatever reason");
+        }
+    }
+    let person = Proposal { risk: Risk::High, is_automated: true, origin: Origin::Person("bob"), ..PROPOSAL };
+    assert_eq!(decide(person, calm()).0, Decision::NeedsApproval, "people ask each other");
     let off = Situation { level: Automation::Off, ..calm() };
     assert_eq!(decide(PROPOSAL, off), (Decision::Deny, Some(Guard::Enabled)));
 }
