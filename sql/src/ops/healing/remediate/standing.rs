@@ -46,15 +46,19 @@ async fn standing(own: &Session) -> Result<[Value; 3]> {
     let (past, now_us) = (past::of(own).await?, own.db().system().clock().now_us());
     let policy = governance::stored(own, "healing").await?.policy;
     let (settings, breaker) = (own.operation_settings(), breaker(&policy));
-    let runbooks: Vec<Value> =
-        built_in().iter().map(|runbook| told(runbook, &past, breaker, &settings, now_us)).collect();
+    let mut runbooks = Vec::new();
+    for runbook in built_in() {
+        let is_automated = governance::automate::is_automated(own, &runbook.name).await?;
+        let acts = |is_autonomous| acts_alone(runbook.risk, (is_autonomous, is_automated), &settings, now_us);
+        runbooks.push(told(&runbook, &past, breaker, acts, now_us));
+    }
     let limit = number(&policy, "actions_per_hour") as usize;
     let budget = json!({ "actions_used_1h": past.since(now_us - HOUR_US), "limit": limit });
     Ok([detectors(own, now_us).await?.into(), runbooks.into(), budget])
 }
 
 /// How a runbook stands, over all causes.
-fn told(runbook: &Runbook, past: &Past, breaker: Breaker, settings: &OperationSettings, now_us: i64) -> Value {
+fn told(runbook: &Runbook, past: &Past, breaker: Breaker, acts_alone: impl Fn(bool) -> bool, now_us: i64) -> Value {
     let tries = past.tries(&runbook.name);
     let record = tries.iter().fold(TrackRecord::default(), |record, one| record.after(one.success));
     let (a, b) = record.beta();
@@ -63,10 +67,7 @@ fn told(runbook: &Runbook, past: &Past, breaker: Breaker, settings: &OperationSe
         Circuit::Open { .. } => "open",
         Circuit::HalfOpen => "half_open",
     };
-    let alone = runbook.causes.keys().filter(|cause| {
-        let record = past.record(&runbook.name, **cause);
-        acts_alone(runbook.risk, record.is_autonomous(), settings, now_us)
-    });
+    let alone = runbook.causes.keys().filter(|cause| acts_alone(past.record(&runbook.name, **cause).is_autonomous()));
     let alone: Vec<&str> = alone.map(|cause| cause.name()).collect();
     json!({
         "name": runbook.name,
@@ -81,12 +82,18 @@ fn told(runbook: &Runbook, past: &Past, breaker: Breaker, settings: &OperationSe
     })
 }
 
-/// Whether the autopilot asks nobody, where no other guard stands in its way.
-fn acts_alone(risk: Risk, is_autonomous: bool, settings: &OperationSettings, now_us: i64) -> bool {
+/// Whether the autopilot asks nobody, where no other guard stands in its way, given whether that was earned or automated.
+fn acts_alone(
+    risk: Risk,
+    (is_autonomous, is_automated): (bool, bool),
+    settings: &OperationSettings,
+    now_us: i64,
+) -> bool {
     let proposal = Proposal {
         origin: Origin::Autopilot,
         risk,
         is_autonomous,
+        is_automated,
         targets: 1,
         dry_run: false,
         wants_approval: false,
