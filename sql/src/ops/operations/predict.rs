@@ -2,11 +2,13 @@
 //!
 //! **Invariant:** reads what the caller may read and writes nothing; with `as_of` the same rows give the same answer.
 
+mod answer;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::operation::{Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused, duration_us};
+use crate::operation::{Doing, Effect, Form, Kind, Lasts, Operation, Parameter, Refusal, Refused, duration_us};
 use crate::role::Role;
 use crate::session::{Invocation, rfc3339};
 use crate::{Error, Result};
@@ -54,6 +56,9 @@ pub(crate) const OPERATION: Operation = Operation {
     component: None,
     lasts: Lasts::Depends(is_long),
     matched: false,
+    answers: Form::Object(answer::ANSWER),
+    plans: &[],
+    refuses: &[Refused::InvalidValue, Refused::NotFound, Refused::InsufficientHistory],
     decide: None,
     run: |invocation| run(invocation),
 };
