@@ -64,11 +64,12 @@ pub use juno_engine as engine;
 pub use juno_kernels as kernels;
 pub use memory::{Memory, TEMPORARY_DIR};
 pub use operation::{
-    Answered, Automation, Component, DRY_RUN, Effect, HouseRules, KEY_CHARS_MAX, Kind, Lasts, Operation,
+    Answered, Automation, Component, DRY_RUN, Effect, Form, HouseRules, KEY_CHARS_MAX, Kind, Lasts, Member, Operation,
     OperationSettings, Parameter, Refusal, Refused, Request, Shown, WAIT_S_MAX, check,
 };
 pub use ops::OPERATIONS;
 pub use ops::actuator;
+pub use ops::columns::COLUMNS;
 pub use ops::governance::adapt::Adapted;
 pub use ops::healing::call::EscalationCall;
 pub use ops::healing::incident::{IncidentChange, IncidentOpening};

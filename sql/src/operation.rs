@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** declarations and checks only; what an operation does is in its own file, and what surrounds it in the session.
 
+pub(crate) mod answer;
 mod parameter;
 mod refusal;
 mod rules;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::{Map, Value};
 
+pub use self::answer::{Form, Member};
 pub use self::parameter::{Kind, Parameter, check};
 pub(crate) use self::parameter::{duration_us, time_us};
 pub use self::refusal::{Refusal, Refused};
@@ -98,6 +100,12 @@ pub struct Operation {
     pub lasts: Lasts,
     /// Whether it changes something that has an ETag.
     pub matched: bool,
+    /// What it answers with; a job has it as `result`.
+    pub answers: Form,
+    /// What its decision says: the answer to a dry run, and `plan` of its jobs. None where it decides nothing.
+    pub plans: &'static [Member],
+    /// What it is refused with before it begins, beside what stops every operation.
+    pub refuses: &'static [Refused],
     /// Decides before anything is done, so that refusals are immediate; what has it takes `dry_run`.
     pub(crate) decide: Option<Decide>,
     /// Does it.
@@ -220,6 +228,31 @@ mod tests {
         }
     }
 
+    fn within(form: &Form, at: &str) {
+        match form {
+            Form::Object(members) => answered(members, at),
+            Form::Extended(members, rest) => {
+                answered(members, at);
+                within(rest, at);
+            }
+            Form::Map(item) | Form::List(item) => within(item, at),
+            Form::Either(forms) => {
+                assert!(forms.len() > 1, "{at} has no choice");
+                forms.iter().for_each(|form| within(form, at));
+            }
+            _ => {}
+        }
+    }
+
+    fn answered(members: &[Member], at: &str) {
+        let names: BTreeSet<&str> = members.iter().map(|member| member.name).collect();
+        assert_eq!(names.len(), members.len(), "{at} has a member twice");
+        for member in members {
+            assert!(member.says.ends_with('.'), "{at}: {}", member.name);
+            within(&member.form, &format!("{at}/{}", member.name));
+        }
+    }
+
     #[test]
     fn declarations_are_whole() {
         let mut names = BTreeSet::new();
@@ -232,6 +265,9 @@ mod tests {
             let arguments = operation.arguments();
             assert_eq!(arguments.iter().collect::<BTreeSet<_>>().len(), arguments.len(), "{}", operation.name);
             walk(operation.parameters, operation.name);
+            within(&operation.answers, operation.name);
+            answered(operation.plans, operation.name);
+            assert_eq!(operation.decide.is_some(), !operation.plans.is_empty(), "{}", operation.name);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! of its own and a line in [`OPERATIONS`].
 
 pub mod actuator;
+pub(crate) mod columns;
 pub(crate) mod governance;
 pub(crate) mod healing;
 pub(crate) mod operations;

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** every answer is judged as a stranger's client would; what REST can do, SQL is shown to do.
 
+mod described;
 mod escalation;
 mod guards;
 mod healing;
@@ -18,11 +19,14 @@ use serde_json::{Value, json};
 
 use crate::client::{Answer, http};
 
-/// A request with a JSON body.
+/// A request with a JSON body; its answer must be as described.
 fn send(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
     let mut all = vec![("Content-Type", "application/json")];
     all.extend(headers);
-    http(server, method, &format!("/api/v4/{path}"), &all, body.to_string().as_bytes())
+    let path = format!("/api/v4/{path}");
+    let answer = http(server, method, &path, &all, body.to_string().as_bytes());
+    described::hold(server, method, &path, &answer);
+    answer
 }
 
 fn post(server: &Server, path: &str, body: &Value) -> Answer {

@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampMicrosecondType
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use juno_sql::engine::TableSchema;
-use juno_sql::rfc3339;
+use juno_sql::{Form, Member, rfc3339};
 use serde_json::{Value, json};
 
 use self::fill::Fill;
@@ -47,6 +47,20 @@ const AGGREGATES: &[(&str, &str)] = &[
 ];
 /// Steps to choose from where the request names none: the first that gives at most 1,000 points.
 const STEPS: &[&str] = &["30s", "1m", "5m", "15m", "1h", "6h", "1d"];
+
+const POINT: Form = Form::List(&Form::Either(&[Form::Time, Form::Number, Form::Null]));
+const SERIES: &[Member] = &[
+    Member::new("metric", Form::Text, "The metric, as table.column."),
+    Member::new("labels", Form::Map(&Form::Either(&[Form::Text, Form::Null])), "The tags that it is grouped by."),
+    Member::new("points", Form::List(&POINT), "A time and a value each; null where there is none."),
+];
+/// What is answered with.
+pub(super) const ANSWER: &[Member] = &[
+    Member::new("step", Form::Text, "The distance of two points, such as 5m."),
+    Member::new("from", Form::Time, "From when on."),
+    Member::new("to", Form::Time, "Before when."),
+    Member::new("series", Form::List(&Form::Object(SERIES)), "One for each metric and set of labels."),
+];
 
 /// Times in microseconds and their values.
 type Points = Vec<(i64, Option<f64>)>;

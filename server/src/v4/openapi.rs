@@ -2,7 +2,9 @@
 //!
 //! **Invariant:** nothing is described that does not stand in the table, and nothing of the table is left out.
 
+mod answer;
 mod page;
+mod refusal;
 mod schema;
 
 use std::sync::Arc;
@@ -11,9 +13,9 @@ use arrow::datatypes::SchemaRef;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use juno_sql::{Effect, Operation};
 use serde_json::{Map, Value, json};
 
+use super::steps;
 use super::table::{ENDPOINTS, Endpoint, Shape};
 use crate::http::Gate;
 use crate::http::problem::Problem;
@@ -35,12 +37,26 @@ pub(crate) async fn docs() -> Response {
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page::html()).into_response()
 }
 
+/// What a row selects.
+enum Selected {
+    /// Nothing: what it answers is declared.
+    Nothing,
+    /// Rows of a view.
+    Rows(&'static str, SchemaRef),
+    /// Steps of time, and their summary.
+    Steps(SchemaRef, SchemaRef),
+}
+
 async fn document(gate: &Gate) -> Result<Value, Problem> {
     let mut paths: Map<String, Value> = Map::new();
+    let mut schemas = Map::from_iter([("Problem".to_owned(), schema::problem())]);
     for row in ENDPOINTS {
-        let columns = columns(gate, row).await?;
+        let selected = selected(gate, row).await?;
+        if let Selected::Rows(view, columns) = &selected {
+            schemas.entry(answer::component(view)).or_insert_with(|| schema::row(view, columns));
+        }
         let path = paths.entry(row.path).or_insert_with(|| json!({}));
-        path[row.method.to_lowercase()] = described(row, columns.as_ref());
+        path[row.method.to_lowercase()] = described(row, &selected);
     }
     Ok(json!({
         "openapi": "3.1.0",
@@ -57,24 +73,33 @@ async fn document(gate: &Gate) -> Result<Value, Problem> {
                 "bearer": { "type": "http", "scheme": "bearer" },
                 "basic": { "type": "http", "scheme": "basic" },
             },
-            "schemas": { "Problem": schema::problem() },
+            "schemas": schemas,
         },
     }))
 }
 
-/// The columns of what a row selects; none where it selects from what the request names.
-async fn columns(gate: &Gate, row: &Endpoint) -> Result<Option<SchemaRef>, Problem> {
-    if matches!(row.shape, Shape::Call { .. } | Shape::Computed | Shape::Series | Shape::Steps(_)) {
-        return Ok(None);
+async fn selected(gate: &Gate, row: &Endpoint) -> Result<Selected, Problem> {
+    let Some(view) = row.view() else { return Ok(Selected::Nothing) };
+    if let Shape::Steps(steps) = row.shape {
+        let rows = format!("({})", row.sql);
+        let filled = |template| steps::filled(template, &rows, steps::STEP_DEFAULT_US);
+        let series = columns(gate, filled(steps.series)).await?;
+        return Ok(Selected::Steps(series, columns(gate, filled(steps.summary)).await?));
     }
+    Ok(Selected::Rows(view, columns(gate, row.sql.to_owned()).await?))
+}
+
+/// The columns that a statement gives.
+async fn columns(gate: &Gate, sql: String) -> Result<SchemaRef, Problem> {
     let doors = gate.doors()?;
-    let (session, sql) = (doors.session.connect(), row.sql);
+    let session = doors.session.connect();
     let planned = doors.query.spawn(async move {
-        let statement = session.parse(sql)?.pop();
+        let statement = session.parse(&sql)?.pop();
         let statement = statement.ok_or_else(|| juno_sql::Error::Internal("a row selects nothing".into()))?;
         Ok::<_, juno_sql::Error>(session.prepare(statement, &[]).await?.schema)
     });
-    Ok(planned.await.map_err(|error| Problem::new("internal-error", error.to_string()))??)
+    let columns = planned.await.map_err(|error| Problem::new("internal-error", error.to_string()))??;
+    columns.ok_or_else(|| Problem::new("internal-error", "a row selects no columns"))
 }
 
 /// The name of a row in generated clients: `POST /api/v4/kill-switch` is `post_kill_switch`.
@@ -83,7 +108,7 @@ fn identifier(row: &Endpoint) -> String {
     format!("{}_{path}", row.method.to_lowercase())
 }
 
-fn described(row: &Endpoint, columns: Option<&SchemaRef>) -> Value {
+fn described(row: &Endpoint, selected: &Selected) -> Value {
     let operation = row.operation();
     let summary = operation.map_or_else(|| row.sql.to_owned(), |operation| operation.does.to_owned());
     let area = row.path.trim_start_matches("/api/v4/").split('/').next().unwrap_or_default();
@@ -116,51 +141,10 @@ fn described(row: &Endpoint, columns: Option<&SchemaRef>) -> Value {
         }
     }
     described["parameters"] = parameters.into();
-    described["responses"] = responses(row, operation, columns);
+    let mut responses = answer::responses(row, operation, selected);
+    responses.extend(refusal::responses(row, operation));
+    described["responses"] = responses.into();
     described
-}
-
-fn responses(row: &Endpoint, operation: Option<&Operation>, columns: Option<&SchemaRef>) -> Value {
-    let object = columns.map_or_else(|| json!({ "type": "object" }), schema::row);
-    let mut all = Map::new();
-    let json_of = |schema: Value, text: &str| json!({ "description": text, "content": { "application/json": { "schema": schema } } });
-    match row.shape {
-        Shape::List { .. } | Shape::All => {
-            let mut content = Map::new();
-            content.insert("application/json".into(), json!({ "schema": schema::page(&object) }));
-            for media in [
-                "text/csv",
-                "application/x-ndjson",
-                "application/vnd.apache.arrow.stream",
-                "application/vnd.apache.parquet",
-            ] {
-                content.insert(media.into(), json!({}));
-            }
-            all.insert("200".into(), json!({ "description": "A page of rows.", "content": content }));
-        }
-        Shape::Events => {
-            let content = json!({ "text/event-stream": { "schema": object } });
-            all.insert("200".into(), json!({ "description": "Events as they come.", "content": content }));
-        }
-        Shape::Call { status, made } => {
-            all.insert(status.to_string(), json_of(object.clone(), "Done."));
-            if made.is_some() {
-                all.insert("201".into(), json_of(object.clone(), "Made."));
-            }
-            if operation.is_some_and(Operation::may_last) {
-                all.insert("202".into(), json_of(object, "A job that waits or runs; Location says where."));
-            }
-        }
-        Shape::One | Shape::Item | Shape::Series | Shape::Computed | Shape::Steps(_) => {
-            drop(all.insert("200".into(), json_of(object, "The answer.")))
-        }
-    }
-    let problem = json!({ "schema": { "$ref": "#/components/schemas/Problem" } });
-    let refused = json!({ "description": "A problem.", "content": { "application/problem+json": problem } });
-    let acts = operation.is_some_and(|operation| operation.effect == Effect::Acts);
-    let statuses: &[&str] = if acts { &["4XX", "423", "429", "5XX"] } else { &["4XX", "5XX"] };
-    all.extend(statuses.iter().map(|status| ((*status).to_owned(), refused.clone())));
-    all.into()
 }
 
 #[cfg(test)]
@@ -180,7 +164,7 @@ mod tests {
     fn what_an_operation_takes_is_what_is_described() {
         for row in ENDPOINTS {
             let Some(operation) = row.operation() else { continue };
-            let described = described(row, None);
+            let described = described(row, &Selected::Nothing);
             if let Shape::Computed = row.shape {
                 let names: Vec<_> =
                     described["parameters"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
@@ -192,6 +176,29 @@ mod tests {
                 let in_path = parameter.name == "id" && row.path.contains("{id}");
                 let there = schema["properties"].get(parameter.name).is_some();
                 assert!(there != in_path || row.method == "DELETE", "{} {}", row.path, parameter.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_answer_is_described_and_every_view_that_is_named_is_selected() {
+        let views: BTreeSet<&str> = ENDPOINTS.iter().filter_map(Endpoint::view).collect();
+        for (view, _) in juno_sql::COLUMNS {
+            assert!(views.contains(view), "{view}");
+        }
+        for row in ENDPOINTS {
+            let Some(operation) = row.operation() else { continue };
+            if let juno_sql::Form::Row(view) = operation.answers {
+                assert!(views.contains(view), "{view} of {}", operation.name);
+            }
+            let described = described(row, &Selected::Nothing);
+            let responses = described["responses"].as_object().unwrap();
+            let good = responses.iter().filter(|(status, _)| status.starts_with('2')).collect::<Vec<_>>();
+            assert!(!good.is_empty() && responses.contains_key("default"), "{}", row.path);
+            for (status, response) in good {
+                let schema = &response["content"]["application/json"]["schema"];
+                let says = ["properties", "$ref", "anyOf", "allOf"].iter().any(|part| schema.get(part).is_some());
+                assert!(says, "{} {status}: {schema}", row.path);
             }
         }
     }

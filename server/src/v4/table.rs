@@ -89,6 +89,12 @@ impl Endpoint {
         self
     }
 
+    /// The view that it selects from; none where it calls an operation, or selects from what the request names.
+    pub fn view(&self) -> Option<&'static str> {
+        let view = self.sql.strip_prefix("SELECT * FROM ")?;
+        view.chars().all(|c| c.is_ascii_lowercase() || c == '_').then_some(view)
+    }
+
     /// The operation that it calls.
     pub fn operation(&self) -> Option<&'static Operation> {
         let name = self.sql.strip_prefix("CALL ")?;

@@ -8,6 +8,7 @@ use juno_server::v4::ENDPOINTS;
 use juno_tests::Server;
 use serde_json::{Value, json};
 
+use super::described::{hold, hold_call, hold_rows};
 use super::{etag, good, proposal, send, with_fleet};
 use crate::client::{Postgres, get};
 use crate::{name_program, server};
@@ -76,8 +77,8 @@ fn masked(value: &Value) -> Value {
     }
 }
 
-/// The result of a CALL.
-fn call(postgres: &Postgres, name: &str, arguments: &Value, more: &str) -> Value {
+/// The result of a CALL, which must be as described.
+fn call(both: &Both, name: &str, arguments: &Value, more: &str) -> Value {
     let one = |(name, value): (&String, &Value)| match value {
         Value::String(text) => format!("{name} => '{}'", text.replace('\'', "''")),
         Value::Array(_) | Value::Object(_) => format!("{name} => '{}'", value.to_string().replace('\'', "''")),
@@ -87,8 +88,10 @@ fn call(postgres: &Postgres, name: &str, arguments: &Value, more: &str) -> Value
     if !more.is_empty() {
         list.push(more.to_owned());
     }
-    let text = postgres.value(&format!("CALL {name}({})", list.join(", ")));
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    let text = both.postgres.value(&format!("CALL {name}({})", list.join(", ")));
+    let value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    hold_call(&both.server, name, &value);
+    value
 }
 
 struct Both {
@@ -117,7 +120,7 @@ impl Both {
             _ => path.to_owned(),
         };
         let by_rest = good(&send(&self.server, row.method, &path, &[], &body), status);
-        let by_sql = call(&self.postgres, name, sql, "");
+        let by_sql = call(self, name, sql, "");
         assert_eq!(masked(&by_rest), masked(&by_sql), "{name}");
         self.seen.insert(name);
         (by_rest, by_sql)
@@ -176,6 +179,7 @@ fn every_call_of_the_table_gives_by_sql_what_it_gives_by_rest() {
     let called = ENDPOINTS.iter().filter_map(|row| row.sql.strip_prefix("CALL "));
     let missing: Vec<&str> = called.filter(|name| !both.seen.contains(name)).collect();
     assert!(missing.is_empty(), "no case for {missing:?}");
+    hold_rows(&both.server);
 }
 
 /// A day of load of two services, one of which has an hour of trouble.
@@ -200,12 +204,14 @@ fn forecasts(both: &mut Both) {
         let demand = demand.replace('"', "%22").replace('{', "%7B").replace('}', "%7D");
         format!("/api/v4/scaling/forecast?service=shop&horizon=2h&as_of=2026-01-02T00:00:00Z&demand={demand}{more}")
     };
-    let by_rest = good(&get(&both.server, &path(demand, "&quantiles=.5,.95")), 200);
+    let answer = get(&both.server, &path(demand, "&quantiles=.5,.95"));
+    hold(&both.server, "GET", &path(demand, ""), &answer);
+    let by_rest = good(&answer, 200);
     let asked = json!({
         "service": "shop", "horizon": "2h", "as_of": "2026-01-02T00:00:00Z", "quantiles": [0.5, 0.95],
         "demand": [{ "resource": "cpu", "metric": "load.cpu", "agg": "sum", "capacity": 5 }],
     });
-    assert_eq!(masked(&by_rest), masked(&call(&both.postgres, "scaling_forecast", &asked, "")));
+    assert_eq!(masked(&by_rest), masked(&call(both, "scaling_forecast", &asked, "")));
     let points = by_rest["points"].as_array().expect("points");
     assert_eq!((points.len(), &points[0]["t"]), (24, &json!("2026-01-02T00:00:00.000000Z")));
     for point in points {
@@ -274,7 +280,7 @@ fn acted(both: &Both, path: &str, key: &str, body: &Value) -> Value {
 fn executions(both: &mut Both) {
     let body = |to: u32| json!({ "target": { "name": "shop" }, "resource": "cpu", "to": to, "reason": "a sale" });
     let by_rest = acted(both, "scaling/execute", "scale", &body(2));
-    let by_sql = call(&both.postgres, "scaling_execute", &body(3), "idempotency_key => 'scale too', wait_s => 30");
+    let by_sql = call(both, "scaling_execute", &body(3), "idempotency_key => 'scale too', wait_s => 30");
     let names = |job: &Value| job["result"].as_object().expect("a result").keys().cloned().collect::<Vec<_>>();
     assert_eq!((names(&by_rest), &by_sql["state"]), (names(&by_sql), &json!("succeeded")), "{by_sql}");
     let units = |job: &Value| (job["result"]["from"].clone(), job["result"]["to"].clone());
@@ -297,7 +303,7 @@ fn responses(both: &mut Both) {
     };
     let by_rest = acted(both, "threats/respond", "block", &body("203.0.113.7"));
     let keyed = "idempotency_key => 'block too', wait_s => 30";
-    let by_sql = call(&both.postgres, "threats_respond", &body("203.0.113.8"), keyed);
+    let by_sql = call(both, "threats_respond", &body("203.0.113.8"), keyed);
     assert_eq!(same(&by_rest), same(&by_sql));
     let listed = get(&both.server, "/api/v4/threats/responses?state=active&action=block_ip").json();
     assert_eq!(listed["items"].as_array().map(Vec::len), Some(2), "{listed}");
@@ -309,7 +315,7 @@ fn responses(both: &mut Both) {
     let undo = format!("threats/responses/{}:undo", response(&by_rest));
     let undone = acted(both, &undo, "undo", &json!({ "reason": "a test" }));
     let body = json!({ "id": response(&by_sql), "reason": "a test" });
-    let other = call(&both.postgres, "threats_undo", &body, "idempotency_key => 'undo too', wait_s => 30");
+    let other = call(both, "threats_undo", &body, "idempotency_key => 'undo too', wait_s => 30");
     assert_eq!(same(&undone), same(&other));
     assert_eq!(get(&both.server, &format!("/api/v4/threats/{id}")).json()["status"], "acknowledged");
     both.seen.extend(["threats_respond", "threats_undo"]);
@@ -336,10 +342,10 @@ fn governance(both: &mut Both) {
     let tag = etag(&both.server, "healing");
     let undone = good(&undo(&[("If-Match", &tag)]), 200);
     let tag = etag(&both.server, "healing").replace('"', "");
-    let second = call(&both.postgres, "governance_propose", &body, &format!("if_match => '{tag}'"));
+    let second = call(both, "governance_propose", &body, &format!("if_match => '{tag}'"));
     assert_eq!(masked(&first), masked(&second));
     let tag = etag(&both.server, "healing").replace('"', "");
-    let back = call(&both.postgres, "governance_rollback", &rolled_back(&second), &format!("if_match => '{tag}'"));
+    let back = call(both, "governance_rollback", &rolled_back(&second), &format!("if_match => '{tag}'"));
     assert_eq!(masked(&undone), masked(&back));
     both.seen.extend(["governance_propose", "governance_rollback"]);
     let adaptations = get(&both.server, "/api/v4/governance/adaptations?status=rolled_back").json();
@@ -356,7 +362,7 @@ fn approvals(both: &mut Both) {
     let by_sql = |both: &Both, hours: u32| {
         let body = proposal("healing", &json!({ "actions_per_hour": hours }));
         let tag = etag(&both.server, "healing").replace('"', "");
-        call(&both.postgres, "governance_propose", &body, &format!("if_match => '{tag}'"))
+        call(both, "governance_propose", &body, &format!("if_match => '{tag}'"))
     };
     let (asked, other) = (by_rest(both, 50), by_sql(both, 50));
     assert_eq!((&asked["state"], masked(&asked)), (&json!("awaiting_approval"), masked(&other)));
@@ -381,11 +387,12 @@ fn job(both: &mut Both, name: &'static str, body: &Value) -> (Value, Value) {
         let ended = (0..200_000).map(|_| get(&both.server, &path).json()).find(|job| job["finished_at"].is_string());
         let ended = ended.expect("the job ends");
         assert_eq!(ended["state"], "succeeded", "{ended}");
+        hold_call(&both.server, name, &ended);
         ended
     };
     let begun = good(&send(&both.server, "POST", path.trim_start_matches("/api/v4/"), &[], body), 202);
     let first = ended(both, &begun);
-    let begun = call(&both.postgres, name, body, "");
+    let begun = call(both, name, body, "");
     let second = ended(both, &begun);
     assert_eq!(masked(&first), masked(&second), "{name}");
     both.seen.insert(name);
@@ -418,7 +425,7 @@ fn learning(both: &mut Both) {
         let by_rest = good(&send(&both.server, "POST", &path, &[("If-Match", &tag)], more), 200);
         let mut arguments = more.clone();
         arguments["id"] = second["policy_id"].clone();
-        let by_sql = call(&both.postgres, name, &arguments, &format!("if_match => '{revision}'"));
+        let by_sql = call(both, name, &arguments, &format!("if_match => '{revision}'"));
         assert_eq!(masked(&by_rest), masked(&by_sql), "{name}");
         both.seen.insert(name);
         by_rest

@@ -40,7 +40,13 @@ fn the_description_is_the_table() {
     assert_eq!((&kill["required"], &kill["additionalProperties"]), (&json!(["engaged", "reason"]), &json!(false)));
     let incidents =
         &document["paths"]["/api/v4/healing/incidents"]["get"]["responses"]["200"]["content"]["application/json"];
-    assert!(incidents["schema"]["properties"]["items"]["items"]["properties"]["severity"].is_object(), "{incidents}");
+    let rows = &incidents["schema"]["properties"]["items"]["items"]["$ref"];
+    assert_eq!(rows, "#/components/schemas/healing_incidents_list");
+    let job = &document["components"]["schemas"]["Job"];
+    assert_eq!(
+        (&job["properties"]["id"]["format"], &job["properties"]["error"]["type"]),
+        (&json!("uuid"), &json!(["object", "null"]))
+    );
     let docs = get(&server, "/docs");
     assert!(docs.content_type.starts_with("text/html") && docs.text().contains("/api/v4/kill-switch"));
     assert_eq!(get(&server, "/startupz").json(), json!({ "status": "started" }));

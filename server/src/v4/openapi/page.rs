@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use juno_sql::Parameter;
+use juno_sql::{Form, Parameter};
 
 use crate::v4::table::{ENDPOINTS, Endpoint, Shape};
 
@@ -32,6 +32,7 @@ fn endpoint(row: &Endpoint, out: &mut String) {
         .expect("a String takes every write");
     if let Some(operation) = row.operation() {
         parameters(&operation.body(), out);
+        answers(&operation.answers, out);
     }
     if let Shape::Steps(steps) = row.shape {
         let names: Vec<String> = steps.filters.iter().map(|filter| format!("<code>{}</code>", filter.name)).collect();
@@ -66,6 +67,21 @@ fn parameters(parameters: &[Parameter], out: &mut String) {
             .expect("a String takes every write");
     }
     out.push_str("</table>");
+}
+
+/// The members that an operation answers with, where it answers one object.
+fn answers(form: &Form, out: &mut String) {
+    match form {
+        Form::Object(members) => {
+            let names: Vec<String> = members.iter().map(|member| format!("<code>{}</code>", member.name)).collect();
+            write!(out, "<p>Answers {}.</p>", names.join(", ")).expect("a String takes every write");
+        }
+        Form::Row(view) => {
+            write!(out, "<p>Answers a row of <code>{view}</code>.</p>").expect("a String takes every write");
+        }
+        Form::Either(forms) => forms.iter().for_each(|form| answers(form, out)),
+        _ => {}
+    }
 }
 
 fn escaped(text: &str) -> String {

@@ -2,10 +2,13 @@
 //!
 //! **Invariant:** derived from declarations and Arrow types; no endpoint is named here.
 
+use std::sync::Arc;
+
 use arrow::datatypes::{DataType, Field, SchemaRef};
-use juno_sql::{KEY_CHARS_MAX, Kind, Operation, Parameter, TYPE_KEY};
+use juno_sql::{COLUMNS, KEY_CHARS_MAX, Kind, Operation, Parameter, TYPE_KEY};
 use serde_json::{Map, Value, json};
 
+use super::answer;
 use crate::v4::filter::{self, Filter};
 
 /// The schema of what a parameter takes.
@@ -156,14 +159,23 @@ pub(super) fn series_parameters() -> Vec<Value> {
     .into()
 }
 
-/// One row of a view.
-pub(super) fn row(columns: &SchemaRef) -> Value {
-    let properties: Map<String, Value> =
-        columns.fields().iter().map(|field| (field.name().clone(), column(field))).collect();
-    json!({ "type": "object", "properties": properties })
+/// A row of a view; every column is always there.
+pub(super) fn row(view: &str, columns: &SchemaRef) -> Value {
+    let known = COLUMNS.iter().find(|(named, _)| *named == view).map(|(_, members)| *members);
+    let known = known.unwrap_or_default();
+    let one = |field: &Arc<Field>| {
+        let member = known.iter().find(|member| member.name == field.name());
+        (field.name().clone(), member.map_or_else(|| column(field), answer::member))
+    };
+    rows(columns.fields().iter().map(one).collect())
 }
 
-fn column(field: &Field) -> Value {
+fn rows(properties: Map<String, Value>) -> Value {
+    let required: Vec<String> = properties.keys().cloned().collect();
+    json!({ "type": "object", "properties": properties, "required": required })
+}
+
+fn column(field: &Arc<Field>) -> Value {
     match field.metadata().get(TYPE_KEY).map(String::as_str) {
         Some("jsonb" | "json") => return json!({}),
         Some("uuid") => return json!({ "type": ["string", "null"], "format": "uuid" }),
@@ -176,6 +188,22 @@ fn column(field: &Field) -> Value {
         DataType::Timestamp(..) => json!({ "type": ["string", "null"], "format": "date-time" }),
         _ => json!({ "type": ["string", "null"] }),
     }
+}
+
+/// Rows by steps of time, with their summary.
+pub(super) fn steps(series: &SchemaRef, summary: &SchemaRef) -> Value {
+    let of = |columns: &SchemaRef| {
+        rows(columns.fields().iter().map(|field| (field.name().clone(), column(field))).collect())
+    };
+    json!({
+        "type": "object",
+        "required": ["step", "series", "summary"],
+        "properties": {
+            "step": { "type": "string" },
+            "series": { "type": "array", "items": of(series) },
+            "summary": { "anyOf": [of(summary), { "type": "null" }] },
+        },
+    })
 }
 
 /// A page of rows.
@@ -194,14 +222,26 @@ pub(super) fn page(row: &Value) -> Value {
 /// A problem (RFC 9457).
 pub(super) fn problem() -> Value {
     let text = json!({ "type": "string" });
-    let fault = json!({ "type": "object", "properties": { "pointer": text, "detail": text } });
+    let fault = json!({
+        "type": "object",
+        "required": ["pointer", "detail"],
+        "properties": {
+            "pointer": { "type": "string", "description": "A query parameter as ?name, or a JSON pointer into the body." },
+            "detail": { "type": "string", "description": "What is wrong with it." },
+        },
+    });
     json!({
         "type": "object",
         "required": ["type", "title", "status", "detail"],
         "properties": {
-            "type": { "type": "string", "description": "A page of this server that explains it." },
-            "title": text, "status": { "type": "integer" }, "detail": text, "instance": text, "trace_id": text,
-            "sqlstate": text, "errors": { "type": "array", "items": fault },
+            "type": { "type": "string", "description": "A page of this server that explains it: /problems/ and its slug." },
+            "title": { "type": "string", "description": "The same for every problem of this type." },
+            "status": { "type": "integer", "minimum": 400, "maximum": 599, "description": "The HTTP status." },
+            "detail": { "type": "string", "description": "What happened this time, and what to do." },
+            "instance": { "type": "string", "description": "The path that was asked for." },
+            "trace_id": { "type": "string", "description": "The request's id: to be quoted when asking for help." },
+            "sqlstate": text,
+            "errors": { "type": "array", "items": fault, "description": "Which parts of the request are at fault." },
         },
     })
 }

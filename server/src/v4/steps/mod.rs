@@ -20,6 +20,8 @@ const STEPS_MAX: i64 = 11_000;
 /// The parameters that every such endpoint takes.
 pub(super) const PARAMETERS: &[&str] = &["from", "to", "step"];
 const STEP_DEFAULT: &str = "1h";
+/// The same in microseconds.
+pub(super) const STEP_DEFAULT_US: i64 = 3_600_000_000;
 
 /// What is selected from the rows of a view: `{rows}` stands for them, `{step}` for the step.
 #[derive(Debug, Clone, Copy)]
@@ -99,11 +101,16 @@ fn read(sql: &str, steps: &Steps, pairs: &Pairs, now_us: i64) -> Result<Asked, P
     }
     let rows = format!("({sql}{})", conditions.clause());
     let job = |template: &str| Job {
-        sql: template.replace("{rows}", &rows).replace("{step}", &format!("{} milliseconds", step_us / 1_000)),
+        sql: filled(template, &rows, step_us),
         values: conditions.values.clone(),
         types: conditions.types.clone(),
     };
     Ok(Asked { step: step.to_owned(), series: job(steps.series), summary: job(steps.summary) })
+}
+
+/// A statement with its rows and its step in place.
+pub(super) fn filled(template: &str, rows: &str, step_us: i64) -> String {
+    template.replace("{rows}", rows).replace("{step}", &format!("{} milliseconds", step_us / 1_000))
 }
 
 #[cfg(test)]
@@ -134,6 +141,11 @@ mod tests {
         );
         assert_eq!(asked.summary.sql, format!("SELECT count(*) FROM {rows} AS d"));
         assert_eq!(asked.summary.values[1], "x'; --");
+    }
+
+    #[test]
+    fn the_usual_step_is_as_long_as_it_says() {
+        assert_eq!(range::step(STEP_DEFAULT), Some(STEP_DEFAULT_US));
     }
 
     #[test]

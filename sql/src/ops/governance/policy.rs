@@ -9,6 +9,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::operation::{Form, Member};
 use crate::ops::healing::policy::runbook::built_in;
 
 /// Which way a number makes a policy looser.
@@ -93,6 +94,18 @@ impl Decision {
         }
     }
 }
+
+const SAYS: Form = Form::Choice(&["allow", "needs_approval", "deny"]);
+const SAID: &[Member] = &[
+    Member::new("key", Form::Text, "The member that it is about."),
+    Member::new("decision", SAYS, "What it says."),
+    Member::new("detail", Form::Text, "Why."),
+];
+/// What is told of a [`Verdict`].
+pub(crate) const VERDICT: &[Member] = &[
+    Member::new("decision", SAYS, "What they say together."),
+    Member::new("rules", Form::List(&Form::Object(SAID)), "What each rule says."),
+];
 
 /// What one rule says of one member.
 #[derive(Debug, Clone, PartialEq)]

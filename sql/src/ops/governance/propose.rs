@@ -7,9 +7,25 @@ use serde_json::{Value, json};
 use super::policy::{self, Decision as Rails, Limits};
 use super::{automate, etag, replace, stored};
 use crate::Result;
-use crate::operation::{Decision, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::operation::{Decision, Doing, Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused};
 use crate::role::Role;
 use crate::session::{Invocation, rfc3339};
+
+const TYPE: Member = Member::new("policy_type", Form::Choice(policy::POLICIES), "Which policy.");
+const OLD: Member = Member::new("old_policy", Form::Map(&Form::Any), "Its members before.");
+const NEW: Member = Member::new("new_policy", Form::Map(&Form::Any), "Its members afterwards.");
+const SAID: Member = Member::new("policy", Form::Object(policy::VERDICT), "What guard rails say of it.");
+const PLAN: &[Member] = &[TYPE, OLD, NEW, Member::new("etag", Form::Text, "The version that it is decided on."), SAID];
+const ANSWER: &[Member] = &[
+    Member::new("adaptation_id", Form::Id, "The adaptation, which can be rolled back."),
+    TYPE,
+    Member::new("version", Form::Integer, "The version that it has now."),
+    Member::new("etag", Form::Text, "The ETag that it has now."),
+    OLD,
+    NEW,
+    SAID,
+    Member::new("applied", Form::Boolean, "Whether it is in force."),
+];
 
 /// `POST /governance/propose`.
 pub(crate) const OPERATION: Operation = Operation {
@@ -25,6 +41,9 @@ pub(crate) const OPERATION: Operation = Operation {
     component: None,
     lasts: Lasts::Short,
     matched: true,
+    answers: Form::Object(ANSWER),
+    plans: PLAN,
+    refuses: &[Refused::InvalidValue, Refused::PolicyDenied],
     decide: Some(decide),
     run,
 };

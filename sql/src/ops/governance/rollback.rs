@@ -6,9 +6,19 @@ use serde_json::{Value, json};
 
 use super::{etag, replace, stored};
 use crate::Result;
-use crate::operation::{Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::operation::{Doing, Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused};
 use crate::role::Role;
 use crate::session::Invocation;
+
+const ANSWER: &[Member] = &[
+    Member::new("adaptation_id", Form::Id, "The adaptation."),
+    Member::new("policy_type", Form::Text, "Which policy."),
+    Member::new("version", Form::Integer, "The version that it has now."),
+    Member::new("etag", Form::Text, "The ETag that it has now."),
+    Member::new("policy", Form::Map(&Form::Any), "Its members now."),
+    Member::new("rollback_at", Form::Time, "When."),
+    Member::new("reason", Form::Text, "Why."),
+];
 
 /// `POST /governance/rollback`.
 pub(crate) const OPERATION: Operation = Operation {
@@ -23,6 +33,9 @@ pub(crate) const OPERATION: Operation = Operation {
     component: None,
     lasts: Lasts::Short,
     matched: true,
+    answers: Form::Object(ANSWER),
+    plans: &[],
+    refuses: &[Refused::NotFound, Refused::Conflict, Refused::PreconditionFailed],
     decide: None,
     run,
 };

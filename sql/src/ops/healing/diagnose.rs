@@ -21,7 +21,8 @@ use self::asked::Asked;
 use self::ranking::Ranked;
 use crate::Result;
 use crate::operation::{
-    Component, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused, duration_us, time_us,
+    Component, Doing, Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused, answer, duration_us,
+    time_us,
 };
 use crate::ops::healing::incident::IncidentChange;
 use crate::ops::healing::policy::cause::Cause;
@@ -44,6 +45,35 @@ const SYMPTOM: &[Parameter] = &[
     Parameter::new("service", Kind::Text, "Whose it is; the service of the request where it is left out."),
 ];
 
+const EVIDENCE: &[Member] = &[
+    Member::new("kind", Form::Text, "What it is: a metric."),
+    Member::new("ref", Form::Text, "Its name."),
+    Member::new("score", Form::Number, "How far it went from what it was.").or_null(),
+    Member::new("before", Form::Number, "What it was before."),
+    Member::new("during", Form::Number, "What it was in the incident."),
+    Member::new("correlation", Form::Number, "How it moved with the symptom.").or_null(),
+];
+const CANDIDATE: &[Member] = &[
+    Member::new("cause", Form::Text, "The cause, in words."),
+    Member::new("component", Form::Text, "Whose it is.").or_null(),
+    Member::new("metric", Form::Text, "The metric that shows it.").or_null(),
+    Member::new("probability", Form::Number, "How probable it is.").or_null(),
+    Member::new("score", Form::Number, "What the probability is made from.").or_null(),
+    Member::new("evidence", Form::List(&Form::Object(EVIDENCE)), "What speaks for it."),
+    Member::new("first_deviation_at", Form::Time, "When it first was halfway to what it became.").or_null(),
+];
+const ANSWER: &[Member] = &[
+    Member::new("diagnosis_id", Form::Id, "The diagnosis."),
+    Member::new("diagnosed_at", Form::Time, "When."),
+    Member::new("method", Form::Text, "How the causes were found."),
+    Member::new("window", Form::Object(answer::WINDOW), "When the incident was."),
+    Member::new("candidates", Form::List(&Form::Object(CANDIDATE)), "The causes, the most probable first."),
+    Member::new("inconclusive", Form::Boolean, "Whether no cause is probable."),
+    Member::new("took_ms", Form::Integer, "How long it took, in milliseconds."),
+    Member::new("incident_id", Form::Id, "The incident that keeps it."),
+    Member::new("created", Form::Boolean, "Whether the incident was made for it."),
+];
+
 /// `POST /healing/diagnose`.
 pub(crate) const OPERATION: Operation = Operation {
     name: "healing_diagnose",
@@ -62,6 +92,16 @@ pub(crate) const OPERATION: Operation = Operation {
     component: Some(Component::SelfHealing),
     lasts: Lasts::Depends(is_long),
     matched: false,
+    answers: Form::Object(ANSWER),
+    plans: &[],
+    refuses: &[
+        Refused::MissingField,
+        Refused::InvalidValue,
+        Refused::NotFound,
+        Refused::AlreadyResolved,
+        Refused::NoTelemetry,
+        Refused::Conflict,
+    ],
     decide: None,
     run: |invocation| run(invocation),
 };

@@ -18,7 +18,7 @@ use super::policy::cause::CAUSE_NAMES;
 use super::policy::guard::{self, Guard, Verdict};
 use super::policy::status::Status;
 use crate::Result;
-use crate::operation::{Component, Decision, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::operation::{Component, Decision, Doing, Effect, Form, Kind, Lasts, Operation, Parameter, Refusal, Refused};
 use crate::role::Role;
 use crate::session::{Invocation, Session};
 
@@ -78,6 +78,25 @@ pub(crate) const OPERATION: Operation = Operation {
     component: Some(Component::SelfHealing),
     lasts: Lasts::Long,
     matched: false,
+    answers: Form::Object(carry_out::ANSWER),
+    plans: asked::PLAN,
+    refuses: &[
+        Refused::MissingField,
+        Refused::InvalidValue,
+        Refused::NotFound,
+        Refused::AlreadyResolved,
+        Refused::UnknownTarget,
+        Refused::PolicyDenied,
+        Refused::ProtectedTarget,
+        Refused::Concurrent,
+        Refused::CooldownActive,
+        Refused::BudgetExhausted,
+        Refused::CircuitOpen,
+        Refused::KillSwitch,
+        Refused::Conflict,
+        Refused::Interrupted,
+        Refused::TargetTimeout,
+    ],
     decide: Some(|invocation| decide(invocation)),
     run: |invocation| run(invocation),
 };

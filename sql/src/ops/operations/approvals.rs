@@ -2,13 +2,15 @@
 //!
 //! **Invariant:** who asked cannot decide.
 
-use crate::operation::{Effect, Kind, Lasts, Operation, Parameter};
+use crate::operation::{Effect, Form, Kind, Lasts, Operation, Parameter, Refused};
 use crate::role::Role;
 
 const PARAMETERS: &[Parameter] = &[
     Parameter::new("id", Kind::Id, "The approval.").required(),
     Parameter::new("comment", Kind::Text, "What is to be said of it."),
 ];
+
+const REFUSES: &[Refused] = &[Refused::NotFound, Refused::Conflict, Refused::OwnRequest];
 
 /// `POST /approvals/{id}:approve`.
 pub(crate) const APPROVE: Operation = Operation {
@@ -20,6 +22,9 @@ pub(crate) const APPROVE: Operation = Operation {
     component: None,
     lasts: Lasts::Short,
     matched: false,
+    answers: Form::Row("approvals"),
+    plans: &[],
+    refuses: REFUSES,
     decide: None,
     run: |invocation| Box::pin(invocation.decide_approval(true)),
 };
@@ -34,6 +39,9 @@ pub(crate) const DENY: Operation = Operation {
     component: None,
     lasts: Lasts::Short,
     matched: false,
+    answers: Form::Row("approvals"),
+    plans: &[],
+    refuses: REFUSES,
     decide: None,
     run: |invocation| Box::pin(invocation.decide_approval(false)),
 };

@@ -5,9 +5,20 @@
 use serde_json::{Value, json};
 
 use crate::Result;
-use crate::operation::{Effect, Lasts, Operation};
+use crate::operation::{Effect, Form, Lasts, Member, Operation};
 use crate::role::Role;
 use crate::session::{Invocation, Session};
+
+const BROKEN: &[Member] = &[
+    Member::new("seq", Form::Integer, "The number of the row."),
+    Member::new("reason", Form::Text, "What is wrong with it."),
+];
+const ANSWER: &[Member] = &[
+    Member::new("whole", Form::Boolean, "Whether every row follows the one before."),
+    Member::new("rows", Form::Integer, "How many rows were read."),
+    Member::new("head", Form::Text, "The hash of the last of them."),
+    Member::new("broken", Form::Object(BROKEN), "The first row that does not follow.").or_null(),
+];
 
 /// `POST /audit/verify`.
 pub(crate) const VERIFY: Operation = Operation {
@@ -19,6 +30,9 @@ pub(crate) const VERIFY: Operation = Operation {
     component: None,
     lasts: Lasts::Short,
     matched: false,
+    answers: Form::Object(ANSWER),
+    plans: &[],
+    refuses: &[],
     decide: None,
     run: |invocation| Box::pin(verify(invocation)),
 };

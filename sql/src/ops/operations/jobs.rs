@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use crate::Result;
-use crate::operation::{Effect, Kind, Lasts, Operation, Parameter};
+use crate::operation::{Effect, Form, Kind, Lasts, Operation, Parameter, Refused};
 use crate::role::Role;
 use crate::session::Invocation;
 
@@ -19,6 +19,9 @@ pub(crate) const CANCEL: Operation = Operation {
     component: None,
     lasts: Lasts::Short,
     matched: false,
+    answers: Form::Row("operations_jobs"),
+    plans: &[],
+    refuses: &[Refused::NotFound, Refused::Conflict],
     decide: None,
     run: |invocation| Box::pin(cancel(invocation)),
 };

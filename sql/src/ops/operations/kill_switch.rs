@@ -5,9 +5,17 @@
 use serde_json::{Value, json};
 
 use crate::Result;
-use crate::operation::{Doing, Effect, Kind, Lasts, Operation, Parameter};
+use crate::operation::{Doing, Effect, Form, Kind, Lasts, Member, Operation, Parameter};
 use crate::role::Role;
 use crate::session::Invocation;
+
+const ANSWER: &[Member] = &[
+    Member::new("id", Form::Id, "The change."),
+    Member::new("changed_at", Form::Time, "When."),
+    Member::new("engaged", Form::Boolean, "Whether everything stops."),
+    Member::new("reason", Form::Text, "Why."),
+    Member::new("actor", Form::Text, "Who."),
+];
 
 /// `POST /kill-switch`.
 pub(crate) const OPERATION: Operation = Operation {
@@ -22,6 +30,9 @@ pub(crate) const OPERATION: Operation = Operation {
     component: None,
     lasts: Lasts::Short,
     matched: false,
+    answers: Form::Object(ANSWER),
+    plans: &[],
+    refuses: &[],
     decide: None,
     run,
 };

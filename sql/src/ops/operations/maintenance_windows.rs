@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 use crate::Result;
-use crate::operation::{Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused, duration_us};
+use crate::operation::{Effect, Form, Kind, Lasts, Operation, Parameter, Refusal, Refused, duration_us};
 use crate::role::Role;
 use crate::session::{Invocation, rfc3339};
 
@@ -30,6 +30,9 @@ pub(crate) const CREATE: Operation = Operation {
     component: None,
     lasts: Lasts::Short,
     matched: false,
+    answers: Form::Row("maintenance_windows"),
+    plans: &[],
+    refuses: &[Refused::InvalidValue],
     decide: None,
     run: |invocation| Box::pin(create(invocation)),
 };
@@ -44,6 +47,9 @@ pub(crate) const CANCEL: Operation = Operation {
     component: None,
     lasts: Lasts::Short,
     matched: false,
+    answers: Form::Row("maintenance_windows"),
+    plans: &[],
+    refuses: &[Refused::NotFound, Refused::Conflict],
     decide: None,
     run: |invocation| Box::pin(cancel(invocation)),
 };

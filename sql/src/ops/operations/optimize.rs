@@ -7,12 +7,13 @@
 //! **Invariant:** applies what it was asked to apply, and only what is better; the improvement of a proposal is not known before it
 //! was measured, and is left empty.
 
+mod answer;
 pub(crate) mod applied;
 pub(crate) mod trial;
 
 use serde_json::{Value, json};
 
-use crate::operation::{Component, Decision, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::operation::{Component, Decision, Doing, Effect, Form, Kind, Lasts, Operation, Parameter, Refusal, Refused};
 use crate::ops::governance::stored;
 use crate::ops::rl::load::{AGG, Load, METRIC, STEP, load};
 use crate::ops::rl::policy::Policy;
@@ -86,6 +87,17 @@ pub(crate) const OPERATION: Operation = Operation {
     component: Some(Component::Rl),
     lasts: Lasts::Long,
     matched: false,
+    answers: Form::Object(answer::ANSWER),
+    plans: answer::PLAN,
+    refuses: &[
+        Refused::InvalidValue,
+        Refused::PolicyDenied,
+        Refused::NotFound,
+        Refused::NoTelemetry,
+        Refused::InsufficientHistory,
+        Refused::Concurrent,
+        Refused::Conflict,
+    ],
     decide: Some(decide),
     run: |invocation| Box::pin(run(invocation)),
 };

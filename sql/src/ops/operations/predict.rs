@@ -8,13 +8,17 @@ mod keep;
 mod risk;
 mod warnings;
 
+mod answer;
+
 use std::collections::BTreeMap;
 
 use juno_kernels::seasonal_ensemble::AUTO_POINTS_MAX;
 use serde_json::{Map, Value, json};
 
 use self::warnings::{Known, warnings};
-use crate::operation::{Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused, duration_us, time_us};
+use crate::operation::{
+    Doing, Effect, Form, Kind, Lasts, Operation, Parameter, Refusal, Refused, duration_us, time_us,
+};
 use crate::role::Role;
 use crate::session::{Invocation, rfc3339};
 use crate::{Error, Result};
@@ -64,6 +68,9 @@ pub(crate) const OPERATION: Operation = Operation {
     component: None,
     lasts: Lasts::Depends(is_long),
     matched: false,
+    answers: Form::Object(answer::ANSWER),
+    plans: &[],
+    refuses: &[Refused::InvalidValue, Refused::NotFound, Refused::InsufficientHistory],
     decide: None,
     run: |invocation| run(invocation),
 };

@@ -12,12 +12,50 @@ use super::scene::knobs_of;
 use super::store::{self, Stored};
 use super::train::LOG_DAYS;
 use super::work::{refused, work};
-use crate::operation::{Component, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::operation::answer::{self, CI95};
+use crate::operation::{Component, Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused};
 use crate::role::Role;
 use crate::session::{Invocation, rfc3339};
 use crate::{Error, Result};
 
 const METHODS: &[&str] = &["dm", "ips", "snips", "dr"];
+
+const VALUE: &[Member] = &[
+    Member::new("value", Form::Number, "The estimate."),
+    Member::new("ci95", CI95, "Where 95 % of the resamples lie."),
+];
+const ESTIMATE: &[Member] = &[
+    Member::new("value", Form::Number, "The estimate."),
+    Member::new("ci95", CI95, "Where 95 % of the resamples lie."),
+    Member::new("ess", Form::Number, "How many decisions the weighted ones are worth.").or_null(),
+    Member::new("max_weight", Form::Number, "The largest weight.").or_null(),
+];
+const ESTIMATES: Member =
+    Member::new("estimates", Form::Map(&Form::Object(ESTIMATE)), "What the policy would have earned, by method.");
+const BASELINE: Member = Member::new("baseline", Form::Object(VALUE), "What it is compared with.");
+const DIFFERENCE: Member = Member::new("difference", Form::Object(VALUE), "The policy less the baseline.");
+const IMPROVEMENT: Member = Member::new("improvement_pct", Form::Number, "The same in percent of the baseline.");
+const P_BETTER: Member = Member::new("p_better", Form::Number, "The share of resamples in which the policy is better.");
+const VERDICT: Member =
+    Member::new("verdict", Form::Choice(&["better", "worse", "inconclusive"]), "What the interval says.");
+const OVERLAP: Member = Member::new("overlap_warning", Form::Text, "Why the numbers deserve caution.").or_null();
+/// What is told of an evaluation.
+pub(crate) const EVALUATION: &[Member] = &[ESTIMATES, BASELINE, DIFFERENCE, IMPROVEMENT, P_BETTER, VERDICT, OVERLAP];
+const OTHER: Form = Form::Either(&[Form::Choice(&["logged", "static"]), Form::Object(store::TOLD)]);
+const ANSWER: &[Member] = &[
+    Member::new("policy", Form::Object(store::TOLD), "The policy."),
+    Member::new("against", OTHER, "What it is compared with."),
+    Member::new("window", Form::Object(answer::WINDOW), "Which decisions."),
+    Member::new("decisions", Form::Integer, "How many decisions."),
+    Member::new("has_learned_of_them", Form::Boolean, "Whether the policy learned from some of them."),
+    ESTIMATES,
+    BASELINE,
+    DIFFERENCE,
+    IMPROVEMENT,
+    P_BETTER,
+    VERDICT,
+    OVERLAP,
+];
 
 /// `POST /rl/evaluate`.
 pub(crate) const OPERATION: Operation = Operation {
@@ -42,6 +80,15 @@ pub(crate) const OPERATION: Operation = Operation {
     component: Some(Component::Rl),
     lasts: Lasts::Short,
     matched: false,
+    answers: Form::Object(ANSWER),
+    plans: &[],
+    refuses: &[
+        Refused::InvalidValue,
+        Refused::NotFound,
+        Refused::InsufficientExperience,
+        Refused::NoPropensities,
+        Refused::LowOverlap,
+    ],
     decide: None,
     run: |invocation| Box::pin(run(invocation)),
 };

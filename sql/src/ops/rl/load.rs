@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::policy::simulator::{EPOCH_SLOTS, SLOT_S};
-use crate::operation::{Kind, Parameter, Refusal, Refused, duration_us, time_us};
+use crate::operation::{Form, Kind, Member, Parameter, Refusal, Refused, duration_us, time_us};
 use crate::ops::operations::predict::quoted;
 use crate::session::{Invocation, Session, rfc3339};
 use crate::{Error, Result};
@@ -34,6 +34,14 @@ pub(crate) const AGG: Parameter = Parameter::new(
 /// How finely it is read.
 pub(crate) const STEP: Parameter =
     Parameter::new("step", Kind::Duration, "The distance of two samples of the load, 15s to 1h.");
+
+/// What answers say of a load.
+pub(crate) const TOLD: &[Member] = &[
+    Member::new("metric", Form::Text, "The metric, as table.column."),
+    Member::new("from", Form::Time, "The first sample."),
+    Member::new("to", Form::Time, "The end of the last sample."),
+    Member::new("samples", Form::Integer, "How many."),
+];
 
 /// A load as it was read.
 #[derive(Clone, Debug)]

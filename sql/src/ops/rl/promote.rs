@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 
-use super::evaluate::evaluation_json;
+use super::evaluate::{EVALUATION, evaluation_json};
 use super::log::{self, Decisions};
 use super::policy::comparison::Improvement;
 use super::policy::evaluation::{Against, Method, Question, evaluate};
@@ -17,8 +17,12 @@ use super::policy::stage::Stage;
 use super::request::{WINDOW, window};
 use super::store::{self, Stored};
 use super::train::LOG_DAYS;
+use super::train::answer::STAGES;
 use super::work::{refused, work};
-use crate::operation::{Component, Decision, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::operation::answer::CI95;
+use crate::operation::{
+    Component, Decision, Doing, Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused,
+};
 use crate::role::Role;
 use crate::session::Invocation;
 use crate::{Error, Result};
@@ -26,6 +30,39 @@ use crate::{Error, Result};
 /// Resamples, and the seed that draws them: the same log gives the same verdict.
 const BOOTSTRAP: usize = 1_000;
 const SEED: u64 = 0;
+
+/// What a judgement follows from; a shadow needs nothing.
+const EVIDENCE: &[Member] = &[
+    Member::new("by", Form::Text, "What speaks: logged decisions, or the simulator.").sometimes(),
+    Member::new("against", AGAINST, "What it is compared with.").sometimes(),
+    Member::new("evaluation", Form::Object(EVALUATION), "What the logged decisions say.").sometimes(),
+    Member::new("improvement_pct", Form::Number, "The lead in the simulator, in percent.").or_null().sometimes(),
+    Member::new("ci95", CI95, "Where 95 % of the resamples of that lie.").or_null().sometimes(),
+    Member::new("tuned_static", Form::Map(&Form::Any), "The best fixed rule beside it.").or_null().sometimes(),
+    Member::new("stability_pct", Form::Number, "How much its members differ, in percent.").or_null(),
+];
+const AGAINST: Form = Form::Either(&[Form::Text, Form::Object(store::TOLD), Form::Null]);
+const SAYS: Member = Member::new("evidence", Form::Object(EVIDENCE), "What it follows from.").or_null();
+const REASONS: Member = Member::new("reasons", Form::List(&Form::Text), "What stood against it.");
+const PLAN: &[Member] = &[
+    Member::new("policy", Form::Object(store::TOLD), "The policy."),
+    Member::new("from", STAGES, "What it is."),
+    Member::new("to", STAGES, "What it shall be."),
+    Member::new("replaces", Form::Object(store::TOLD), "What is active and would be no more.").or_null(),
+    Member::new("etag", Form::Text, "The version that it is decided on."),
+    SAYS,
+    REASONS,
+];
+const ANSWER: &[Member] = &[
+    Member::new("policy_id", Form::Id, "The policy."),
+    Member::new("policy", Form::Text, "Its name."),
+    Member::new("version", Form::Integer, "Its version."),
+    Member::new("state", STAGES, "What it is now."),
+    Member::new("replaced", Form::Object(store::TOLD), "What was active before.").or_null(),
+    SAYS,
+    REASONS,
+    Member::new("etag", Form::Text, "The ETag that it has now."),
+];
 
 /// `POST /rl/policies/{id}:promote`.
 pub(crate) const OPERATION: Operation = Operation {
@@ -41,6 +78,9 @@ pub(crate) const OPERATION: Operation = Operation {
     component: Some(Component::Rl),
     lasts: Lasts::Short,
     matched: true,
+    answers: Form::Object(ANSWER),
+    plans: PLAN,
+    refuses: &[Refused::InvalidValue, Refused::NotFound, Refused::Conflict, Refused::PolicyDenied, Refused::Concurrent],
     decide: Some(decide),
     run: |invocation| Box::pin(run(invocation)),
 };

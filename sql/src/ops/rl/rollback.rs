@@ -6,10 +6,21 @@ use serde_json::{Value, json};
 
 use super::policy::stage::Stage;
 use super::store;
+use super::train::answer::STAGES;
 use crate::Result;
-use crate::operation::{Component, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::operation::{Component, Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused};
 use crate::role::Role;
 use crate::session::Invocation;
+
+const ANSWER: &[Member] = &[
+    Member::new("policy_id", Form::Id, "The policy."),
+    Member::new("policy", Form::Text, "Its name."),
+    Member::new("version", Form::Integer, "Its version."),
+    Member::new("state", STAGES, "What it is now."),
+    Member::new("active", Form::Object(store::TOLD), "What decides again.").or_null(),
+    Member::new("reason", Form::Text, "Why."),
+    Member::new("etag", Form::Text, "The ETag that it has now."),
+];
 
 /// `POST /rl/policies/{id}:rollback`.
 pub(crate) const OPERATION: Operation = Operation {
@@ -24,6 +35,9 @@ pub(crate) const OPERATION: Operation = Operation {
     component: Some(Component::Rl),
     lasts: Lasts::Short,
     matched: true,
+    answers: Form::Object(ANSWER),
+    plans: &[],
+    refuses: &[Refused::NotFound, Refused::Conflict, Refused::Concurrent],
     decide: None,
     run: |invocation| Box::pin(run(invocation)),
 };

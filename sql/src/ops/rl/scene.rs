@@ -16,7 +16,7 @@ use super::policy::simulator::load::{generated, resampled};
 use super::policy::simulator::track::Track;
 use super::policy::simulator::{Control, EPOCH_SLOTS, Run, Service, Simulator};
 use super::policy::state::{FEATURES, State};
-use crate::operation::{Kind, Parameter};
+use crate::operation::{Form, Kind, Member, Parameter};
 
 /// Days to learn from at most: older ones say little.
 const TRAINING_DAYS: usize = 10;
@@ -25,6 +25,24 @@ const TRAINING_DAYS: usize = 10;
 pub(crate) const UNIT: &[Parameter] = &[
     Parameter::new("replicas", Kind::Number(1.0, 10_000.0), "How many replicas the mean load needs.").or("20"),
     Parameter::new("startup_s", Kind::Integer(0, 3_600), "Seconds from the order until a replica serves.").or("90"),
+];
+
+/// What answers say of a scene.
+pub(crate) const TOLD: &[Member] = &[
+    Member::new("training_days", Form::Number, "Days that were learned from."),
+    Member::new("held_out_days", Form::Number, "Later days, to judge by."),
+    Member::new("capacity_rps", Form::Number, "Requests a second that a replica carries."),
+    Member::new("startup_s", Form::Number, "Seconds from the order until a replica serves."),
+];
+/// What answers say of knobs.
+pub(crate) const KNOBS: &[Member] = &[
+    Member::new("k", Form::Number, "How many spreads above its mean the forecast is taken at."),
+    Member::new(
+        "hold_s",
+        Form::Number,
+        "How long a replica is kept after the last command that asked for it, in seconds.",
+    ),
+    Member::new("guard", Form::Number, "At least so many times the load of the last minute."),
 ];
 
 /// What is simulated.

@@ -10,13 +10,20 @@ use super::policy::Policy;
 use super::policy::stage::Stage;
 use super::policy::state::schema_hash;
 use super::scene::space_json;
-use crate::operation::{Refusal, Refused, time_us};
+use crate::operation::{Form, Member, Refusal, Refused, time_us};
 use crate::session::{Invocation, Session};
 use crate::text::hex;
 use crate::{Error, Result};
 
 const COLUMNS: &str = "id, name, version, state, revision, scope, metrics, replaced, checksum, \
                        encode(artefact, 'hex') AS artefact";
+
+/// How answers name a version.
+pub(crate) const TOLD: &[Member] = &[
+    Member::new("id", Form::Id, "Its id."),
+    Member::new("name", Form::Text, "Its name."),
+    Member::new("version", Form::Integer, "Its version."),
+];
 
 /// A stored version.
 #[derive(Debug)]

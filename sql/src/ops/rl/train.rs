@@ -3,6 +3,7 @@
 //! **Invariant:** a policy follows from its arguments and from the rows that it reads, bit by bit: no clock and no load of the
 //! machine has a part in it.
 
+pub(crate) mod answer;
 mod lesson;
 
 use serde_json::{Value, json};
@@ -20,7 +21,7 @@ use super::request::{GOALS, WEIGHTS, WINDOW, objective, window};
 use super::scene::{UNIT, Unit};
 use super::store::{self, Fresh, Stored};
 use super::work::{refused, work};
-use crate::operation::{Component, Decision, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::operation::{Component, Decision, Doing, Effect, Form, Kind, Lasts, Operation, Parameter, Refusal, Refused};
 use crate::role::Role;
 use crate::session::Invocation;
 use crate::{Error, Result};
@@ -106,6 +107,17 @@ pub(crate) const OPERATION: Operation = Operation {
     component: Some(Component::Rl),
     lasts: Lasts::Long,
     matched: false,
+    answers: Form::Object(answer::ANSWER),
+    plans: answer::PLAN,
+    refuses: &[
+        Refused::InvalidValue,
+        Refused::PolicyDenied,
+        Refused::Concurrent,
+        Refused::NotFound,
+        Refused::NoTelemetry,
+        Refused::InsufficientHistory,
+        Refused::InsufficientExperience,
+    ],
     decide: Some(decide),
     run: |invocation| Box::pin(run(invocation)),
 };

@@ -10,7 +10,7 @@ use super::execute::asked::scalable;
 use super::limits::Limits;
 use super::plan::{BOUNDS, SLO, UNIT};
 use super::policy::{Bounds, Options, Planner, Unit};
-use crate::operation::{Component, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused, duration_us};
+use crate::operation::{Component, Effect, Form, Kind, Lasts, Operation, Parameter, Refusal, Refused, duration_us};
 use crate::ops::operations::optimize::trial;
 use crate::role::Role;
 use crate::session::Invocation;
@@ -40,6 +40,19 @@ pub(crate) const OPERATION: Operation = Operation {
     component: Some(Component::Scaling),
     lasts: Lasts::Short,
     matched: false,
+    answers: Form::Row("scaling_autoscaled"),
+    plans: &[],
+    refuses: &[
+        Refused::InvalidValue,
+        Refused::MissingField,
+        Refused::NotFound,
+        Refused::UnknownTarget,
+        Refused::NoTelemetry,
+        Refused::InsufficientHistory,
+        Refused::Conflict,
+        Refused::Interrupted,
+        Refused::TargetTimeout,
+    ],
     decide: None,
     run: |invocation| Box::pin(run(invocation)),
 };

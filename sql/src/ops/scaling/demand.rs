@@ -8,7 +8,7 @@ use juno_engine::TableSchema;
 use serde_json::{Map, Value, json};
 
 use super::policy::capacity::{Load, POINTS_MAX, Quantiles, Resource};
-use crate::operation::{Kind, Parameter, Refusal, Refused, duration_us, time_us};
+use crate::operation::{Form, Kind, Member, Parameter, Refusal, Refused, duration_us, time_us};
 use crate::ops::healing::HEALTH;
 use crate::ops::operations::predict::quoted;
 use crate::session::{Invocation, Session, rfc3339};
@@ -42,6 +42,11 @@ const ONE: &[Parameter] = &[
     Parameter::new("capacity", Kind::Number(1e-9, 1e300), "What one unit carries of it.").or("1"),
 ];
 
+/// What answers say of past forecasts.
+pub(super) const ACCURACY: &[Member] = &[
+    Member::new("wape", Form::Number, "Their error as a share of the demand; null with too little past.").or_null(),
+    Member::new("coverage", Form::Number, "The share of values in their 90 % interval.").or_null(),
+];
 /// Whose demand.
 pub(super) const SERVICE: Parameter =
     Parameter::new("service", Kind::Text, "The service: the value of the tag service.").required();

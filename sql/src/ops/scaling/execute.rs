@@ -14,7 +14,9 @@ use self::asked::Asked;
 use self::event::Event;
 use super::demand::NAMES;
 use crate::actuator::{Action, Observation};
-use crate::operation::{Component, Decision, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::operation::{
+    Component, Decision, Doing, Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused, answer,
+};
 use crate::role::Role;
 use crate::session::{Found, Invocation, refused};
 use crate::{Error, Result};
@@ -26,6 +28,61 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(super) const TARGET: &[Parameter] = &[
     Parameter::new("executor", Kind::Text, "Its actuator; any that knows the name where it is left out."),
     Parameter::new("name", Kind::Text, "Its name.").required(),
+];
+
+const RULES: &[Member] = &[
+    Member::new("units", Form::List(&Form::Integer), "The fewest and the most units."),
+    Member::new("units_at_a_time", Form::Integer, "The largest change that nobody need agree to."),
+    Member::new("cooldown_s", Form::Integer, "The least time between two changes to fewer, in seconds."),
+    Member::new("confidence", Form::Number, "The confidence that a plan must have."),
+    Member::new("exceptions", Form::List(&Form::Text), "Why another person must agree."),
+];
+const RULED: &[Member] = &[
+    Member::new("decision", Form::Choice(&["allow", "needs_approval"]), "What they say together."),
+    Member::new("rules", Form::Object(RULES), "The rules."),
+];
+const BLAST_RADIUS: &[Member] = &[
+    Member::new("targets", Form::Integer, "How many targets are changed."),
+    Member::new("units", Form::Integer, "How many units come or go."),
+];
+const PLAN_ID: Member = Member::new("plan_id", Form::Id, "The plan that it is a step of.").or_null();
+const STEP: Member = Member::new("step", Form::Integer, "The number of that step.").or_null();
+const CHANGED: Member = Member::new("target", Form::Object(answer::TARGET), "What is changed.");
+const SERVICE: Member = Member::new("service", Form::Text, "The service.");
+const RESOURCE: Member = Member::new("resource", Form::Text, "The resource that it is for.");
+const FROM: Member = Member::new("from", Form::Integer, "The units before.");
+const TO: Member = Member::new("to", Form::Integer, "The units that there shall be.");
+const POLICY: Member = Member::new("policy", Form::Object(RULED), "What the rules say of it.");
+const COOLDOWN: Member =
+    Member::new("cooldown_until", Form::Time, "Until when there may not be fewer units again.").or_null();
+const PLAN: &[Member] = &[
+    PLAN_ID,
+    STEP,
+    CHANGED,
+    SERVICE,
+    RESOURCE,
+    FROM,
+    TO,
+    Member::new("reason", Form::Text, "Why."),
+    POLICY,
+    COOLDOWN,
+    Member::new("blast_radius", Form::Object(BLAST_RADIUS), "How much it touches."),
+];
+const ANSWER: &[Member] = &[
+    Member::new("event_id", Form::Id, "The row of the history."),
+    PLAN_ID,
+    STEP,
+    CHANGED,
+    SERVICE,
+    RESOURCE,
+    FROM,
+    TO,
+    Member::new("applied_at", Form::Time, "When the order was carried out.").or_null(),
+    Member::new("observed_ready_at", Form::Time, "When all units were ready; null where another change came.")
+        .or_null(),
+    POLICY,
+    COOLDOWN,
+    Member::new("verified_after", Form::Time, "When it is known what it brought."),
 ];
 
 /// `POST /scaling/execute`.
@@ -49,6 +106,21 @@ pub(crate) const OPERATION: Operation = Operation {
     component: Some(Component::Scaling),
     lasts: Lasts::Long,
     matched: true,
+    answers: Form::Object(ANSWER),
+    plans: PLAN,
+    refuses: &[
+        Refused::InvalidValue,
+        Refused::MissingField,
+        Refused::NotFound,
+        Refused::UnknownTarget,
+        Refused::AlreadyAtTarget,
+        Refused::CooldownActive,
+        Refused::LowConfidence,
+        Refused::PlanExpired,
+        Refused::Conflict,
+        Refused::Interrupted,
+        Refused::TargetTimeout,
+    ],
     decide: Some(decide),
     run,
 };

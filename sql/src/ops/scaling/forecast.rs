@@ -6,11 +6,11 @@
 use serde_json::{Map, Value, json};
 
 use super::demand::{
-    AS_OF, Accuracy, Ask, DEMAND, HORIZON, NAMES, SERVICE, STEP, Source, Subject, accuracy, known, quantiles, seasons,
-    sources,
+    ACCURACY, AS_OF, Accuracy, Ask, DEMAND, HORIZON, NAMES, SERVICE, STEP, Source, Subject, accuracy, known, quantiles,
+    seasons, sources,
 };
 use crate::Result;
-use crate::operation::{Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::operation::{Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused};
 use crate::ops::operations::predict::named;
 use crate::role::Role;
 use crate::session::{Invocation, rfc3339};
@@ -20,6 +20,27 @@ const MODEL: &str = "seasonal_ensemble";
 /// Past forecasts that are looked back on at most.
 const ORIGINS_MAX: usize = 24;
 const DAY_US: i64 = 86_400_000_000;
+
+const POINT: &[Member] = &[
+    Member::new("t", Form::Time, "The time."),
+    Member::new("required_units_by_resource", Form::Map(&Form::Number), "The units that the highest quantile needs."),
+];
+const SEASON: &[Member] = &[
+    Member::new("period_s", Form::Number, "Its length, in seconds."),
+    Member::new("strength", Form::Number, "How much of the demand it explains."),
+];
+const ANSWER: &[Member] = &[
+    Member::new("service", Form::Text, "The service."),
+    Member::new("resource", Form::Choice(NAMES), "Of what the points are."),
+    Member::new("metric", Form::Text, "The metric, as table.column."),
+    Member::new("generated_at", Form::Time, "The time from which was forecast."),
+    Member::new("model", Form::Text, "The forecaster."),
+    Member::new("confidence", Form::Number, "How far it may be trusted, 0 to 1."),
+    Member::new("points", Form::List(&Form::Extended(POINT, &Form::Number)), "The forecast, with a member a quantile."),
+    Member::new("accuracy_24h", Form::Object(ACCURACY), "How such forecasts did of late."),
+    Member::new("seasonality", Form::List(&Form::Object(SEASON)), "The seasons, the main one first."),
+    Member::new("warnings", Form::List(&Form::Text), "What deserves caution."),
+];
 
 /// `GET /scaling/forecast`.
 pub(crate) const OPERATION: Operation = Operation {
@@ -40,6 +61,9 @@ pub(crate) const OPERATION: Operation = Operation {
     component: None,
     lasts: Lasts::Short,
     matched: false,
+    answers: Form::Object(ANSWER),
+    plans: &[],
+    refuses: &[Refused::InvalidValue, Refused::NotFound, Refused::NoTelemetry, Refused::InsufficientHistory],
     decide: None,
     run: |invocation| Box::pin(run(invocation)),
 };

@@ -4,11 +4,11 @@
 
 use serde_json::{Value, json};
 
-use super::demand::{AS_OF, Ask, DEMAND, HORIZON, Outlook, SERVICE, STEP, Subject, outlook, sources};
+use super::demand::{ACCURACY, AS_OF, Ask, DEMAND, HORIZON, NAMES, Outlook, SERVICE, STEP, Subject, outlook, sources};
 use super::policy::Bounds;
 use super::policy::capacity::{Plan, Region, Request, Size, Strategy, plan};
 use super::timed;
-use crate::operation::{Component, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::operation::{Component, Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused};
 use crate::role::Role;
 use crate::session::{Invocation, rfc3339};
 use crate::{Error, Result};
@@ -46,6 +46,51 @@ pub(super) const BOUNDS: Parameter =
     Parameter::new("bounds", Kind::Object(BOUNDS_MEMBERS), "How many units there may be.").or("{}");
 const STRATEGIES: &[&str] = &["horizontal", "vertical", "geographic", "temporal", "auto"];
 
+const STEP_MEMBERS: &[Member] = &[
+    Member::new("at", Form::Time, "When to order it."),
+    Member::new("resource", Form::Choice(NAMES), "The resource that binds then."),
+    Member::new("target", Form::Text, "What changes: units, size, or region: and a name."),
+    Member::new("from", Form::Number, "What it was."),
+    Member::new("to", Form::Number, "What it shall be."),
+    Member::new("reason", Form::Text, "Why."),
+    Member::new("q", Form::Number, "The quantile of demand that it is meant to carry."),
+];
+const EXPECTED_MEMBERS: &[Member] = &[
+    Member::new("replica_hours", Form::Number, "Units times hours."),
+    Member::new("cost", Form::Number, "Their cost."),
+    Member::new("reactive_cost", Form::Number, "The cost of a reactive autoscaler at 70 %."),
+    Member::new("saving_pct", Form::Number, "How much less, in percent of that."),
+    Member::new("sla", Form::Number, "The share of the demand within capacity."),
+];
+const SOURCE: &[Member] = &[
+    Member::new("metric", Form::Text, "The metric, as table.column."),
+    Member::new("resource", Form::Choice(NAMES), "What it is of."),
+    Member::new("now", Form::Number, "The last value."),
+    Member::new("accuracy", Form::Object(ACCURACY), "How such forecasts did."),
+];
+/// The changes of a plan.
+pub(crate) const STEPS: Member =
+    Member::new("steps", Form::List(&Form::Object(STEP_MEMBERS)), "The changes, in order of time.");
+/// What a plan costs.
+pub(crate) const EXPECTED: Member =
+    Member::new("expected", Form::Object(EXPECTED_MEMBERS), "What it costs and what it keeps.");
+/// What a plan warns of.
+pub(crate) const WARNINGS: Member = Member::new("warnings", Form::List(&Form::Text), "What did not fit.");
+const ANSWER: &[Member] = &[
+    Member::new("plan_id", Form::Id, "The plan."),
+    Member::new("service", Form::Text, "The service."),
+    Member::new("strategy", Form::Choice(STRATEGIES), "The strategy that was chosen."),
+    STEPS,
+    EXPECTED,
+    Member::new("confidence", Form::Number, "How far the forecast may be trusted, 0 to 1."),
+    Member::new("advisory", Form::Boolean, "Whether it is not to be executed without consent."),
+    Member::new("binding_dimension", Form::Choice(NAMES), "The resource that binds at most steps."),
+    Member::new("expires_at", Form::Time, "When it is too old to be executed."),
+    WARNINGS,
+    Member::new("demand", Form::List(&Form::Object(SOURCE)), "What it was made from."),
+    Member::new("etag", Form::Text, "What scaling_execute takes as If-Match."),
+];
+
 /// `POST /scaling/plan`.
 pub(crate) const OPERATION: Operation = Operation {
     name: "scaling_plan",
@@ -74,6 +119,9 @@ pub(crate) const OPERATION: Operation = Operation {
     component: Some(Component::Scaling),
     lasts: Lasts::Short,
     matched: false,
+    answers: Form::Object(ANSWER),
+    plans: &[],
+    refuses: &[Refused::InvalidValue, Refused::NotFound, Refused::NoTelemetry, Refused::InsufficientHistory],
     decide: None,
     run: |invocation| Box::pin(run(invocation)),
 };

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::feed::normal;
 use crate::model::rows::{fitted, refused, with_values};
-use crate::operation::{Component, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::operation::{Component, Doing, Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused};
 use crate::ops::operations::predict::quoted;
 use crate::role::Role;
 use crate::session::Invocation;
@@ -33,6 +33,58 @@ const INDICATOR: &[Parameter] = &[
 const WINDOW: &[Parameter] = &[
     Parameter::new("from", Kind::Time, "Its begin.").required(),
     Parameter::new("to", Kind::Time, "Its end; now where it is left out."),
+];
+
+const FEATURE: &[Member] = &[
+    Member::new("feature", Form::Text, "The column."),
+    Member::new("nats", Form::Number, "How much evidence it brought."),
+];
+const ALARM: &[Member] = &[
+    Member::new("event", Form::Integer, "The number of the event, from 0."),
+    Member::new("threat_type", Form::Text, "The name of the model."),
+    Member::new("severity", Form::Choice(&["medium", "high", "critical"]), "How bad it is."),
+    Member::new("confidence_score", Form::Number, "How sure that is, 0 to 1."),
+    Member::new("indicators", Form::Any, "The event."),
+    Member::new("evidence", Form::List(&Form::Object(FEATURE)), "What brought most evidence."),
+];
+const MODEL: &[Member] =
+    &[Member::new("name", Form::Text, "Its name."), Member::new("version", Form::Integer, "Its version.")];
+const FOUND: &[Member] =
+    &[Member::new("type", Form::Text, "What it is."), Member::new("value", Form::Text, "The indicator.")];
+const SEEN: &[Member] = &[
+    Member::new("threat_type", Form::Text, "What kind of threat."),
+    Member::new("confidence_score", Form::Number, "How sure that is, 0 to 1.").or_null(),
+    Member::new("indicators", Form::Object(FOUND), "The indicator that was found."),
+    Member::new("id", Form::Id, "The threat that was seen before.").sometimes(),
+    Member::new("severity", Form::Text, "How bad that was.").sometimes(),
+    Member::new("detected_at", Form::Time, "When that was.").sometimes(),
+    Member::new("feed", Form::Text, "The feed that names it.").sometimes(),
+    Member::new("description", Form::Text, "What the feed says.").or_null().sometimes(),
+    Member::new("valid_until", Form::Time, "Until when the feed says so.").or_null().sometimes(),
+    Member::new("loaded_at", Form::Time, "When the feed was read.").or_null().sometimes(),
+];
+const VERDICT: Member =
+    Member::new("verdict", Form::Choice(&["benign", "suspicious", "malicious"]), "What all of it is.");
+const CONFIDENCE: Member = Member::new("confidence", Form::Number, "How sure that is, 0 to 1.");
+const KEPT: Member = Member::new("threat_event_ids", Form::List(&Form::Id), "The threats that were written down.");
+const JUDGED: &[Member] = &[
+    VERDICT,
+    CONFIDENCE,
+    Member::new("events", Form::Integer, "How many events were judged."),
+    Member::new("alarms", Form::Integer, "How many of them alarm."),
+    Member::new("false_alarms_expected", Form::Number, "How many would alarm by chance."),
+    Member::new("threats", Form::List(&Form::Object(ALARM)), "The alarms, the surest first."),
+    Member::new("features_top", Form::List(&Form::Object(FEATURE)), "What brought most evidence of the surest."),
+    Member::new("model", Form::Object(MODEL), "The model that judged."),
+    KEPT,
+];
+const LOOKED_UP: &[Member] = &[
+    VERDICT,
+    CONFIDENCE,
+    Member::new("threats", Form::List(&Form::Object(SEEN)), "Where the indicators were found."),
+    Member::new("indicators", Form::Integer, "How many were looked for."),
+    Member::new("model", Form::Text, "Where was looked."),
+    KEPT,
 ];
 
 /// `POST /threats/analyze`.
@@ -57,6 +109,9 @@ pub(crate) const OPERATION: Operation = Operation {
     component: Some(Component::Threats),
     lasts: Lasts::Short,
     matched: false,
+    answers: Form::Either(&[Form::Object(JUDGED), Form::Object(LOOKED_UP)]),
+    plans: &[],
+    refuses: &[Refused::InvalidValue, Refused::MissingField, Refused::NoTelemetry, Refused::NoModel],
     decide: None,
     run: |invocation| run(invocation),
 };

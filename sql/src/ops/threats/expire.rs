@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::policy::Action;
 use super::respond::note;
 use crate::actuator::{Effect as Done, Observation, Order};
-use crate::operation::{Decision, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::operation::{Decision, Doing, Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused};
 use crate::role::Role;
 use crate::session::{Invocation, Mandate, Session, rfc3339};
 use crate::{Error, Result};
@@ -124,6 +124,21 @@ async fn reversed(own: &Session, mandate: Mandate<'_>, row: &Map<String, Value>,
     own.take_back(mandate, &found, (&order, &done)).await.map(drop)
 }
 
+const RESPONSE: Member = Member::new("response_id", Form::Id, "The response.");
+const ACTION: Member = Member::new("action", Form::Choice(Action::NAMES), "What was done.");
+const TARGET: Member = Member::new("target", Form::Text, "On what.").or_null();
+const PLAN: &[Member] =
+    &[RESPONSE, ACTION, TARGET, Member::new("take_back", Form::Boolean, "Whether it is taken back.")];
+const ANSWER: &[Member] = &[
+    RESPONSE,
+    Member::new("threat_event_id", Form::Id, "The threat."),
+    ACTION,
+    TARGET,
+    Member::new("state", Form::Choice(&["undone"]), "What it is now."),
+    Member::new("undone_at", Form::Time, "When."),
+    Member::new("reason", Form::Text, "Why."),
+];
+
 /// `POST /threats/responses/{id}:undo`.
 pub(crate) const UNDO: Operation = Operation {
     name: "threats_undo",
@@ -137,6 +152,9 @@ pub(crate) const UNDO: Operation = Operation {
     component: None,
     lasts: Lasts::Long,
     matched: false,
+    answers: Form::Object(ANSWER),
+    plans: PLAN,
+    refuses: &[Refused::NotFound, Refused::Conflict],
     decide: Some(decide),
     run,
 };

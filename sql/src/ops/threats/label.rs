@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::Result;
-use crate::operation::{Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::operation::{Effect, Form, Kind, Lasts, Operation, Parameter, Refusal, Refused};
 use crate::role::Role;
 use crate::session::Invocation;
 
@@ -23,6 +23,9 @@ pub(crate) const OPERATION: Operation = Operation {
     component: None,
     lasts: Lasts::Short,
     matched: false,
+    answers: Form::Row("threats_history"),
+    plans: &[],
+    refuses: &[Refused::MissingField, Refused::NotFound],
     decide: None,
     run: |invocation| Box::pin(label(invocation)),
 };

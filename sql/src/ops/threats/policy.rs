@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 
 use crate::actuator;
-use crate::operation::{Refusal, Refused};
+use crate::operation::{Form, Member, Refusal, Refused};
 use crate::role::Role;
 
 /// What can be done about a threat.
@@ -77,6 +77,18 @@ impl Action {
         self.ordered().is_some() || self.blocked().is_some()
     }
 }
+
+const SAYS: Form = Form::Choice(&["allow", "needs_approval", "deny"]);
+const SAID: &[Member] = &[
+    Member::new("rule", Form::Text, "The rule."),
+    Member::new("decision", SAYS, "What it says."),
+    Member::new("reason", Form::Text, "Why."),
+];
+/// What is told of a [`Verdict`].
+pub(crate) const VERDICT: &[Member] = &[
+    Member::new("decision", SAYS, "What they say together."),
+    Member::new("rules", Form::List(&Form::Object(SAID)), "What each rule says."),
+];
 
 /// Somebody who was seen at a door.
 #[derive(Debug, Clone, PartialEq, Eq)]

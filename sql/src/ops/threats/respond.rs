@@ -10,10 +10,10 @@ use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value, json};
 
 use self::asked::{Asked, On};
-use super::policy::Action;
+use super::policy::{Action, VERDICT};
 use crate::actuator::{Effect as Done, Order};
 use crate::operation::{
-    Component, Decision, Doing, Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused, time_us,
+    Component, Decision, Doing, Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused, time_us,
 };
 use crate::role::Role;
 use crate::session::{Invocation, Session, rfc3339};
@@ -23,6 +23,22 @@ use crate::{Error, Result, jsonb};
 const TARGET: &[Parameter] = &[
     Parameter::new("executor", Kind::Text, "Its actuator; any that knows the name where it is left out."),
     Parameter::new("name", Kind::Text, "The service, the address, or the user.").required(),
+];
+
+const ANSWER: &[Member] = &[
+    Member::new("response_id", Form::Id, "The response, which can be taken back."),
+    Member::new("threat_event_id", Form::Id, "The threat."),
+    Member::new("threat_status", Form::Text, "How the threat stands now."),
+    Member::new("action", Form::Choice(Action::NAMES), "What was done."),
+    Member::new("target", Form::Object(asked::ON), "On what.").or_null(),
+    Member::new("state", Form::Choice(&["active", "done"]), "Whether it is in force, or over."),
+    Member::new("policy", Form::Object(VERDICT), "What the rules say of it."),
+    Member::new("blast_radius", Form::Object(asked::BLAST_RADIUS), "How much it touches."),
+    Member::new("contained_at", Form::Time, "When it contained the threat.").or_null(),
+    Member::new("containment_s", Form::Number, "How long after its detection, in seconds.").or_null(),
+    Member::new("expires_at", Form::Time, "When it is taken back.").or_null(),
+    Member::new("evidence_ref", Form::Text, "Where the evidence is."),
+    Member::new("evidence_sha256", Form::Text, "The SHA-256 of it."),
 ];
 
 /// `POST /threats/respond`.
@@ -44,6 +60,21 @@ pub(crate) const OPERATION: Operation = Operation {
     component: Some(Component::Threats),
     lasts: Lasts::Long,
     matched: false,
+    answers: Form::Object(ANSWER),
+    plans: asked::PLAN,
+    refuses: &[
+        Refused::InvalidValue,
+        Refused::MissingField,
+        Refused::NotFound,
+        Refused::UnknownTarget,
+        Refused::ProtectedTarget,
+        Refused::AlreadyContained,
+        Refused::AlreadyResolved,
+        Refused::BudgetExhausted,
+        Refused::Conflict,
+        Refused::Interrupted,
+        Refused::TargetTimeout,
+    ],
     decide: Some(decide),
     run,
 };

@@ -4,7 +4,7 @@ use juno_kernels::Device;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::operation::{HouseRules, Kind, Parameter};
+use crate::operation::{Form, HouseRules, Kind, Member, Parameter};
 use crate::ops::governance;
 use crate::role::{Role, User};
 
@@ -20,6 +20,9 @@ static RESTART: Operation = Operation {
     component: Some(Component::SelfHealing),
     lasts: Lasts::Long,
     matched: false,
+    answers: Form::Any,
+    plans: &[Member::new("restart", Form::Text, "Which.")],
+    refuses: &[Refused::ProtectedTarget],
     decide: Some(decide),
     run,
 };

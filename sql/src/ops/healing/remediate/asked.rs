@@ -8,11 +8,11 @@ use serde_json::{Map, Value, json};
 
 use super::past;
 use crate::actuator::Action;
-use crate::operation::{Refusal, Refused};
+use crate::operation::{Form, Member, Refusal, Refused, answer};
 use crate::ops::governance;
 use crate::ops::healing::AUTOPILOT;
 use crate::ops::healing::incident::Incident;
-use crate::ops::healing::policy::cause::Cause;
+use crate::ops::healing::policy::cause::{CAUSE_NAMES, Cause};
 use crate::ops::healing::policy::circuit::Breaker;
 use crate::ops::healing::policy::guard::{Origin, Proposal, Situation, Verdict, verdict};
 use crate::ops::healing::policy::runbook::{Risk, Runbook, Step, built_in};
@@ -20,6 +20,45 @@ use crate::ops::healing::policy::status::Status;
 use crate::ops::healing::policy::verification::{Comparison, Condition, Verification};
 use crate::session::{Found, Invocation, Session};
 use crate::{Error, Result};
+
+const STEP: &[Member] = &[Member::new("action", Form::Text, "What is done."), Member::new("params", Form::Any, "How.")];
+const CONDITION: &[Member] = &[
+    Member::new("metric", Form::Text, "What is looked at."),
+    Member::new("is", Form::Text, "How it is compared."),
+    Member::new("value", Form::Number, "With what."),
+    Member::new("if_known", Form::Boolean, "Whether it passes where it is not known."),
+];
+const VERIFY: &[Member] = &[
+    Member::new("all", Form::List(&Form::Object(CONDITION)), "What must hold."),
+    Member::new("hold", Form::Integer, "By how many looks in a row."),
+    Member::new("within_s", Form::Integer, "How soon, in seconds."),
+    Member::new("in_vain_s", Form::Integer, "When it is given up where nothing moves, in seconds.").or_null(),
+];
+const RULING: &[Member] = &[
+    Member::new("rule", Form::Text, "The guard."),
+    Member::new("passed", Form::Boolean, "Whether it lets pass."),
+    Member::new("reason", Form::Text, "Why."),
+];
+const VERDICT: &[Member] = &[
+    Member::new("decision", Form::Choice(&["allow", "needs_approval", "deny", "dry_run"]), "What they say together."),
+    Member::new("rules", Form::List(&Form::Object(RULING)), "What each guard says."),
+];
+const BLAST_RADIUS: &[Member] = &[
+    Member::new("targets", Form::Integer, "How many targets are acted on."),
+    Member::new("pct_of_fleet", Form::Number, "What share of the fleet that is, in percent."),
+];
+/// What is told of what would be done.
+pub(super) const PLAN: &[Member] = &[
+    Member::new("incident_id", Form::Id, "The incident."),
+    Member::new("runbook", Form::Text, "The runbook."),
+    Member::new("cause", Form::Choice(&CAUSE_NAMES), "What it is done against.").or_null(),
+    Member::new("risk", Form::Choice(&["low", "medium", "high"]), "Its risk."),
+    Member::new("target", Form::Object(answer::TARGET), "On what."),
+    Member::new("steps", Form::List(&Form::Object(STEP)), "The steps."),
+    Member::new("verify", Form::Object(VERIFY), "How it is seen that it healed."),
+    Member::new("policy", Form::Object(VERDICT), "What the guards say."),
+    Member::new("blast_radius", Form::Object(BLAST_RADIUS), "How much it touches."),
+];
 
 /// What is asked for.
 pub(super) struct Asked {

@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 use super::asked::Asked;
 use crate::actuator::shown::contradiction;
 use crate::actuator::{Effect, Order};
-use crate::operation::time_us;
+use crate::operation::{Form, Member, time_us};
 use crate::ops::healing::HEALTH;
 use crate::ops::healing::incident::IncidentChange;
+use crate::ops::healing::policy::cause::CAUSE_NAMES;
 use crate::ops::healing::policy::status::Status;
 use crate::ops::healing::policy::verification::{Outcome, Sample};
 use crate::session::{Found, Invocation, refused, rfc3339};
@@ -46,6 +47,34 @@ impl Evidence {
         }
     }
 }
+
+const DONE: &[Member] = &[
+    Member::new("name", Form::Text, "The step."),
+    Member::new("started_at", Form::Time, "When it began."),
+    Member::new("finished_at", Form::Time, "When it ended."),
+    Member::new("outcome", Form::Text, "done, or what went wrong."),
+    Member::new("before", Form::Map(&Form::Any), "The target before.").or_null().sometimes(),
+    Member::new("after", Form::Map(&Form::Any), "The target afterwards.").or_null().sometimes(),
+];
+const VERIFICATION: &[Member] = &[
+    Member::new("passed", Form::Boolean, "Whether it healed."),
+    Member::new("observed", Form::Map(&Form::Number), "What was seen last.").or_null(),
+    Member::new("looks", Form::Integer, "How often was looked."),
+];
+/// What is told of what was done.
+pub(super) const ANSWER: &[Member] = &[
+    Member::new("remediation_id", Form::Id, "The remediation."),
+    Member::new("incident_id", Form::Id, "The incident."),
+    Member::new("runbook", Form::Text, "The runbook."),
+    Member::new("cause", Form::Choice(&CAUSE_NAMES), "What it was done against.").or_null(),
+    Member::new("probability", Form::Number, "How probable the diagnosis called that cause.").or_null(),
+    Member::new("target", Form::Text, "The name of the target."),
+    Member::new("steps", Form::List(&Form::Object(DONE)), "What was done, and what was taken back."),
+    Member::new("verification", Form::Object(VERIFICATION), "Whether it healed.").or_null(),
+    Member::new("rolled_back", Form::Boolean, "Whether it was taken back."),
+    Member::new("success", Form::Boolean, "Whether it healed."),
+    Member::new("status", Form::Text, "How the incident stands then."),
+];
 
 /// What was done so far.
 #[derive(Default)]

@@ -6,15 +6,37 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use crate::operation::{Refusal, Refused};
+use crate::operation::{Form, Member, Refusal, Refused};
 use crate::ops::governance;
-use crate::ops::threats::policy::{Action, Proposal, Situation, Verdict, protected_address, protected_user, verdict};
+use crate::ops::threats::policy::{
+    Action, Proposal, Situation, VERDICT, Verdict, protected_address, protected_user, verdict,
+};
 use crate::session::{Found, Hold, Invocation, Session, rfc3339};
 use crate::{Error, Result};
 
 const HOUR_US: i64 = 3_600_000_000;
 /// The executor of what juno does itself.
 const OWN: &str = "juno";
+
+/// What is acted on.
+pub(super) const ON: &[Member] = &[
+    Member::new("executor", Form::Text, "What acts on it."),
+    Member::new("name", Form::Text, "The service, the address, or the user."),
+];
+/// How much is acted on.
+pub(super) const BLAST_RADIUS: &[Member] = &[
+    Member::new("targets", Form::Integer, "How many targets of actuators are acted on."),
+    Member::new("pct_of_fleet", Form::Number, "What share of the fleet that is, in percent."),
+];
+/// What is told of what would be done.
+pub(super) const PLAN: &[Member] = &[
+    Member::new("threat_event_id", Form::Id, "The threat."),
+    Member::new("action", Form::Choice(Action::NAMES), "What is done."),
+    Member::new("target", Form::Object(ON), "On what.").or_null(),
+    Member::new("steps", Form::List(&Form::Text), "The steps."),
+    Member::new("policy", Form::Object(VERDICT), "What the rules say of it."),
+    Member::new("blast_radius", Form::Object(BLAST_RADIUS), "How much it touches."),
+];
 
 /// What is asked for.
 pub(super) struct Asked {
