@@ -25,7 +25,7 @@ use crate::operation::{
     time_us,
 };
 use crate::ops::healing::incident::IncidentChange;
-use crate::ops::healing::policy::cause::Cause;
+use crate::ops::healing::policy::cause::{CAUSE_NAMES, Cause};
 use crate::ops::healing::policy::graph::Graph;
 use crate::ops::healing::policy::status::Status;
 use crate::role::Role;
@@ -46,15 +46,33 @@ const SYMPTOM: &[Parameter] = &[
 ];
 
 const EVIDENCE: &[Member] = &[
-    Member::new("kind", Form::Text, "What it is: a metric."),
+    Member::new("kind", Form::Choice(&["metric", "change", "event", "topology"]), "What it is."),
     Member::new("ref", Form::Text, "Its name."),
-    Member::new("score", Form::Number, "How far it went from what it was.").or_null(),
-    Member::new("before", Form::Number, "What it was before."),
-    Member::new("during", Form::Number, "What it was in the incident."),
-    Member::new("correlation", Form::Number, "How it moved with the symptom.").or_null(),
+    Member::new("score", Form::Number, "How much it says, from 0 to 1."),
+    Member::new("deviation", Form::Number, "How far a metric went from what it was.").or_null().sometimes(),
+    Member::new("before", Form::Number, "What a metric was before.").sometimes(),
+    Member::new("during", Form::Number, "What a metric was in the incident.").sometimes(),
+    Member::new("correlation", Form::Number, "How a metric moved with the symptom.").or_null().sometimes(),
+    Member::new("at", Form::Time, "When something happened.").sometimes(),
+    Member::new("what", Form::Text, "What happened.").or_null().sometimes(),
+];
+const BLAST: &[Member] = &[
+    Member::new("targets", Form::Integer, "How many targets it acts on."),
+    Member::new("pct_of_fleet", Form::Number, "Their share of all, in percent."),
+];
+const ACTION: &[Member] = &[
+    Member::new("runbook", Form::Text, "The runbook."),
+    Member::new("target", Form::Map(&Form::Any), "What it acts on."),
+    Member::new("cause", Form::Choice(&CAUSE_NAMES), "Against what."),
+    Member::new("params", Form::Any, "The parameters of its step."),
+    Member::new("risk", Form::Text, "How risky it is."),
+    Member::new("expected_success", Form::Number, "How probable it is that it heals, by what it has achieved."),
+    Member::new("blast_radius", Form::Object(BLAST), "How much it acts on."),
 ];
 const CANDIDATE: &[Member] = &[
     Member::new("cause", Form::Text, "The cause, in words."),
+    Member::new("cause_class", Form::Choice(&CAUSE_NAMES), "What runbooks call it, where the metric's name says so.")
+        .or_null(),
     Member::new("component", Form::Text, "Whose it is.").or_null(),
     Member::new("metric", Form::Text, "The metric that shows it.").or_null(),
     Member::new("probability", Form::Number, "How probable it is.").or_null(),
@@ -68,7 +86,9 @@ const ANSWER: &[Member] = &[
     Member::new("method", Form::Text, "How the causes were found."),
     Member::new("window", Form::Object(answer::WINDOW), "When the incident was."),
     Member::new("candidates", Form::List(&Form::Object(CANDIDATE)), "The causes, the most probable first."),
+    Member::new("recommended_actions", Form::List(&Form::Object(ACTION)), "What can be done."),
     Member::new("inconclusive", Form::Boolean, "Whether no cause is probable."),
+    Member::new("warnings", Form::List(&Form::Text), "What deserves caution."),
     Member::new("took_ms", Form::Integer, "How long it took, in milliseconds."),
     Member::new("incident_id", Form::Id, "The incident that keeps it."),
     Member::new("created", Form::Boolean, "Whether the incident was made for it."),

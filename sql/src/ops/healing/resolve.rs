@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::incident::IncidentChange;
 use super::policy::status::Status;
 use crate::Result;
-use crate::operation::{Effect, Kind, Lasts, Operation, Parameter, Refusal, Refused};
+use crate::operation::{Effect, Form, Kind, Lasts, Operation, Parameter, Refusal, Refused};
 use crate::role::Role;
 use crate::session::Invocation;
 
@@ -25,6 +25,9 @@ pub(crate) const OPERATION: Operation = Operation {
     component: None,
     lasts: Lasts::Short,
     matched: false,
+    answers: Form::Row("healing_incidents_list"),
+    plans: &[],
+    refuses: &[Refused::NotFound, Refused::AlreadyResolved, Refused::Conflict],
     decide: None,
     run: |invocation| Box::pin(resolve(invocation)),
 };

@@ -60,6 +60,8 @@ const VERIFICATION: &[Member] = &[
     Member::new("passed", Form::Boolean, "Whether it healed."),
     Member::new("observed", Form::Map(&Form::Number), "What was seen last.").or_null(),
     Member::new("looks", Form::Integer, "How often was looked."),
+    Member::new("evidence", Form::Choice(&["select", "seen", "told"]), "What it goes by."),
+    Member::new("contradiction", Form::Text, "What is to be seen and speaks against the order.").sometimes().or_null(),
 ];
 /// What is told of what was done.
 pub(super) const ANSWER: &[Member] = &[

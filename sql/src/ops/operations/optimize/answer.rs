@@ -28,6 +28,15 @@ pub(super) const PLAN: &[Member] = &[
     DECIDES,
     BASELINE,
     Member::new("apply", Form::Boolean, "Whether better knobs are put in force."),
+    TRIAL,
+];
+/// The trial that a request asks for.
+const TRIAL: Member = Member::new("trial", Form::Object(TRIED), "The trial that begins, where one does.").or_null();
+const TRIED: &[Member] = &[
+    Member::new("evaluation", Form::Choice(&["shadow", "canary"]), "How the knobs are tried."),
+    Member::new("state", Form::Choice(&["running"]), "That it is under way."),
+    Member::new("began_at", Form::Time, "When it begins."),
+    Member::new("ends_at", Form::Time, "When it is over."),
 ];
 
 const METRICS: &[Member] = &[
@@ -63,4 +72,5 @@ pub(super) const ANSWER: &[Member] = &[
     Member::new("recommended", Form::List(&Form::Object(KNOB)), "The knobs to change."),
     Member::new("warnings", Form::List(&Form::Text), "What deserves caution."),
     Member::new("applied", Form::Boolean, "Whether they are in force."),
+    TRIAL,
 ];
