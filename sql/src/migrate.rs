@@ -24,6 +24,7 @@ const MIGRATIONS: &[(i32, &str, &str)] = &[
     (12, "sigma", include_str!("../../migrations/0012_sigma.sql")),
     (13, "autoscale", include_str!("../../migrations/0013_autoscale.sql")),
     (14, "scaling_knobs", include_str!("../../migrations/0014_scaling_knobs.sql")),
+    (17, "model_drift", include_str!("../../migrations/0017_model_drift.sql")),
 ];
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS juno_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, \

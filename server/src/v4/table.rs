@@ -233,6 +233,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
             ],
         },
     ),
+    Endpoint::get("/api/v4/threats/status", "SELECT * FROM threats_status", Shape::One),
     Endpoint::post("/api/v4/threats/analyze", "CALL threats_analyze", Role::Operator),
     Endpoint::post("/api/v4/threats/respond", "CALL threats_respond", Role::Responder),
     Endpoint::get(

@@ -358,6 +358,8 @@ fn switches_stop_what_they_switch_and_status_says_so() {
     assert_eq!(status["components"]["self_healing"]["enabled"], false);
     assert_eq!((&status["components"]["threats"]["enabled"], &status["kill_switch"]), (&json!(true), &json!(false)));
     assert_eq!(get(&server, "/api/v4/healing/status").json()["enabled"], false);
+    let threats = get(&server, "/api/v4/threats/status").json();
+    assert_eq!((&threats["enabled"], &threats["drifted_models"]), (&json!(true), &json!(0)));
     assert_eq!(get(&server, "/api/v4/healing/incidents").status, 200);
     good(&post(&server, "kill-switch", &json!({ "engaged": true, "reason": "drill" })), 200);
     good(&post(&server, "maintenance-windows", &json!({ "name": "now", "duration": "1h" })), 201);

@@ -59,3 +59,23 @@ SELECT
     source_file,
     loaded_at
 FROM juno_sigma_rules;
+
+-- GET /api/v4/threats/status: models are the active ones, each with how new rows score beside its calibration
+CREATE VIEW threats_status AS
+SELECT
+    live.components -> 'threats' ->> 'enabled' = 'true' AS enabled,
+    live.components -> 'threats' ->> 'state' AS state,
+    live.components -> 'threats' ->> 'last_run_at' AS last_run_at,
+    live.components -> 'threats' ->> 'last_error' AS last_error,
+    history.open_threats,
+    known.models,
+    known.drifted AS drifted_models
+FROM operations_live AS live
+CROSS JOIN operations_history AS history
+CROSS JOIN
+    -- As the statement layer spells jsonb_agg: view files do not pass through it.
+    (SELECT
+        jsonb_agg(array_agg(to_jsonb(jsonb_build_object('name', name, 'version', version, 'promoted_at', promoted_at, 'drift', drift))
+            ORDER BY name)) AS models,
+        count(*) FILTER (WHERE drift ->> 'state' = 'drifted') AS drifted
+     FROM models WHERE active) AS known;
