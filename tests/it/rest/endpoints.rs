@@ -198,6 +198,10 @@ fn threats_and_scaling_are_listed_and_status_counts_what_is_open() {
     ] {
         assert_eq!(numbers(&get(&server, &format!("/api/v4/{path}")).json()), expected, "{path}");
     }
+    let alert = &get(&server, "/api/v4/threats/alerts?entity=e1").json()["items"][0];
+    assert_eq!((&alert["mitre"], &alert["dedup_count"]), (&json!([]), &json!(1)));
+    assert_eq!((&alert["first_seen"], &alert["last_seen"]), (&alert["detected_at"], &alert["detected_at"]));
+    assert_eq!(alert["recommended_response"], json!({ "action": "notify", "target": "e1" }));
     let resolved = &get(&server, "/api/v4/threats/history?entity=e2").json()["items"][0];
     assert_eq!((&resolved["status"], &resolved["confidence_score"]), (&json!("resolved"), &json!(0.75)));
     postgres.rows(

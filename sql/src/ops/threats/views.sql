@@ -1,4 +1,5 @@
--- GET /api/v4/threats/history
+-- GET /api/v4/threats/history: what watches and analyses wrote into indicators stands in columns of its own. A default stands on the
+-- left of || so that what is there wins.
 CREATE VIEW threats_history AS
 SELECT
     id,
@@ -16,7 +17,30 @@ SELECT
         WHEN response_actions IS NULL THEN 'new'
         ELSE coalesce(response_actions ->> 'state', 'contained')
     END AS status,
-    indicators ->> 'entity' AS entity
+    indicators ->> 'entity' AS entity,
+    (jsonb_build_object('mitre', jsonb_build_array()) || indicators) -> 'mitre' AS mitre,
+    coalesce(
+        TRY_CAST(coalesce(
+            indicators ->> 'alarms',
+            indicators ->> 'events',
+            indicators -> 'evidence' ->> 'failures',
+            indicators -> 'evidence' ->> 'connections',
+            indicators -> 'evidence' ->> 'queries'
+        ) AS BIGINT),
+        1
+    ) AS dedup_count,
+    coalesce(TRY_CAST(indicators -> 'window' ->> 'from' AS TIMESTAMPTZ), detected_at) AS first_seen,
+    coalesce(TRY_CAST(indicators -> 'window' ->> 'to' AS TIMESTAMPTZ), detected_at) AS last_seen,
+    (
+        jsonb_build_object('recommended_response', jsonb_build_object(
+            'action', CASE
+                WHEN (indicators ->> 'entity') ~ '^(127\.|0\.0\.0\.0$|::1?$)' THEN 'notify'
+                WHEN (indicators ->> 'entity') ~ '^(([0-9]{1,3}\.){3}[0-9]{1,3}|[0-9a-fA-F]*:[0-9a-fA-F:.]+)$' THEN 'block_ip'
+                ELSE 'notify'
+            END,
+            'target', indicators ->> 'entity'
+        )) || indicators
+    ) -> 'recommended_response' AS recommended_response
 FROM threat_events;
 
 -- GET /api/v4/threats/alerts
