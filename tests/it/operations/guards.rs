@@ -41,7 +41,7 @@ const BAD: &[(&str, &str, &str, u16, &str, &str)] = &[
     ("POST", "healing/diagnose", r#"{"window": {"from": "2026-01-01T00:00:00Z"}}"#, 422, "no-telemetry", ""),
     ("POST", "threats/analyze", "{}", 400, "missing-field", "/events"),
     ("POST", "threats/analyze", r#"{"events": [{"a": 1}]}"#, 422, "no-model", "/model"),
-    ("POST", "threats/analyze", r#"{"entity": "a"}"#, 400, "missing-field", "/source"),
+    ("POST", "threats/analyze", r#"{"entity": "a", "source": "none"}"#, 422, "no-telemetry", "/source"),
     ("PATCH", "threats/00000000-0000-7000-8000-000000000001", r#"{"resolved": true}"#, 404, "not-found", "/id"),
     ("PATCH", "threats/00000000-0000-7000-8000-000000000001", "{}", 400, "missing-field", "/false_positive"),
     ("PATCH", "threats/1", r#"{"resolved": true}"#, 422, "invalid-value", "/id"),
