@@ -89,6 +89,7 @@ fn described(row: &Endpoint, columns: Option<&SchemaRef>) -> Value {
     let area = row.path.trim_start_matches("/api/v4/").split('/').next().unwrap_or_default();
     let mut parameters = match row.shape {
         Shape::List { filters, .. } => schema::list_parameters(filters),
+        Shape::History { filters, .. } => schema::history_parameters(filters),
         Shape::Series => schema::series_parameters(),
         Shape::Computed => operation.map(|operation| schema::arguments(&operation.body())).unwrap_or_default(),
         Shape::Steps(steps) => schema::steps_parameters(steps.filters),
@@ -125,9 +126,14 @@ fn responses(row: &Endpoint, operation: Option<&Operation>, columns: Option<&Sch
     let mut all = Map::new();
     let json_of = |schema: Value, text: &str| json!({ "description": text, "content": { "application/json": { "schema": schema } } });
     match row.shape {
-        Shape::List { .. } | Shape::All => {
+        Shape::List { .. } | Shape::History { .. } | Shape::All => {
             let mut content = Map::new();
-            content.insert("application/json".into(), json!({ "schema": schema::page(&object) }));
+            let page = schema::page(&object);
+            let page = match row.shape {
+                Shape::History { .. } => json!({ "anyOf": [page, schema::summary()] }),
+                _ => page,
+            };
+            content.insert("application/json".into(), json!({ "schema": page }));
             for media in [
                 "text/csv",
                 "application/x-ndjson",
