@@ -193,7 +193,7 @@ fn erfc(x: f64) -> f64 {
         0.170_872_77,
     ];
     let t = 1.0 / (1.0 + 0.5 * x);
-    let sum = TERMS.iter().rev().fold(0.0, |sum, term| sum * t + term);
+    let sum = TERMS.iter().rev().fold(0.0, |sum: f64, term| sum * t + term);
     t * (sum - x * x).exp()
 }
 

@@ -110,7 +110,7 @@ pub(crate) fn protected_user(name: &str, actor: &str, people: &[Person]) -> Opti
 /// The first of these responses, each with its target, that the rules do not always refuse; where there is none, somebody is told.
 pub(crate) fn recommended(responses: &[(&str, String)], entity: &str) -> Value {
     let may_be = |(action, target): &&(&str, String)| {
-        let address = target.parse().ok().filter(|_| *action == Action::BlockIp.name());
+        let address = target.parse::<IpAddr>().ok().filter(|_| *action == Action::BlockIp.name());
         address.and_then(|address| protected_address(address, &[])).is_none()
     };
     match responses.iter().find(may_be) {

@@ -73,7 +73,8 @@ impl Watched {
         }
         let columns = columns.into_iter().map(quoted).collect::<Vec<_>>().join(", ");
         let is_query = self.source.contains(char::is_whitespace);
-        let source = if is_query { format!("({}) AS source", self.source) } else { self.source.clone() };
+        // A query may end in a comment.
+        let source = if is_query { format!("({}\n) AS source", self.source) } else { self.source.clone() };
         let (time, after, until) = (quoted(&self.time), rfc3339(after_us), rfc3339(until_us));
         format!(
             "SELECT {columns} FROM {source} WHERE {time} > TIMESTAMPTZ '{after}' AND {time} <= TIMESTAMPTZ '{until}' \
@@ -161,7 +162,7 @@ mod tests {
                         AND \"at\" <= TIMESTAMPTZ '1970-01-01T00:00:01.000000Z' ORDER BY \"at\" DESC LIMIT 2000";
         assert_eq!(query, expected);
         let watched = Watched::of("SELECT * FROM requests", &rows(), None).expect("it has times");
-        assert!(watched.query(&["bytes"], (0, 1)).contains(" FROM (SELECT * FROM requests) AS source WHERE"));
+        assert!(watched.query(&["bytes"], (0, 1)).contains(" FROM (SELECT * FROM requests\n) AS source WHERE"));
         let kept: Watched = serde_json::from_str(&serde_json::to_string(&watched).expect("JSON")).expect("the same");
         assert_eq!(kept, watched);
         assert_eq!(Watched::of("requests", &rows().project(&[0, 1]).expect("two columns"), None), None);
