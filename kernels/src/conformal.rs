@@ -8,9 +8,11 @@
 //! budget of false alarms between them (Bonferroni), plus the mean of −ln p; it is ranked again, which makes the whole
 //! exact where the detectors depend on each other.
 //!
-//! **Drift.** Of n new p-values that should be even, the share below each of the levels 0.5, 0.2, 0.1, 0.05 and 0.02 is
-//! compared with the level: z = (share − level) / √(level (1 − level) (1/n + 1/m)), m the calibration's size. The alarm
-//! is a |z| above 4 where share and level also differ by more than a quarter of the level.
+//! **Drift.** Of n new p-values, the share below each of the levels 0.5, 0.2, 0.1, 0.05 and 0.02 is compared with the share e
+//! that the calibration itself has there: the level, or less where many scores are equal. e is at least 1/(m + 1) and at most
+//! m/(m + 1), m the calibration's size; z = (share − e) / √(e (1 − e) (1/n + 1/m)). The alarm is a |z| above 4 where the
+//! shares also differ by more than a quarter of e. The p-value of a drift is that of its z from a normal distribution, two
+//! sides and all levels (Bonferroni); rows that come in bursts make it too small.
 //!
 //! **Missing values.** A NaN score has p = 1, and is left out of a calibration.
 //!
@@ -112,6 +114,34 @@ impl Calibration {
             }
         }
     }
+
+    /// The share of its own scores whose p-value is at most this level.
+    fn share(&self, level: f64) -> f64 {
+        let (count, all) = (f64::from(self.count), f64::from(self.count) + 1.0);
+        let within = |(_, above): &&(f64, u32)| (f64::from(*above) + 1.0) / all <= level;
+        // Ascending scores have descending counts: the first within has the most above it.
+        let share = self.points.iter().find(within).map_or(0.0, |(_, above)| f64::from(*above) / count);
+        share.clamp(1.0 / all, count / all)
+    }
+
+    /// Compares p-values of new, mostly ordinary rows with those that this was made of. None for no rows, or none of its own.
+    #[must_use]
+    pub fn drift(&self, p_values: &[f64]) -> Option<Drift> {
+        let n = p_values.len() as f64;
+        if p_values.is_empty() || self.count == 0 {
+            return None;
+        }
+        let at = |level: f64| {
+            let share = p_values.iter().filter(|p| **p <= level).count() as f64 / n;
+            let expected = self.share(level);
+            let deviation = (expected * (1.0 - expected) * (1.0 / n + 1.0 / f64::from(self.count))).sqrt();
+            let z = (share - expected) / deviation;
+            let alarm = z.abs() > 4.0 && (share - expected).abs() > expected / 4.0;
+            Drift { level, share, expected, z, alarm }
+        };
+        let key = |drift: &Drift| (drift.alarm, drift.z.abs());
+        LEVELS.map(at).into_iter().reduce(|a, b| if key(&b) > key(&a) { b } else { a })
+    }
 }
 
 /// The evidence of several detectors: `shares` divide the budget of false alarms, a detector of share 0 is not heard.
@@ -132,27 +162,39 @@ pub struct Drift {
     pub level: f64,
     /// The share of p-values at or below it.
     pub share: f64,
-    /// How many standard deviations that is from the level.
+    /// The share that the calibration has there.
+    pub expected: f64,
+    /// How many standard deviations they are apart.
     pub z: f64,
     /// Whether that is too far to go on with this calibration.
     pub alarm: bool,
 }
 
-/// Compares p-values of new, mostly ordinary rows with a calibration of `calibrated` rows. None for no rows.
-#[must_use]
-pub fn drift(p_values: &[f64], calibrated: u32) -> Option<Drift> {
-    let n = p_values.len() as f64;
-    if p_values.is_empty() || calibrated == 0 {
-        return None;
+impl Drift {
+    /// How likely a share at any of the levels is to be so far off by chance.
+    #[must_use]
+    pub fn p_value(&self) -> f64 {
+        (LEVELS.len() as f64 * erfc(self.z.abs() / std::f64::consts::SQRT_2)).min(1.0)
     }
-    let at = |level: f64| {
-        let share = p_values.iter().filter(|p| **p <= level).count() as f64 / n;
-        let deviation = (level * (1.0 - level) * (1.0 / n + 1.0 / f64::from(calibrated))).sqrt();
-        let z = (share - level) / deviation;
-        Drift { level, share, z, alarm: z.abs() > 4.0 && (share - level).abs() > level / 4.0 }
-    };
-    let key = |drift: &Drift| (drift.alarm, drift.z.abs());
-    LEVELS.map(at).into_iter().reduce(|a, b| if key(&b) > key(&a) { b } else { a })
+}
+
+/// The complementary error function of a number that is not negative, to seven digits (Press et al., *Numerical Recipes*, 6.2).
+fn erfc(x: f64) -> f64 {
+    const TERMS: [f64; 10] = [
+        -1.265_512_23,
+        1.000_023_68,
+        0.374_091_96,
+        0.096_784_18,
+        -0.186_288_06,
+        0.278_868_07,
+        -1.135_203_98,
+        1.488_515_87,
+        -0.822_152_23,
+        0.170_872_77,
+    ];
+    let t = 1.0 / (1.0 + 0.5 * x);
+    let sum = TERMS.iter().rev().fold(0.0, |sum: f64, term| sum * t + term);
+    t * (sum - x * x).exp()
 }
 
 #[cfg(test)]
@@ -205,11 +247,36 @@ mod tests {
 
     #[test]
     fn drift_alarms_when_ordinary_rows_score_otherwise() {
-        let even: Vec<f64> = (0..3_000).map(|i| (noise(i) + 1.0) / 2.0).collect();
-        assert!(!drift(&even, 5_000).unwrap().alarm);
+        let calibration = Calibration::new(&(0..5_000).map(noise).collect::<Vec<_>>());
+        let even: Vec<f64> = (5_000..8_000).map(|i| calibration.p_value(noise(i))).collect();
+        let found = calibration.drift(&even).unwrap();
+        assert!(!found.alarm && found.p_value() > 1e-4, "{found:?}");
         let moved: Vec<f64> = even.iter().map(|p| p * p).collect();
-        let found = drift(&moved, 5_000).unwrap();
-        assert!(found.alarm && found.share > found.level);
-        assert_eq!(drift(&[], 10), None);
+        let found = calibration.drift(&moved).unwrap();
+        assert!(found.alarm && found.share > found.expected && found.p_value() < 1e-4, "{found:?}");
+        assert_eq!((calibration.drift(&[]), Calibration::new(&[]).drift(&even)), (None, None));
+    }
+
+    #[test]
+    fn equal_scores_are_held_against_equal_scores() {
+        // Three of five ordinary rows are of one kind, two of another.
+        let kind = |i: i32| f64::from(u8::from(i % 5 < 2));
+        let calibration = Calibration::new(&(0..1_000).map(kind).collect::<Vec<_>>());
+        let p_values = |kind: fn(i32) -> f64| (0..1_000).map(|i| calibration.p_value(kind(i))).collect::<Vec<f64>>();
+        assert!(!calibration.drift(&p_values(|i| f64::from(u8::from(i % 5 < 2)))).unwrap().alarm);
+        let other = calibration.drift(&p_values(|i| f64::from(u8::from(i % 5 < 3)))).unwrap();
+        assert!(other.alarm && (other.level, other.share) == (0.5, 0.6), "{other:?}");
+        let unseen = calibration.drift(&p_values(|i| f64::from(u8::from(i % 20 == 0)) * 2.0)).unwrap();
+        assert!(unseen.alarm && unseen.share < 0.1, "{unseen:?}");
+    }
+
+    #[test]
+    fn the_p_value_of_a_drift_is_that_of_a_normal_distribution() {
+        for (x, expected) in [(0.0, 1.0), (0.5, 0.479_500_122), (1.0, 0.157_299_207), (3.0, 2.209_049_7e-5)] {
+            assert!((erfc(x) / expected - 1.0).abs() < 1e-6, "{x}: {}", erfc(x));
+        }
+        let of = |z| Drift { level: 0.5, share: 0.5, expected: 0.5, z, alarm: false }.p_value();
+        assert_eq!((of(0.0), of(-4.0)), (1.0, of(4.0)));
+        assert!((of(4.0) / (5.0 * 6.334_2e-5) - 1.0).abs() < 1e-3);
     }
 }

@@ -30,7 +30,7 @@ use self::healing::Healing;
 pub use self::healing::{Pulse, WARM_UP};
 pub use self::scale::scale;
 pub use self::sweep::sweep;
-pub use self::threats::guard;
+pub use self::threats::{guard, models};
 use self::watch::Watching;
 
 /// Between two looks at telemetry.

@@ -207,6 +207,7 @@ impl Server {
         query.spawn(autopilot::sweep(session.connect()));
         query.spawn(autopilot::scale(session.connect()));
         query.spawn(guard(session.connect()));
+        query.spawn(autopilot::models(session.connect()));
         query.spawn(autopilot::learn(session.connect()));
         let wake = Arc::new(Notify::new());
         query.spawn(intelligence.keep(session.connect(), Arc::clone(&wake)));

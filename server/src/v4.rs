@@ -19,6 +19,7 @@ pub(crate) mod page;
 mod range;
 mod route;
 mod steps;
+mod summary;
 mod table;
 
 pub(crate) use openapi::{docs, openapi};

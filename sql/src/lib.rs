@@ -81,6 +81,7 @@ pub use ops::rl::policy as rl;
 pub use ops::scaling::autoscaler::Autoscaler;
 pub use ops::scaling::policy as scaling;
 pub use ops::scaling::verify::verify_scaling;
+pub use ops::threats::drift::watch_models;
 pub use ops::threats::expire::{Swept, expire_responses};
 pub use ops::threats::feed::{keep_feeds, load_feed};
 pub use ops::threats::sigma::{RuleFile, RulesRead, load_rules};

@@ -26,6 +26,7 @@ const MIGRATIONS: &[(i32, &str, &str)] = &[
     (14, "scaling_knobs", include_str!("../../migrations/0014_scaling_knobs.sql")),
     (15, "optimization_trials", include_str!("../../migrations/0015_optimization_trials.sql")),
     (16, "forecasts", include_str!("../../migrations/0016_forecasts.sql")),
+    (17, "model_drift", include_str!("../../migrations/0017_model_drift.sql")),
 ];
 
 const LEDGER: &str = "CREATE TABLE IF NOT EXISTS juno_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, \

@@ -32,11 +32,11 @@ use crate::{Error, Result, definition, rollup};
 const VIEWS: &[&str] = &[
     include_str!("ops/healing/views.sql"),
     include_str!("ops/scaling/views.sql"),
+    include_str!("ops/models/views.sql"),
     include_str!("ops/threats/views.sql"),
     include_str!("ops/governance/views.sql"),
     include_str!("ops/operations/history.sql"),
     include_str!("ops/operations/views.sql"),
-    include_str!("ops/models/views.sql"),
     include_str!("ops/rl/views.sql"),
 ];
 
@@ -89,6 +89,7 @@ const SYSTEM_TABLES: &[&str] = &[
     "juno_kill_switch",
     "juno_maintenance_windows",
     "juno_migrations",
+    "juno_model_drift",
     "juno_models",
     "juno_optimization_trials",
     "juno_policies",

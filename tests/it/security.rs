@@ -45,8 +45,9 @@ fn a_brute_force_in_a_log_of_sshd_is_told_with_its_source() {
 fn logs_of_four_kinds_are_one_table() {
     let server = server();
     let zeek = r#"{"ts": 1767261600.5, "uid": "C1", "id.orig_h": "10.0.0.1", "id.resp_h": "10.0.0.2", "id.resp_p": 443, "orig_bytes": 9}
-{"ts": 1767261601, "uid": "C1", "id.orig_h": "10.0.0.1", "id.resp_h": "10.0.0.3", "query": "example.com"}"#;
-    stored(&server, "format=zeek", zeek, 2, 0);
+{"ts": 1767261601, "uid": "C1", "id.orig_h": "10.0.0.1", "id.resp_h": "10.0.0.3", "query": "example.com"}
+{"ts": 1767261602, "uid": "C1", "id.orig_h": "10.0.0.1", "id.resp_h": "10.0.0.2", "trans_depth": 1, "method": "GET", "host": "shop", "uri": "/?id=1", "status_code": 404}"#;
+    stored(&server, "format=zeek", zeek, 3, 0);
     let audit = r#"{"kind": "EventList", "items": [{"auditID": "a", "stage": "ResponseComplete", "verb": "get",
         "user": {"username": "eve"}, "responseStatus": {"code": 403}, "stageTimestamp": "2026-01-01T10:00:00Z"},
         {"auditID": "a", "stage": "RequestReceived", "verb": "get"}]}"#;
@@ -58,7 +59,9 @@ fn logs_of_four_kinds_are_one_table() {
     let postgres = Postgres::connect(&server);
     let classes =
         postgres.value("SELECT string_agg(class_uid::TEXT, ' ' ORDER BY source_name, class_uid) FROM security_events");
-    assert_eq!(classes, "6003 6003 3002 4001 4003");
+    assert_eq!(classes, "6003 6003 3002 4001 4002 4003");
+    let request = "SELECT http_method, dst_domain, http_url, http_status FROM security_events WHERE class_uid = 4002";
+    assert_eq!(postgres.rows(request), ["GET|shop|/?id=1|404"]);
 }
 
 #[test]

@@ -195,8 +195,13 @@ impl ThreatModel {
     /// # Errors
     /// [`Error::Shape`] when the columns are not those of the model.
     pub fn drift(&self, device: &Device, values: &[Values]) -> Result<Option<conformal::Drift>> {
-        let scores = self.score(device, values)?;
-        Ok(conformal::drift(&scores.p_values, self.fused.count()))
+        Ok(self.drift_of(&self.score(device, values)?.p_values))
+    }
+
+    /// The same of p-values that it gave. None for no rows.
+    #[must_use]
+    pub fn drift_of(&self, p_values: &[f64]) -> Option<conformal::Drift> {
+        self.fused.drift(p_values)
     }
 
     /// Every detector's raw scores, and the launches they took. A detector without a share says nothing.

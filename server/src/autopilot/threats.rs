@@ -1,16 +1,18 @@
-//! Threats: looks at security events, and responds where that may be done without asking.
+//! Threats: looks at security events, and responds where that may be done without asking; looks whether models still fit.
 //!
 //! **Invariant:** every response is `threats_respond` under its rules; without `THREAT_RESPONSE_AUTOMATION` there are alerts only.
 
 use std::time::Duration;
 
-use juno_sql::{Component, Error, Operation, Request, Session, Threat, ThreatWatch};
+use juno_sql::{Component, Error, Operation, Request, Session, Threat, ThreatWatch, watch_models};
 use serde_json::{Value, json};
 
 use super::{Result, Runs, as_autopilot, operation};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(2);
+/// Between two looks at models.
+const MODELS: Duration = Duration::from_secs(300);
 
 /// Watches security events for ever.
 ///
@@ -29,6 +31,15 @@ pub async fn guard(session: Session) -> Result<()> {
             Ok(threats) => respond_to(&session, &autopilot, respond, &threats).await,
             Err(error) => Err(error),
         });
+    }
+}
+
+/// Looks for ever whether threat models still fit; failures are told in the log, once each.
+pub async fn models(session: Session) {
+    let mut runs = Runs::new(&session, Component::Threats, MODELS);
+    loop {
+        runs.wait().await;
+        runs.failed(watch_models(&session).await);
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** plain INSERT statements, as a client would send them; the ids are UUIDv7 of the rows' own times.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 use uuid::Builder;
 
@@ -123,18 +125,33 @@ fn threats(now_us: i64) -> Vec<Row> {
 fn threat_row(now_us: i64, at: usize, threat: &Threat) -> Row {
     let at_us = now_us - threat.hours_ago * HOUR_US;
     let resolved = threat.resolved_after_hours.map(|hours| at_us + hours * HOUR_US);
-    let response = json!([{"action": "rate_limit", "target": threat.entity}]);
+    let action = if threat.entity.parse::<IpAddr>().is_ok() { "block_ip" } else { "revoke_token" };
+    let response = json!({
+        "state": "acknowledged",
+        "actions": [{"action": action, "target": threat.entity, "state": "expired"}],
+    });
+    let indicators = json!({"entity": threat.entity, "source": "gateway log", "mitre": [technique(threat.kind)]});
     vec![
         ("id", id(at_us, at as u64)),
         ("detected_at", time(at_us)),
         ("threat_type", text(threat.kind)),
         ("severity", text(threat.severity)),
-        ("indicators", object(&json!({"entity": threat.entity, "source": "gateway log"}))),
+        ("indicators", object(&indicators)),
         ("confidence_score", format!("{:.2}", threat.confidence)),
         ("response_actions", resolved.map_or_else(null, |_| object(&response))),
         ("resolved_at", resolved.map_or_else(null, time)),
         ("false_positive", if threat.false_positive { "TRUE" } else { "FALSE" }.to_owned()),
     ]
+}
+
+/// The technique of ATT&CK.
+fn technique(kind: &str) -> &'static str {
+    match kind {
+        "credential_stuffing" => "T1110.004",
+        "data_exfiltration" => "T1041",
+        "privilege_escalation" => "T1068",
+        _ => "T1046",
+    }
 }
 
 fn optimizations(now_us: i64) -> Vec<Row> {
@@ -219,6 +236,19 @@ mod tests {
         assert_eq!(all.len(), 5);
         assert!(all.iter().all(|sql| sql.lines().count() > 2), "{all:?}");
         assert!(scaling(NOW_US).len() >= 50);
+    }
+
+    #[test]
+    fn responses_are_such_as_juno_can_give() {
+        let respond = juno_sql::OPERATIONS.iter().find(|one| one.name == "threats_respond").expect("an operation");
+        let action = respond.parameters.iter().find(|one| one.name == "action").expect("a parameter");
+        let juno_sql::Kind::Choice(names) = &action.kind else { panic!("{action:?}") };
+        let given = |row: &Row| row.iter().find(|(name, _)| *name == "response_actions").map(|(_, sql)| sql.clone());
+        let all: Vec<String> = threats(NOW_US).iter().filter_map(given).filter(|sql| *sql != null()).collect();
+        assert!(!all.is_empty());
+        for sql in all {
+            assert!(names.iter().any(|name| sql.contains(&format!("\"action\":\"{name}\""))), "{sql}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Security logs as events under the names of OCSF: sshd, Zeek, Kubernetes audit, AWS CloudTrail.
 //!
-//! Logons have class 3002, network activity 4001, DNS 4003, calls of an API 6003; `status_id` is 1 where it succeeded and 2 where it
+//! Logons have class 3002, network activity 4001, HTTP 4002, DNS 4003, calls of an API 6003; `status_id` is 1 where it succeeded and 2 where it
 //! failed (<https://schema.ocsf.io>). What is no such event is skipped and counted. An event has the same `event_uid` whenever its log
 //! is sent: that of the log, or else the hash of its line.
 //!
@@ -28,14 +28,15 @@ pub(super) const TABLE: &str = "security_events";
 /// Its tags: two events of one time are two.
 pub(super) const TAGS: [&str; 2] = ["source_name", "event_uid"];
 
-/// Logons, network, DNS and API activity.
+/// Logons, network, HTTP, DNS and API activity.
 const AUTHENTICATION: i64 = 3002;
 const NETWORK: i64 = 4001;
+const HTTP: i64 = 4002;
 const DNS: i64 = 4003;
 const API: i64 = 6003;
 
 /// Texts of an event, in the order of the table.
-const TEXTS: [&str; 18] = [
+const TEXTS: [&str; 19] = [
     "source_name",
     "event_uid",
     "actor_user",
@@ -48,6 +49,7 @@ const TEXTS: [&str; 18] = [
     "conn_state",
     "dns_query",
     "dns_type",
+    "http_method",
     "http_url",
     "user_agent",
     "api_operation",

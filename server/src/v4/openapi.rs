@@ -114,6 +114,7 @@ fn described(row: &Endpoint, selected: &Selected) -> Value {
     let area = row.path.trim_start_matches("/api/v4/").split('/').next().unwrap_or_default();
     let mut parameters = match row.shape {
         Shape::List { filters, .. } => schema::list_parameters(filters),
+        Shape::History { filters, .. } => schema::history_parameters(filters),
         Shape::Series => schema::series_parameters(),
         Shape::Computed => operation.map(|operation| schema::arguments(&operation.body())).unwrap_or_default(),
         Shape::Steps(steps) => schema::steps_parameters(steps.filters),

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
 use super::table::{ENDPOINTS, Endpoint, Shape};
-use super::{Pairs, call, events, item, metrics, page, steps};
+use super::{Pairs, call, events, item, metrics, page, steps, summary};
 use crate::http::problem::Problem;
 use crate::http::{Gate, identity};
 
@@ -100,6 +100,10 @@ async fn dispatch(
         Shape::List { time, last_day, filters } => {
             let list = page::List { path: uri.path(), sql: row.sql, time, last_day, filters };
             page::page(&gate, &list, pairs, &headers, gate.now_us()).await
+        }
+        Shape::History { time, filters, summary } => {
+            let list = page::List { path: uri.path(), sql: row.sql, time, last_day: true, filters };
+            summary::history(&gate, (&list, summary), pairs, &headers, gate.now_us()).await
         }
         Shape::Series => metrics::series(&gate, pairs, &headers, gate.now_us()).await,
         Shape::Steps(steps) => steps::steps(&gate, (row.sql, &steps), &pairs, &headers, gate.now_us()).await,

@@ -6,6 +6,7 @@ use juno_sql::{OPERATIONS, Operation, Role};
 
 use super::filter::{Filter, Kind};
 use super::steps::{self, Steps};
+use super::summary;
 
 /// The form of an endpoint's answer.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +25,15 @@ pub enum Shape {
         last_day: bool,
         /// The parameters beside from, to, limit, order and cursor.
         filters: &'static [Filter],
+    },
+    /// Pages as of a list, of the last day where from and to are not given; with `summary=true` one object about all its rows.
+    History {
+        /// The time column that from and to bound.
+        time: &'static str,
+        /// The parameters beside from, to, limit, order, cursor and summary.
+        filters: &'static [Filter],
+        /// What is selected from the rows, which `{rows}` stands for.
+        summary: &'static str,
     },
     /// Time series of telemetry columns; the SELECT is on the table that the metric names.
     Series,
@@ -189,15 +199,15 @@ pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint::get(
         "/api/v4/scaling/history",
         "SELECT * FROM scaling_history",
-        Shape::List {
+        Shape::History {
             time: "timestamp",
-            last_day: true,
             filters: &[
                 SERVICE,
                 Filter::new("scaling_type", "scaling_type = {}", Kind::Text),
                 Filter::new("resource_type", "resource_type = {}", Kind::Text),
                 Filter::new("executed_by", "executed_by = {}", Kind::Text),
             ],
+            summary: summary::SCALING,
         },
     ),
     Endpoint::post("/api/v4/scaling/plan", "CALL scaling_plan", Role::Operator).made("plan_id"),
@@ -228,9 +238,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint::get(
         "/api/v4/threats/history",
         "SELECT * FROM threats_history",
-        Shape::List {
+        Shape::History {
             time: "detected_at",
-            last_day: true,
             filters: &[
                 SEVERITY,
                 Filter::new("type", "threat_type = {}", Kind::Text),
@@ -238,8 +247,10 @@ pub const ENDPOINTS: &[Endpoint] = &[
                 ENTITY,
                 Filter::new("false_positive", "false_positive = {}", Kind::Boolean),
             ],
+            summary: summary::THREATS,
         },
     ),
+    Endpoint::get("/api/v4/threats/status", "SELECT * FROM threats_status", Shape::One),
     Endpoint::post("/api/v4/threats/analyze", "CALL threats_analyze", Role::Operator),
     Endpoint::post("/api/v4/threats/respond", "CALL threats_respond", Role::Responder),
     Endpoint::get(
@@ -349,9 +360,9 @@ mod tests {
             }
             let same = |other: &Endpoint| (other.method, other.path) == (row.method, row.path);
             assert!(!ENDPOINTS[..at].iter().any(same), "{} {} stands twice", row.method, row.path);
-            if let Shape::List { filters, .. } = row.shape {
-                let names: Vec<_> =
-                    filters.iter().map(|filter| filter.name).chain(page::PARAMETERS.iter().copied()).collect();
+            if let Shape::List { filters, .. } | Shape::History { filters, .. } = row.shape {
+                let own = page::PARAMETERS.iter().copied().chain([summary::PARAMETER]);
+                let names: Vec<_> = filters.iter().map(|filter| filter.name).chain(own).collect();
                 let unique: BTreeSet<_> = names.iter().collect();
                 assert_eq!(unique.len(), names.len(), "{}", row.path);
             }

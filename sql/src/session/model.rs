@@ -6,6 +6,7 @@
 
 mod request;
 mod store;
+mod watched;
 
 use std::sync::Arc;
 
@@ -18,9 +19,11 @@ use arrow::record_batch::RecordBatch;
 use datafusion::scalar::ScalarValue;
 use futures::TryStreamExt;
 use juno_kernels::threat_model::{self, ThreatModel, evaluate};
+use serde_json::Value;
 
 use self::request::{Labels, Training, words};
 use self::store::Fresh;
+pub(crate) use self::watched::Watched;
 use super::{Session, blocking};
 use crate::model::Stored;
 use crate::model::rows::{Column, Shape, fitted, refused, shape, with_values};
@@ -29,6 +32,8 @@ use crate::role::MODELS;
 use crate::statement::{Kind, Outcome};
 use crate::{Error, Result};
 
+/// The member of a version's metrics that says what is watched of it.
+pub(crate) const WATCHED: &str = "watched";
 /// Values that a model may be trained on, rows times columns.
 const VALUES_MAX: usize = 100_000_000;
 
@@ -77,6 +82,7 @@ impl Session {
         let columns = columns(&rows, &names)?;
         let (device, params) = (self.shared.device.clone(), request.params);
         let (all, attacks) = counted(&labels, rows.num_rows());
+        let watched = Watched::of(&request.source, &rows, request.label.as_ref());
         let trained = blocking(move || {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let trained = with_values(&columns, |values| {
@@ -85,7 +91,8 @@ impl Session {
             trained.map_err(|error| refused(&error))
         });
         let model = trained.await?;
-        let metrics = request.metrics(&model);
+        let mut metrics = request.metrics(&model);
+        metrics[WATCHED] = serde_json::json!(watched);
         let fresh = Fresh { name: &request.name, window, rows: Some(all), attacks: Some(attacks), metrics };
         let version = self.insert_version(fresh, &model).await?;
         self.answer(&request.name, version).await
@@ -104,7 +111,12 @@ impl Session {
             calibrated.map_err(|error| refused(&error))
         });
         let model = calibrated.await?;
-        let metrics = serde_json::json!({ "calibrated_rows": count, "calibration_of": stored.version });
+        let watched = match self.watched(&stored).await? {
+            Value::Null => serde_json::json!(Watched::of(&source, &rows, None)),
+            watched => watched,
+        };
+        let metrics =
+            serde_json::json!({ "calibrated_rows": count, "calibration_of": stored.version, WATCHED: watched });
         let fresh = Fresh { name: &stored.name, window, rows: Some(count), attacks: Some(0), metrics };
         let version = self.insert_version(fresh, &model).await?;
         self.answer(&stored.name, version).await
@@ -124,7 +136,7 @@ impl Session {
             let p_values = scored.map_err(|error| refused(&error))?.p_values;
             let ordinary: Vec<f64> =
                 p_values.iter().zip(&labels).filter(|(_, attack)| !**attack).map(|(p, _)| *p).collect();
-            let drift = juno_kernels::conformal::drift(&ordinary, model.calibrated_rows());
+            let drift = model.drift_of(&ordinary);
             Ok((evaluate(&p_values, &labels), drift.map(|drift| drift.alarm)))
         });
         let (found, drift) = found.await?;
@@ -176,6 +188,13 @@ impl Session {
         let fresh = Fresh { name: &name, window: None, rows: None, attacks: None, metrics };
         let version = self.insert_version(fresh, &model).await?;
         self.answer(&name, version).await
+    }
+
+    /// What is watched of a version, as its metrics have it; null where that is nothing.
+    async fn watched(&self, stored: &Stored) -> Result<Value> {
+        let metrics = "SELECT metrics FROM models WHERE name = $1 AND version = $2";
+        let row = self.connect().objects(metrics, &[stored.name.as_str().into(), stored.version.into()]).await?.pop();
+        Ok(row.map_or(Value::Null, |row| row["metrics"][WATCHED].clone()))
     }
 
     /// The version that the arguments name and number.

@@ -57,7 +57,7 @@ const BAD: &[(&str, &str, &str, u16, &str, &str)] = &[
     ),
     ("POST", "threats/analyze", "{}", 400, "missing-field", "/events"),
     ("POST", "threats/analyze", r#"{"events": [{"a": 1}]}"#, 422, "no-model", "/model"),
-    ("POST", "threats/analyze", r#"{"entity": "a"}"#, 400, "missing-field", "/source"),
+    ("POST", "threats/analyze", r#"{"entity": "a", "source": "none"}"#, 422, "no-telemetry", "/source"),
     ("PATCH", "threats/00000000-0000-7000-8000-000000000001", r#"{"resolved": true}"#, 404, "not-found", "/id"),
     ("PATCH", "threats/00000000-0000-7000-8000-000000000001", "{}", 400, "missing-field", "/false_positive"),
     ("PATCH", "threats/1", r#"{"resolved": true}"#, 422, "invalid-value", "/id"),
@@ -374,6 +374,8 @@ fn switches_stop_what_they_switch_and_status_says_so() {
     assert_eq!(status["components"]["self_healing"]["enabled"], false);
     assert_eq!((&status["components"]["threats"]["enabled"], &status["kill_switch"]), (&json!(true), &json!(false)));
     assert_eq!(get(&server, "/api/v4/healing/status").json()["enabled"], false);
+    let threats = get(&server, "/api/v4/threats/status").json();
+    assert_eq!((&threats["enabled"], &threats["drifted_models"]), (&json!(true), &json!(0)));
     assert_eq!(get(&server, "/api/v4/healing/incidents").status, 200);
     good(&post(&server, "kill-switch", &json!({ "engaged": true, "reason": "drill" })), 200);
     good(&post(&server, "maintenance-windows", &json!({ "name": "now", "duration": "1h" })), 201);

@@ -143,6 +143,9 @@ const REFUSED: &[(&str, u16, &str, &str)] = &[
     ("threats/history?cursor=d1.x..y", 400, "invalid-cursor", "?cursor"),
     ("threats/history?cursor=d1...y&order=asc", 400, "invalid-cursor", "?cursor"),
     ("threats/history?from=now-401d", 422, "range-too-large", "?from"),
+    ("threats/history?summary=yes", 400, "invalid-parameter-value", "?summary"),
+    ("threats/history?summary=true&limit=5", 400, "unknown-parameter", "?limit"),
+    ("threats/alerts?summary=true", 400, "unknown-parameter", "?summary"),
     ("operations/metrics", 400, "invalid-parameter-value", "?metric"),
     ("operations/metrics?metric=m", 404, "unknown-metric", "?metric"),
     ("operations/metrics?metric=m.nothing", 404, "unknown-metric", "?metric"),
@@ -202,6 +205,21 @@ fn threats_and_scaling_are_listed_and_status_counts_what_is_open() {
     ] {
         assert_eq!(numbers(&get(&server, &format!("/api/v4/{path}")).json()), expected, "{path}");
     }
+    let alert = &get(&server, "/api/v4/threats/alerts?entity=e1").json()["items"][0];
+    assert_eq!((&alert["mitre"], &alert["dedup_count"]), (&json!([]), &json!(1)));
+    assert_eq!((&alert["first_seen"], &alert["last_seen"]), (&alert["detected_at"], &alert["detected_at"]));
+    assert_eq!(alert["recommended_response"], json!({ "action": "notify", "target": "e1" }));
+    let totals = get(&server, "/api/v4/threats/history?summary=true&from=now-7d").json()["summary"].clone();
+    assert_eq!((&totals["threats"], &totals["severity"]), (&json!(4), &json!({ "high": 4 })));
+    assert_eq!(totals["status"], json!({ "new": 2, "resolved": 1, "false_positive": 1 }));
+    // One of two that people labelled was right.
+    for rate in ["tpr", "fpr"] {
+        let ends = totals[rate]["ci95"].as_array().expect("two ends").iter().filter_map(Value::as_f64);
+        let near = ends.zip([0.0945, 0.9055]).all(|(end, expected)| (end - expected).abs() < 1e-3);
+        assert!(near && totals[rate]["value"] == 0.5 && totals[rate]["n"] == 2, "{totals}");
+    }
+    let none = get(&server, "/api/v4/threats/history?summary=true&entity=nobody").json();
+    assert!(none["from"].is_string() && none["summary"]["threats"] == 0 && none["summary"]["tpr"]["value"].is_null());
     let resolved = &get(&server, "/api/v4/threats/history?entity=e2").json()["items"][0];
     assert_eq!((&resolved["status"], &resolved["confidence_score"]), (&json!("resolved"), &json!(0.75)));
     postgres.rows(
@@ -211,6 +229,9 @@ fn threats_and_scaling_are_listed_and_status_counts_what_is_open() {
     let scaled = get(&server, "/api/v4/scaling/history?executed_by=policy&resource_type=cpu").json();
     assert_eq!((&scaled["items"][0]["cost_impact"], &scaled["items"][0]["service"]), (&json!(-1.5), &json!("api")));
     assert_eq!(scaled["items"][0]["cost_unit"], "unit.cost_per_hour", "nobody said in which currency");
+    let totals = get(&server, "/api/v4/scaling/history?summary=true&service=api").json()["summary"].clone();
+    assert_eq!((&totals["events"], &totals["cost_impact"], &totals["judged"]), (&json!(1), &json!(-1.5), &json!(0)));
+    assert_eq!((&totals["scaling_type"], &totals["by_policy"]), (&json!({ "up": 1 }), &json!(1)));
     assert_eq!((&state()["state"], &state()["open_threats"]), (&json!("degraded"), &json!(2)));
     insert_incidents(&postgres, &[incident(1, "critical"), incident(2, "low")]);
     assert_eq!((&state()["state"], &state()["open_incidents"]), (&json!("critical"), &json!(2)));

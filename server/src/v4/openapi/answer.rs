@@ -108,6 +108,10 @@ pub(super) fn responses(row: &Endpoint, operation: Option<&Operation>, selected:
     let json_of = |schema: &Value| json!({ "application/json": { "schema": schema } });
     match row.shape {
         Shape::List { .. } | Shape::All => add(200, "A page of rows.", with(json_of(&schema::page(&own)), &ROWS)),
+        Shape::History { .. } => {
+            let page = any(vec![schema::page(&own), schema::summary()]);
+            add(200, "A page of rows, or their summary.", with(json_of(&page), &ROWS));
+        }
         Shape::Events => add(200, "Events as they come.", json!({ "text/event-stream": { "schema": own } })),
         Shape::Series => add(200, "The answer.", with(json_of(&own), &EXPOSITIONS)),
         Shape::One | Shape::Item | Shape::Computed | Shape::Steps(_) => add(200, "The answer.", json_of(&own)),

@@ -123,6 +123,14 @@ pub(super) fn list_parameters(filters: &[Filter]) -> Vec<Value> {
     all
 }
 
+/// The parameters of a list that has a summary.
+pub(super) fn history_parameters(filters: &[Filter]) -> Vec<Value> {
+    let mut all = list_parameters(filters);
+    let does = "Totals in the place of a page; with from, to and filters only.";
+    all.push(query("summary", json!({ "type": "boolean", "default": false }), does));
+    all
+}
+
 fn filter_parameter(filter: &Filter) -> Value {
     let schema = match filter.kind {
         filter::Kind::Boolean => json!({ "type": "boolean" }),
@@ -215,6 +223,19 @@ pub(super) fn page(row: &Value) -> Value {
             "items": { "type": "array", "items": row },
             "next_cursor": { "type": ["string", "null"] },
             "has_more": { "type": "boolean" },
+        },
+    })
+}
+
+/// Totals over the rows of a history.
+pub(super) fn summary() -> Value {
+    json!({
+        "type": "object",
+        "required": ["from", "to", "summary"],
+        "properties": {
+            "from": { "type": ["string", "null"], "format": "date-time" },
+            "to": { "type": "string", "format": "date-time" },
+            "summary": { "type": "object" },
         },
     })
 }

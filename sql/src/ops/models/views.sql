@@ -14,6 +14,8 @@ SELECT
     m.features,
     m.schema_hash,
     m.metrics,
-    m.checksum
+    m.checksum,
+    d.drift
 FROM juno_models m
-JOIN (SELECT name, max(promoted_at) AS promoted_at FROM juno_models GROUP BY name) last ON last.name = m.name;
+JOIN (SELECT name, max(promoted_at) AS promoted_at FROM juno_models GROUP BY name) last ON last.name = m.name
+LEFT JOIN juno_model_drift d ON d.name = m.name AND d.version = m.version;

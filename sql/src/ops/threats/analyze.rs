@@ -1,10 +1,14 @@
 //! `threats_analyze`: whether events are suspicious, by a threat model; and whether indicators are in feeds, or were in threats before.
 //!
+//! Events of an entity are read from `security_events` where no other table is named. An alarm has the ATT&CK techniques that the
+//! event names itself, and those of the Sigma rules that it matches.
+//!
 //! An event alarms when its p-value is within the share of false alarms that THREAT_DETECTION_SENSITIVITY allows. The whole is
 //! malicious where one event would alarm even if that share were meant for all events together.
 //!
 //! **Invariant:** where no model was trained, nothing is judged: that is refused.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, StringArray};
@@ -12,11 +16,13 @@ use juno_kernels::threat_model::{Kind as Feature, ThreatModel};
 use serde_json::{Map, Value, json};
 
 use super::feed::normal;
+use super::sigma;
+use super::sigma::event::Subject;
 use crate::model::rows::{fitted, refused, with_values};
 use crate::operation::{Component, Doing, Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused};
 use crate::ops::operations::predict::quoted;
 use crate::role::Role;
-use crate::session::Invocation;
+use crate::session::{Invocation, Session, blocking};
 use crate::{Error, Result};
 
 /// Events of one request.
@@ -98,7 +104,7 @@ pub(crate) const OPERATION: Operation = Operation {
             "Events, with the columns of the model as members.",
         ),
         Parameter::new("entity", Kind::Text, "Whose events are read from the source."),
-        Parameter::new("source", Kind::Text, "The table of events of the entity."),
+        Parameter::new("source", Kind::Text, "The table of events of the entity.").or("\"security_events\""),
         Parameter::new("window", Kind::Object(WINDOW), "When they were."),
         Parameter::new("indicators", Kind::List(&Kind::Object(INDICATOR), 1_000), "What to look for."),
         Parameter::new("model", Kind::Text, "The model, such as web or web@3; the newest where it is left out."),
@@ -130,7 +136,7 @@ async fn analyze(invocation: &Invocation) -> Result<Value> {
         }
         (false, false, true) => look_up(invocation).await,
         _ => {
-            let text = "give one of events, entity (with source) and indicators";
+            let text = "give one of events, entity and indicators";
             Err(Refusal::new(Refused::MissingField, text).at("/events").into())
         }
     }
@@ -138,16 +144,27 @@ async fn analyze(invocation: &Invocation) -> Result<Value> {
 
 /// The rows of the source that name the entity in any of its text columns.
 async fn events_of(invocation: &Invocation) -> Result<Vec<Value>> {
-    let source = invocation.text("source").ok_or_else(|| {
-        Refusal::new(Refused::MissingField, "say which table holds the events of the entity").at("/source")
-    })?;
+    let source = invocation.word("source");
     let catalog = invocation.session.db().catalog();
-    let table = catalog
-        .table(source)
-        .ok_or_else(|| Refusal::new(Refused::NoTelemetry, format!("there is no table \"{source}\"")).at("/source"))?;
+    let table = catalog.table(source).ok_or_else(|| {
+        let text = format!("there is no table \"{source}\": send security logs, or name another source");
+        Refusal::new(Refused::NoTelemetry, text).at("/source")
+    })?;
     let is_text = |column: &&juno_engine::Column| column.data_type.to_string().contains("Utf8");
-    let names = table.columns.iter().filter(is_text).map(|column| format!("{} = $1", quoted(&column.name)));
-    let mut conditions = vec![format!("({})", names.collect::<Vec<_>>().join(" OR "))];
+    // A parameter for each column: tags and texts are of different types.
+    let names: Vec<String> = table
+        .columns
+        .iter()
+        .filter(is_text)
+        .enumerate()
+        .map(|(at, column)| format!("{} = ${}", quoted(&column.name), at + 1))
+        .collect();
+    if names.is_empty() {
+        let text = format!("\"{source}\" has no column of texts that could name an entity");
+        return Err(Refusal::new(Refused::InvalidValue, text).at("/source").into());
+    }
+    let values = vec![Value::from(invocation.word("entity")); names.len()];
+    let mut conditions = vec![format!("({})", names.join(" OR "))];
     if let (Some(time), Some(window)) = (table.time(), invocation.arguments.get("window")) {
         let time = quoted(&table.columns[time].name);
         for (member, sign) in [("from", ">="), ("to", "<")] {
@@ -157,7 +174,7 @@ async fn events_of(invocation: &Invocation) -> Result<Vec<Value>> {
         }
     }
     let sql = format!("SELECT * FROM {} WHERE {} LIMIT {}", quoted(source), conditions.join(" AND "), EVENTS_MAX + 1);
-    let rows = invocation.session.objects(&sql, &[invocation.word("entity").into()]).await?;
+    let rows = invocation.session.objects(&sql, &values).await?;
     if rows.is_empty() {
         let text = format!("\"{source}\" has no events of \"{}\" in this time", invocation.word("entity"));
         return Err(Refusal::new(Refused::NoTelemetry, text).at("/entity").into());
@@ -202,26 +219,22 @@ async fn judge(invocation: &Invocation, events: Vec<Value>) -> Result<Value> {
         let named: Vec<Value> = parts.chunks(names.len().max(1)).map(|row| features(&names, row)).collect();
         Ok((alarms, named, count, least))
     };
-    let worked = tokio::task::spawn_blocking(work).await;
-    let (alarms, named, count, least) = worked.map_err(|error| Error::Internal(error.to_string()))??;
+    let (alarms, named, count, least) = blocking(work).await?;
     let together = (least * events.len() as f64).min(1.0);
     let verdict = match count {
         0 => "benign",
         _ if together <= budget => "malicious",
         _ => "suspicious",
     };
-    let threat = |((row, p), features): (&(usize, f64), &Value)| {
-        let severity = match p / budget {
-            share if share <= 0.01 => "critical",
-            share if share <= 0.1 => "high",
-            _ => "medium",
-        };
+    let alarming = alarms.iter().map(|(row, _)| events[*row].as_object().cloned().unwrap_or_default());
+    let mitre = techniques(&invocation.own, alarming.collect(), invocation.now_us()).await?;
+    let threat = |(((row, p), features), mitre): ((&(usize, f64), &Value), &Vec<String>)| {
         json!({
-            "event": row, "threat_type": stored.name, "severity": severity, "confidence_score": 1.0 - p,
-            "indicators": events[*row], "evidence": features,
+            "event": row, "threat_type": stored.name, "severity": severity(p / budget), "confidence_score": 1.0 - p,
+            "indicators": events[*row], "evidence": features, "mitre": mitre,
         })
     };
-    let threats: Vec<Value> = alarms.iter().zip(&named).map(threat).collect();
+    let threats: Vec<Value> = alarms.iter().zip(&named).zip(&mitre).map(threat).collect();
     let mut answer = json!({
         "verdict": verdict,
         "confidence": 1.0 - together,
@@ -237,6 +250,41 @@ async fn judge(invocation: &Invocation, events: Vec<Value>) -> Result<Value> {
         answer["threat_event_ids"] = json!([persist(invocation, &answer).await?]);
     }
     Ok(answer)
+}
+
+/// How severe an alarm is whose p-value is this share of the limit.
+fn severity(share: f64) -> &'static str {
+    match share {
+        share if share <= 0.01 => "critical",
+        share if share <= 0.1 => "high",
+        _ => "medium",
+    }
+}
+
+/// The ATT&CK techniques of each event: those that it names itself, and those of the Sigma rules that it matches.
+async fn techniques(own: &Session, events: Vec<Map<String, Value>>, now_us: i64) -> Result<Vec<Vec<String>>> {
+    let has_rules = !events.is_empty() && sigma::edition(own).await?.is_some();
+    let mut judge = if has_rules { Some(sigma::judge(own).await?) } else { None };
+    let of = move |event: &Map<String, Value>| {
+        let mut all = named_techniques(event);
+        let time_us = Subject::of(event).map_or(now_us, |subject| subject.time_us);
+        let matched = judge.as_mut().map(|judge| judge.judge(event, time_us)).unwrap_or_default();
+        all.extend(matched.into_iter().flat_map(|one| one.techniques));
+        all.into_iter().collect::<Vec<String>>()
+    };
+    blocking(move || Ok(events.iter().map(of).collect())).await
+}
+
+/// The techniques that an event names itself, in `mitre` or `technique`: T1110, T1110.001.
+fn named_techniques(event: &Map<String, Value>) -> BTreeSet<String> {
+    let values = ["mitre", "technique"].into_iter().filter_map(|name| event.get(name));
+    let texts = values.flat_map(|value| match value {
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect::<Vec<&str>>(),
+        other => other.as_str().into_iter().collect(),
+    });
+    let is_one =
+        |text: &&str| text.strip_prefix('T').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    texts.filter(is_one).map(str::to_owned).collect()
 }
 
 /// The columns of the model out of the events; a member that is missing is a null.
@@ -282,9 +330,13 @@ async fn persist(invocation: &Invocation, answer: &Value) -> Result<String> {
     let id = invocation.new_id();
     let first = &answer["threats"][0];
     let entity = invocation.text("entity").map(str::to_owned);
+    let threats = answer["threats"].as_array().into_iter().flatten();
+    let mitre: BTreeSet<&str> =
+        threats.flat_map(|threat| threat["mitre"].as_array().into_iter().flatten()).filter_map(Value::as_str).collect();
     let indicators = json!({
         "entity": entity, "alarms": answer["alarms"], "events": answer["events"], "verdict": answer["verdict"],
         "event": first["indicators"], "evidence": first["evidence"], "model": answer["model"],
+        "mitre": mitre,
     });
     let confidence = (answer["confidence"].as_f64().unwrap_or_default().clamp(0.0, 1.0) * 100.0).floor() / 100.0;
     let kind: String = first["threat_type"].as_str().unwrap_or_default().chars().take(50).collect();
@@ -315,6 +367,7 @@ async fn in_feeds(invocation: &Invocation, indicator: &Value) -> Result<Vec<Map<
     let mut rows = invocation.own.objects(known, &values).await?;
     for row in &mut rows {
         row.insert("indicators".into(), indicator.clone());
+        row.insert("mitre".into(), json!([]));
     }
     Ok(rows)
 }
@@ -323,7 +376,7 @@ async fn in_feeds(invocation: &Invocation, indicator: &Value) -> Result<Vec<Map<
 async fn look_up(invocation: &Invocation) -> Result<Value> {
     let mut threats = Vec::new();
     let mut most: f64 = 0.0;
-    let seen = "SELECT id, threat_type, severity, confidence_score, detected_at FROM threat_events \
+    let seen = "SELECT id, threat_type, severity, confidence_score, detected_at, mitre FROM threats_history \
                 WHERE strpos(CAST(indicators AS TEXT), $1) > 0 AND false_positive IS NOT TRUE ORDER BY detected_at DESC LIMIT 20";
     for indicator in invocation.list("indicators") {
         for row in in_feeds(invocation, indicator).await? {
@@ -352,3 +405,6 @@ async fn look_up(invocation: &Invocation) -> Result<Value> {
         "threat_event_ids": [],
     }))
 }
+
+#[cfg(test)]
+mod tests;

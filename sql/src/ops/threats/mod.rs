@@ -3,6 +3,7 @@
 //! **Invariant:** each procedure is a file of its own.
 
 pub(crate) mod analyze;
+pub(crate) mod drift;
 pub(crate) mod expire;
 pub(crate) mod feed;
 pub(crate) mod label;

@@ -119,6 +119,18 @@ pub(crate) fn protected_user(name: &str, actor: &str, people: &[Person]) -> Opti
     Some(format!("\"{name}\" is in role {role}, which releases blocks: revoke the role first"))
 }
 
+/// The first of these responses, each with its target, that the rules do not always refuse; where there is none, somebody is told.
+pub(crate) fn recommended(responses: &[(&str, String)], entity: &str) -> Value {
+    let may_be = |(action, target): &&(&str, String)| {
+        let address = target.parse::<IpAddr>().ok().filter(|_| *action == Action::BlockIp.name());
+        address.and_then(|address| protected_address(address, &[])).is_none()
+    };
+    match responses.iter().find(may_be) {
+        Some((action, target)) => json!({ "action": action, "target": target }),
+        None => json!({ "action": Action::Notify.name(), "target": entity }),
+    }
+}
+
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Proposal<'a> {
@@ -313,6 +325,22 @@ mod tests {
         }
         for (name, protected) in [("ada", true), ("bob", true), ("eve", false), ("mallory", false)] {
             assert_eq!(protected_user(name, "ada", &people).is_some(), protected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_recommended_is_what_the_rules_let_pass() {
+        let block = |address: &str| ("block_ip", address.to_owned());
+        let isolate = ("isolate", "web1".to_owned());
+        for (responses, action, target) in [
+            (vec![isolate.clone(), block("203.0.113.7")], "isolate", "web1"),
+            (vec![block("203.0.113.7")], "block_ip", "203.0.113.7"),
+            (vec![block("127.0.0.1"), isolate], "isolate", "web1"),
+            (vec![block("::1")], "notify", "eve"),
+            (vec![], "notify", "eve"),
+        ] {
+            let found = recommended(&responses, "eve");
+            assert_eq!(found, json!({ "action": action, "target": target }), "{responses:?}");
         }
     }
 

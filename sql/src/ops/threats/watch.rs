@@ -17,6 +17,7 @@ use juno_engine::Follower;
 use serde_json::{Map, Value, json};
 
 use self::rules::Rules;
+use super::policy::recommended;
 use super::recalibration;
 use crate::ingest::Incoming;
 use crate::operation::time_us;
@@ -244,24 +245,26 @@ impl Finding {
         let insert = "INSERT INTO threat_events (id, detected_at, threat_type, severity, indicators, confidence_score) \
                       VALUES ($1, $2, $3, $4, $5, $6)";
         let confidence = (self.confidence * 100.0).floor() / 100.0;
-        let values = [
-            id.as_str().into(),
-            own.now().into(),
-            self.threat_type.into(),
-            self.severity.into(),
-            self.indicators,
-            confidence.into(),
-        ];
-        own.changed_rows(insert, &values).await?;
         let mut responses = Vec::new();
         if let Some(host) = self.host.filter(|host| targets.contains(host)) {
             responses.push(("isolate", host));
         }
         if self.entity.parse::<IpAddr>().is_ok() {
-            responses.push(("block_ip", self.entity));
+            responses.push(("block_ip", self.entity.clone()));
         } else if targets.contains(&self.entity) {
-            responses.push(("isolate", self.entity));
+            responses.push(("isolate", self.entity.clone()));
         }
+        let mut indicators = self.indicators;
+        indicators["recommended_response"] = recommended(&responses, &self.entity);
+        let values = [
+            id.as_str().into(),
+            own.now().into(),
+            self.threat_type.into(),
+            self.severity.into(),
+            indicators,
+            confidence.into(),
+        ];
+        own.changed_rows(insert, &values).await?;
         Ok(Threat { id, responses })
     }
 }

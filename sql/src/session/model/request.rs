@@ -44,17 +44,24 @@ impl Labels {
     /// Whether each row is an attack: a number other than 0, a truth, or a text that is no word for an ordinary row.
     pub(super) fn of(&self, rows: &RecordBatch) -> Result<Vec<bool>> {
         let name = &self.column;
-        let array = rows
-            .column_by_name(name)
-            .ok_or_else(|| Error::UndefinedColumn(format!("label column \"{name}\" does not exist in the source")))?;
-        if array.null_count() > 0 {
+        if rows.column_by_name(name).is_some_and(|array| array.null_count() > 0) {
             let text = format!("label column \"{name}\" has nulls: leave rows out whose label is not known");
             return Err(Error::InvalidArgument(text));
         }
+        self.attacks(rows)
+    }
+
+    /// The same; a row without a label is none.
+    pub(super) fn attacks(&self, rows: &RecordBatch) -> Result<Vec<bool>> {
+        let name = &self.column;
+        let array = rows
+            .column_by_name(name)
+            .ok_or_else(|| Error::UndefinedColumn(format!("label column \"{name}\" does not exist in the source")))?;
         match (shape(array.data_type()), &self.ordinary) {
             (Some(Shape::Number), None) => {
                 let numbers = cast(array, &DataType::Float64)?;
-                Ok(numbers.as_primitive::<Float64Type>().values().iter().map(|value| *value != 0.0).collect())
+                let numbers = numbers.as_primitive::<Float64Type>().iter();
+                Ok(numbers.map(|number| number.is_some_and(|number| number != 0.0)).collect())
             }
             (Some(Shape::Number | Shape::Text), ordinary) => {
                 let texts = cast(array, &DataType::Utf8)?;
@@ -62,7 +69,8 @@ impl Labels {
                     Some(ordinary) => text == ordinary,
                     None => ORDINARY.contains(&text.trim().to_lowercase().as_str()),
                 };
-                Ok(texts.as_string::<i32>().iter().map(|text| !is_ordinary(text.unwrap_or_default())).collect())
+                let texts = texts.as_string::<i32>().iter();
+                Ok(texts.map(|text| text.is_some_and(|text| !is_ordinary(text))).collect())
             }
             _ => Err(Error::TypeMismatch(format!("label column \"{name}\" must be a number, a truth or text"))),
         }

@@ -244,6 +244,7 @@ mod tests {
             ("kubernetes_audit", API, vec!["kubernetes/audit/application"]),
             ("zeek", NETWORK, vec!["zeek/conn/network_connection", "zeek/conn/firewall"]),
             ("zeek", DNS, vec!["zeek/dns/dns", "zeek/dns/dns_query"]),
+            ("zeek", HTTP, vec!["zeek/http/webserver", "zeek/http/proxy"]),
             ("nginx", HTTP, vec!["nginx/nginx/webserver", "nginx/nginx/proxy"]),
             ("Okta", 0, vec!["okta/okta/"]),
             ("", 0, vec!["//"]),

@@ -64,6 +64,12 @@ async fn a_rule_tells_of_an_entity_once_while_its_threat_is_open_and_of_no_event
     );
     assert_eq!(indicators["event_uids"], json!(["e0", "e1", "e2"]));
     assert_eq!(indicators["evidence"]["selections"], json!(["selection"]));
+    assert_eq!((&threat["mitre"], &threat["dedup_count"]), (&json!(["T1110"]), &json!(3)));
+    assert_eq!(
+        (&threat["first_seen"], &threat["last_seen"]),
+        (&indicators["window"]["from"], &indicators["window"]["to"])
+    );
+    assert_eq!(threat["recommended_response"], json!({ "action": "block_ip", "target": "203.0.113.7" }));
     logons(&world, "root", "203.0.113.7", 5..7).await;
     assert_eq!(look(&mut watch, &world).await, 0, "the threat is open");
     logons(&world, "root", "203.0.113.8", 7..8).await;
