@@ -139,9 +139,12 @@ impl Gate {
         self.stop.subscribe()
     }
 
-    /// Microseconds since 1970.
+    /// Microseconds since 1970, by the clock of the database once it is open.
     pub(crate) fn now_us(&self) -> i64 {
-        self.system.clock().now_us()
+        match self.doors.get() {
+            Some(doors) => doors.session.db().system().clock().now_us(),
+            None => self.system.clock().now_us(),
+        }
     }
 
     /// Whole seconds since the gate was made.

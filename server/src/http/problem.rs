@@ -174,6 +174,7 @@ pub(crate) const KINDS: &[(&str, u16, &str, &str)] = &[
     ("unknown-parameter", 400, "Unknown query parameter", "The endpoint does not take this parameter; the detail lists those that it takes."),
     ("invalid-parameter-value", 400, "A query parameter has no valid value", "The detail says what values the parameter takes."),
     ("invalid-cursor", 400, "The cursor is not valid", "Cursors come from next_cursor of an earlier page of the same list, with the same order. Start again without one."),
+    ("cursor-expired", 410, "The cursor has expired", "A cursor may be used for 24 hours. Start anew without one: the list begins at its newest row again."),
     ("not-found", 404, "It does not exist", "The path names no endpoint of this server, or the request names something that is not there; the detail says what."),
     ("method-not-allowed", 405, "The method is not allowed here", "The Allow header lists the methods that this path takes."),
     ("not-acceptable", 406, "No acceptable format", "The Accept header allows none of the formats that this endpoint can write; the detail lists them."),

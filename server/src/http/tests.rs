@@ -11,6 +11,7 @@ use tower::Service;
 
 use super::*;
 
+mod clock;
 mod full;
 
 struct Web {

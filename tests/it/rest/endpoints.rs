@@ -98,6 +98,46 @@ fn filters_repeat_as_or_and_ranges_are_half_open() {
 }
 
 #[test]
+fn rows_of_all_pages_are_counted_where_that_is_asked_for() {
+    let server = server();
+    insert_incidents(&Postgres::connect(&server), &(0..5).map(|n| incident(n, "low")).collect::<Vec<_>>());
+    let ask = |query: &str, accept: &str| {
+        let path = format!("/api/v4/healing/incidents?{DAY}&limit=2{query}");
+        let answer = http(&server, "GET", &path, &[("Accept", accept)], b"");
+        assert_eq!(answer.status, 200, "{query}: {}", answer.text());
+        answer
+    };
+    let plain = ask("", "application/json");
+    assert!(plain.json().get("count").is_none() && plain.header("x-juno-count").is_empty(), "{}", plain.text());
+    for (query, count) in [
+        ("&count=exact", 5),
+        ("&count=estimate", 5),
+        ("&count=exact&service=api0", 3),
+        ("&count=estimate&service=api1", 2),
+        ("&count=exact&severity=high", 0),
+    ] {
+        let page = ask(query, "application/json").json();
+        assert_eq!((&page["count"], &page["count_is"]), (&json!(count), &json!("exact")), "{query}");
+    }
+    let first = ask("&count=exact", "text/csv");
+    assert_eq!(first.header("x-juno-count"), "5;is=exact");
+    let cursor = ask("", "application/json").json()["next_cursor"].as_str().expect("a cursor").to_owned();
+    let second = ask(&format!("&count=exact&cursor={cursor}"), "application/json").json();
+    assert_eq!((second["items"].as_array().map(Vec::len), &second["count"]), (Some(2), &json!(5)));
+    // What shows a table whole is known without a look at its rows, versions of one row apart.
+    for reason in ["a drill", "another"] {
+        let body = json!({"engaged": true, "reason": reason}).to_string();
+        let kind = [("Content-Type", "application/json")];
+        assert_eq!(http(&server, "POST", "/api/v4/kill-switch", &kind, body.as_bytes()).status, 200, "{reason}");
+    }
+    let known = get(&server, "/api/v4/kill-switch?count=estimate").json();
+    assert_eq!((&known["count"], &known["count_is"]), (&json!(2), &json!("estimate")));
+    // A view that leaves rows out is counted.
+    let open = get(&server, "/api/v4/threats/alerts?count=estimate").json();
+    assert_eq!((&open["count"], &open["count_is"]), (&json!(0), &json!("exact")));
+}
+
+#[test]
 fn lists_come_in_every_format_with_their_link() {
     let server = server();
     insert_incidents(&Postgres::connect(&server), &(0..3).map(|n| incident(n, "low")).collect::<Vec<_>>());
@@ -141,7 +181,10 @@ const REFUSED: &[(&str, u16, &str, &str)] = &[
     ("threats/alerts?since=soon", 400, "invalid-parameter-value", "?since"),
     ("threats/history?cursor=zzz", 400, "invalid-cursor", "?cursor"),
     ("threats/history?cursor=d1.x..y", 400, "invalid-cursor", "?cursor"),
-    ("threats/history?cursor=d1...y&order=asc", 400, "invalid-cursor", "?cursor"),
+    ("threats/history?cursor=d1...y", 400, "invalid-cursor", "?cursor"),
+    ("threats/history?cursor=d1...9999999999999999.y&order=asc", 400, "invalid-cursor", "?cursor"),
+    ("threats/history?cursor=d1...1.y", 410, "cursor-expired", "?cursor"),
+    ("threats/history?count=many", 400, "invalid-parameter-value", "?count"),
     ("threats/history?from=now-401d", 422, "range-too-large", "?from"),
     ("operations/metrics", 400, "invalid-parameter-value", "?metric"),
     ("operations/metrics?metric=m", 404, "unknown-metric", "?metric"),
