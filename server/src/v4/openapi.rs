@@ -126,17 +126,11 @@ fn responses(row: &Endpoint, operation: Option<&Operation>, columns: Option<&Sch
     let json_of = |schema: Value, text: &str| json!({ "description": text, "content": { "application/json": { "schema": schema } } });
     match row.shape {
         Shape::List { .. } | Shape::All => {
-            let mut content = Map::new();
-            content.insert("application/json".into(), json!({ "schema": schema::page(&object) }));
-            for media in [
-                "text/csv",
-                "application/x-ndjson",
-                "application/vnd.apache.arrow.stream",
-                "application/vnd.apache.parquet",
-            ] {
-                content.insert(media.into(), json!({}));
-            }
+            let content = formats(schema::page(&object));
             all.insert("200".into(), json!({ "description": "A page of rows.", "content": content }));
+        }
+        Shape::Series | Shape::Steps(_) => {
+            all.insert("200".into(), json!({ "description": "The answer.", "content": formats(object) }));
         }
         Shape::Events => {
             let content = json!({ "text/event-stream": { "schema": object } });
@@ -151,9 +145,7 @@ fn responses(row: &Endpoint, operation: Option<&Operation>, columns: Option<&Sch
                 all.insert("202".into(), json_of(object, "A job that waits or runs; Location says where."));
             }
         }
-        Shape::One | Shape::Item | Shape::Series | Shape::Computed | Shape::Steps(_) => {
-            drop(all.insert("200".into(), json_of(object, "The answer.")))
-        }
+        Shape::One | Shape::Item | Shape::Computed => drop(all.insert("200".into(), json_of(object, "The answer."))),
     }
     let problem = json!({ "schema": { "$ref": "#/components/schemas/Problem" } });
     let refused = json!({ "description": "A problem.", "content": { "application/problem+json": problem } });
@@ -161,6 +153,18 @@ fn responses(row: &Endpoint, operation: Option<&Operation>, columns: Option<&Sch
     let statuses: &[&str] = if acts { &["4XX", "423", "429", "5XX"] } else { &["4XX", "5XX"] };
     all.extend(statuses.iter().map(|status| ((*status).to_owned(), refused.clone())));
     all.into()
+}
+
+/// JSON of a schema, and the formats for rows.
+fn formats(schema: Value) -> Map<String, Value> {
+    let mut content = Map::new();
+    content.insert("application/json".into(), json!({ "schema": schema }));
+    for media in
+        ["text/csv", "application/x-ndjson", "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet"]
+    {
+        content.insert(media.into(), json!({}));
+    }
+    content
 }
 
 #[cfg(test)]

@@ -288,3 +288,46 @@ fn telemetry_is_answered_as_series() {
     let a = one(json!({"host": "a"}), json!([at(0, json!(1.0)), at(3, json!(5.0))]));
     assert_eq!(groups, json!([a, one(json!({"host": "b"}), json!([at(0, json!(10.0))]))]));
 }
+
+#[test]
+fn series_come_in_every_format_as_a_row_for_each_point() {
+    let server = server();
+    let lines = "m,host=a v=1 1780272000\nm,host=b v=10 1780272000\nm,host=a v=5 1780272180";
+    assert_eq!(http(&server, "POST", "/write?precision=s", &[], lines.as_bytes()).status, 204);
+    let range = "from=2026-06-01T00:00:00Z&to=2026-06-01T00:05:00Z&step=1m";
+    let ask = |accept: &str| {
+        let path = format!("/api/v4/operations/metrics?metric=m.v&{range}&agg=sum&group_by=host");
+        let answer = http(&server, "GET", &path, &[("Accept", accept)], b"");
+        assert!(answer.status == 200 && answer.content_type.starts_with(accept), "{accept}: {}", answer.text());
+        answer
+    };
+    let lines = ask("application/x-ndjson").text();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    let row = |minute: u32, host: &str, value: f64| json!({"t": format!("2026-06-01T00:{minute:02}:00.000000Z"), "metric": "m.v", "host": host, "value": value});
+    assert_eq!(lines, [row(0, "a", 1.0), row(3, "a", 5.0), row(0, "b", 10.0)]);
+    let csv = ask("text/csv").text();
+    assert_eq!((csv.lines().next(), csv.lines().count()), (Some("t,metric,host,value"), 4));
+    for batch in [arrow_rows(&ask(ARROW)), parquet_rows(&server, &ask(PARQUET))] {
+        assert_eq!((batch.num_rows(), batch.num_columns()), (3, 4));
+    }
+    let fine = "/api/v4/operations/metrics?metric=m.v&from=2026-06-01T00:00:00Z&to=2026-06-01T10:00:00Z&step=1s";
+    let refused = http(&server, "GET", fine, &[("Accept", "text/csv")], b"");
+    problem(&server, &refused, 422, "range-too-large");
+    let filled = http(&server, "GET", &format!("{fine}&fill=prev"), &[("Accept", ARROW)], b"");
+    assert_eq!((filled.status, arrow_rows(&filled).num_rows()), (200, 36_000));
+    let more =
+        "/api/v4/operations/metrics?metric=m.v&from=2026-06-01T00:00:00Z&to=2026-06-02T00:00:00Z&step=100ms&fill=prev";
+    problem(&server, &http(&server, "GET", more, &[("Accept", ARROW)], b""), 422, "range-too-large");
+}
+
+#[test]
+fn steps_come_in_every_format() {
+    let server = server();
+    let columns = "t,decisions,reward,baseline_reward,cost,violation,exploration_share,recommendation_variance_pct";
+    let csv = http(&server, "GET", "/api/v4/rl/performance", &[("Accept", "text/csv")], b"");
+    assert_eq!((csv.status, csv.text().trim_end()), (200, columns));
+    let arrow = http(&server, "GET", "/api/v4/rl/performance?step=1s", &[("Accept", ARROW)], b"");
+    assert_eq!((arrow.status, arrow_rows(&arrow).num_columns()), (200, 8));
+    let refused = http(&server, "GET", "/api/v4/rl/performance?step=1s", &[("Accept", PARQUET)], b"");
+    problem(&server, &refused, 422, "range-too-large");
+}
