@@ -12,6 +12,7 @@ mod listener;
 pub(crate) use health::exposition;
 pub(crate) mod problem;
 mod query;
+pub(crate) mod quota;
 pub(crate) mod request;
 
 use std::future::Future;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use juno_sql::Quota;
 use juno_sql::engine::system::System;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -131,7 +133,17 @@ impl Gate {
     /// A turn for one stream of events, or 429.
     pub(crate) fn stream_turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
         let turn = Arc::clone(&self.streams).try_acquire_owned();
-        turn.map_err(|_| Problem::new("too-many-streams", format!("{STREAMS_MAX} streams of events are open")))
+        turn.map_err(|_| {
+            let mut problem = Problem::new("too-many-streams", format!("{STREAMS_MAX} streams of events are open"));
+            problem.quota = Some(self.streams_left());
+            problem
+        })
+    }
+
+    /// The streams that may be opened besides those that are.
+    pub(crate) fn streams_left(&self) -> Quota {
+        let left = self.streams.available_permits() as u64;
+        Quota { name: "streams", most: STREAMS_MAX as u64, left, window_s: None, reset_s: None }
     }
 
     /// Turns true when the server is to stop.

@@ -6,6 +6,7 @@
 //! **Invariant:** declarations and checks only; what an operation does is in its own file, and what surrounds it in the session.
 
 mod parameter;
+mod quota;
 mod refusal;
 mod rules;
 mod settings;
@@ -18,6 +19,7 @@ use serde_json::{Map, Value};
 
 pub use self::parameter::{Kind, Parameter, check};
 pub(crate) use self::parameter::{duration_us, time_us};
+pub use self::quota::Quota;
 pub use self::refusal::{Refusal, Refused};
 pub use self::rules::HouseRules;
 pub use self::settings::{Automation, Component, OperationSettings, Shown};
@@ -172,6 +174,8 @@ pub struct Answered {
     pub pending: bool,
     /// Whether it is the stored answer of an earlier request with the same key.
     pub replayed: bool,
+    /// The quota that it used some of, where that is known.
+    pub quota: Option<Quota>,
 }
 
 /// The arguments of a CALL as JSON, and what REST has in headers.

@@ -7,6 +7,7 @@ mod guards;
 mod healing;
 mod jobs;
 mod properties;
+mod quotas;
 mod same;
 mod scaling;
 mod stream;

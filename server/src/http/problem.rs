@@ -8,7 +8,10 @@ use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use juno_sql::Quota;
 use serde::Serialize;
+
+use super::quota;
 
 /// A request that ended without its answer. The request middleware adds `instance` and `trace_id` and writes the body.
 #[derive(Debug, Clone)]
@@ -41,6 +44,9 @@ pub(crate) struct Members {
     /// When to try again, in seconds: a header of the answer.
     #[serde(skip)]
     pub(crate) retry_after_s: Option<u64>,
+    /// What there is too little of: headers of the answer.
+    #[serde(skip)]
+    pub(crate) quota: Option<Quota>,
 }
 
 /// One part of a request that is at fault.
@@ -96,6 +102,7 @@ impl Problem {
                 |(pointer, detail): &(String, String)| Fault { pointer: pointer.clone(), detail: detail.clone() };
             problem.errors = refusal.faults.iter().map(fault).collect();
             problem.retry_after_s = refusal.retry_after_s;
+            problem.quota = refusal.quota;
         }
         problem
     }
@@ -112,6 +119,7 @@ impl Problem {
             instance: None,
             trace_id: None,
             retry_after_s: None,
+            quota: None,
         }))
     }
 
@@ -130,6 +138,9 @@ impl Problem {
         let soon = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
         if let Some(seconds) = self.retry_after_s.or(soon.then_some(1)) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(quota) = &self.quota {
+            quota::tell(quota, response.headers_mut());
         }
         response
     }

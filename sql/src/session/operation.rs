@@ -32,8 +32,8 @@ use super::{RefusedLogon, Session};
 use crate::actuator::{Actuator, ActuatorError};
 use crate::model::Models;
 use crate::operation::{
-    Answered, Component, DRY_RUN, Decision, Doing, Effect, KEY_CHARS_MAX, Lasts, Operation, OperationSettings, Refusal,
-    Refused, Request, check, time_us,
+    Answered, Component, DRY_RUN, Decision, Doing, Effect, KEY_CHARS_MAX, Lasts, Operation, OperationSettings, Quota,
+    Refusal, Refused, Request, check, time_us,
 };
 use crate::ops::operations::policy::{Freeze, Gates, gate};
 use crate::{Error, Result, jsonb};
@@ -159,6 +159,8 @@ pub(crate) struct Invocation {
     trace_id: Option<String>,
     job: Option<Arc<job::Live>>,
     held: Mutex<Vec<Hold>>,
+    /// The quota that it uses some of, once that is known.
+    quota: Arc<Mutex<Option<Quota>>>,
 }
 
 impl Session {
@@ -224,14 +226,16 @@ impl Session {
             trace_id,
             job: None,
             held: Mutex::default(),
+            quota: Arc::default(),
         };
+        let quota = Arc::clone(&invocation.quota);
         let key = key.filter(|_| !invocation.dry_run());
         let Some(key) = key else {
             if operation.effect == Effect::Acts && !invocation.dry_run() {
                 let text = format!("{} acts on other systems: give it an idempotency key, or dry_run", operation.name);
                 return Err(Refusal::new(Refused::KeyRequired, text).into());
             }
-            return Box::pin(invocation.begin(wait_s)).await;
+            return quoted(Box::pin(invocation.begin(wait_s)).await, *quota.lock());
         };
         if key.is_empty() || key.chars().count() > KEY_CHARS_MAX {
             let text = format!("an idempotency key has 1 to {KEY_CHARS_MAX} characters");
@@ -243,7 +247,7 @@ impl Session {
         };
         let own = self.connect();
         let acts = operation.effect == Effect::Acts;
-        let done = Box::pin(invocation.begin(wait_s)).await;
+        let done = quoted(Box::pin(invocation.begin(wait_s)).await, *quota.lock());
         own.settle_claim(&claim, &done, acts).await?;
         done
     }
@@ -305,6 +309,11 @@ impl Invocation {
         self.arguments.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
 
+    /// Notes the quota that it will use one of, unless only the decision is asked for.
+    pub(crate) fn uses(&self, quota: Quota) {
+        *self.quota.lock() = Some(if self.dry_run() { quota } else { quota.less_one() });
+    }
+
     /// Holds `If-Match` to the ETag of what is stored.
     pub(crate) fn match_etag(&self, etag: &str, what: &str) -> Result<()> {
         let bare = |text: &str| text.trim().trim_start_matches("W/").trim_matches('"').to_owned();
@@ -333,7 +342,7 @@ impl Invocation {
         if self.dry_run() {
             let plan = decision.map_or(Value::Null, |decision| decision.plan);
             self.audit("dry_run", None, Some(&plan)).await?;
-            return Ok(Answered { value: plan, job: None, pending: false, replayed: false });
+            return Ok(Answered { value: plan, job: None, pending: false, replayed: false, quota: None });
         }
         let approval = decision.as_ref().and_then(|decision| decision.approval.clone());
         self.plan = decision.map(|decision| decision.plan);
@@ -349,7 +358,7 @@ impl Invocation {
             return self.into_job(wait_s).await;
         }
         let value = self.perform().await?;
-        Ok(Answered { value, job: None, pending: false, replayed: false })
+        Ok(Answered { value, job: None, pending: false, replayed: false, quota: None })
     }
 
     /// Gates first, then the operation's own decision, then the rules of the house.
@@ -428,6 +437,19 @@ impl Session {
         };
         let text = jsonb::canonical(&answered.value.to_string())?;
         Ok(vec![Arc::new(StringArray::from(vec![text]))])
+    }
+}
+
+/// What came of a request, with the quota that it used some of or lacks.
+fn quoted(done: Result<Answered>, quota: Option<Quota>) -> Result<Answered> {
+    match (done, quota) {
+        (Ok(answered), quota) => Ok(Answered { quota, ..answered }),
+        (Err(Error::Refused(refusal)), Some(quota))
+            if refusal.kind == Refused::BudgetExhausted && refusal.quota.is_none() =>
+        {
+            Err(refusal.out_of(quota).into())
+        }
+        (done, _) => done,
     }
 }
 

@@ -134,6 +134,7 @@ impl Session {
             trace_id: text("trace_id"),
             job: None,
             held: Default::default(),
+            quota: Arc::default(),
         })
     }
 }

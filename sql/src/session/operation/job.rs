@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use super::Invocation;
-use crate::operation::{Answered, Effect, Refusal, Refused};
+use crate::operation::{Answered, Effect, Quota, Refusal, Refused};
 use crate::session::Session;
 use crate::{Error, Result};
 
@@ -57,7 +57,8 @@ impl Invocation {
         let own = self.own.connect();
         if own.shared.operations.jobs.0.lock().len() >= RUNNING_MAX {
             let text = format!("{RUNNING_MAX} jobs run already: cancel one or wait");
-            return Err(Refusal::new(Refused::BudgetExhausted, text).retry_after(5).into());
+            let quota = Quota { name: "jobs", most: RUNNING_MAX as u64, left: 0, window_s: None, reset_s: Some(5) };
+            return Err(Refusal::new(Refused::BudgetExhausted, text).out_of(quota).into());
         }
         let id = self.new_id();
         self.insert_job(&id, "queued").await?;
@@ -152,7 +153,7 @@ impl Session {
     pub(super) async fn job_answer(&self, id: &str) -> Result<Answered> {
         let job = self.job(id).await?;
         let pending = !matches!(job["state"].as_str(), Some("succeeded" | "failed" | "cancelled"));
-        Ok(Answered { value: job.into(), job: Some(id.to_owned()), pending, replayed: false })
+        Ok(Answered { value: job.into(), job: Some(id.to_owned()), pending, replayed: false, quota: None })
     }
 
     async fn job_event(&self, id: &str, kind: &str, state: &str) -> Result<()> {
