@@ -151,12 +151,14 @@ impl Gate {
         self.stop.subscribe()
     }
 
-    /// Microseconds since 1970, by the clock of the database once it is open.
+    /// Clock and randomness of the database, once it is open.
+    fn outside(&self) -> &System {
+        self.doors.get().map_or(&self.system, |doors| doors.session.db().system())
+    }
+
+    /// Microseconds since 1970.
     pub(crate) fn now_us(&self) -> i64 {
-        match self.doors.get() {
-            Some(doors) => doors.session.db().system().clock().now_us(),
-            None => self.system.clock().now_us(),
-        }
+        self.outside().clock().now_us()
     }
 
     /// Whole seconds since the gate was made.

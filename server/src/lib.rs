@@ -29,6 +29,7 @@ pub mod serve;
 mod stopped;
 pub mod telemetry;
 mod tls;
+mod trace;
 pub mod v4;
 
 pub use command::run;

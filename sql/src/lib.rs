@@ -65,7 +65,7 @@ pub use juno_kernels as kernels;
 pub use memory::{Memory, TEMPORARY_DIR};
 pub use operation::{
     Answered, Automation, Component, DRY_RUN, Effect, HouseRules, KEY_CHARS_MAX, Kind, Lasts, Operation,
-    OperationSettings, Parameter, Quota, Refusal, Refused, Request, Shown, WAIT_S_MAX, check,
+    OperationSettings, Parameter, Quota, Refusal, Refused, Request, Shown, WAIT_S_MAX, check, trace_id, trace_of,
 };
 pub use ops::OPERATIONS;
 pub use ops::actuator;

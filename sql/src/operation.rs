@@ -10,6 +10,7 @@ mod quota;
 mod refusal;
 mod rules;
 mod settings;
+mod trace;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub use self::quota::Quota;
 pub use self::refusal::{Refusal, Refused};
 pub use self::rules::HouseRules;
 pub use self::settings::{Automation, Component, OperationSettings, Shown};
+pub(crate) use self::trace::{in_trace, is_trace};
+pub use self::trace::{trace_id, trace_of};
 use crate::role::Role;
 use crate::session::Invocation;
 use crate::types::TYPE_KEY;

@@ -295,12 +295,16 @@ fn requests_for_nothing_are_problems_and_ids_are_echoed() {
     }
     let with = |headers: &[(&str, &str)]| http(&server, "GET", "/nothing", headers, b"");
     let named = with(&[("X-Request-Id", "order-66")]);
-    assert_eq!((named.header("x-request-id"), named.json()["trace_id"].as_str()), ("order-66", Some("order-66")));
+    let begun = named.header("traceparent");
+    assert_eq!((named.header("x-request-id"), begun.len()), ("order-66", 55));
+    assert_eq!(named.json()["trace_id"].as_str(), begun.split('-').nth(1), "a request without a trace begins one");
     let odd = with(&[("X-Request-Id", "<script>")]);
     assert!(uuid::Uuid::parse_str(odd.header("x-request-id")).is_ok(), "{:?}", odd.headers);
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let traced = with(&[("traceparent", &format!("00-{trace}-00f067aa0ba902b7-01"))]);
     assert_eq!(traced.json()["trace_id"], trace);
+    let (one, other) = (get(&server, "/healthz"), get(&server, "/healthz"));
+    assert_ne!(one.header("traceparent"), other.header("traceparent"));
     assert_ne!(get(&server, "/healthz").header("x-request-id"), get(&server, "/healthz").header("x-request-id"));
 }
 

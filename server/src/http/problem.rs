@@ -38,7 +38,7 @@ pub(crate) struct Members {
     /// The path that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) instance: Option<String>,
-    /// What to quote when asking for help: the request's id.
+    /// What to quote when asking for help: the id of the request's trace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) trace_id: Option<String>,
     /// When to try again, in seconds: a header of the answer.

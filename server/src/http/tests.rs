@@ -216,7 +216,8 @@ async fn probes_metrics_and_addresses_that_are_not_there() {
     let missing = web.send("GET", "/nowhere", &[("x-request-id", "abc")], "").await;
     assert_eq!((missing.status, missing.headers["x-request-id"].to_str().unwrap()), (404, "abc"));
     let said = missing.json();
-    assert_eq!((&said["instance"], &said["trace_id"]), (&json!("/nowhere"), &json!("abc")));
+    let parent = missing.headers["traceparent"].to_str().unwrap();
+    assert_eq!((&said["instance"], said["trace_id"].as_str()), (&json!("/nowhere"), crate::trace::id(parent)));
     let method = web.send("DELETE", "/write", &[], "").await;
     assert_eq!((method.status, method.headers["allow"].to_str().unwrap()), (405, "POST"));
     let metrics = web.get("/metrics").await.text();

@@ -33,7 +33,7 @@ use crate::actuator::{Actuator, ActuatorError};
 use crate::model::Models;
 use crate::operation::{
     Answered, Component, DRY_RUN, Decision, Doing, Effect, KEY_CHARS_MAX, Lasts, Operation, OperationSettings, Quota,
-    Refusal, Refused, Request, check, time_us,
+    Refusal, Refused, Request, check, in_trace, time_us,
 };
 use crate::ops::operations::policy::{Freeze, Gates, gate};
 use crate::{Error, Result, jsonb};
@@ -228,14 +228,13 @@ impl Session {
             held: Mutex::default(),
             quota: Arc::default(),
         };
-        let quota = Arc::clone(&invocation.quota);
         let key = key.filter(|_| !invocation.dry_run());
         let Some(key) = key else {
             if operation.effect == Effect::Acts && !invocation.dry_run() {
                 let text = format!("{} acts on other systems: give it an idempotency key, or dry_run", operation.name);
                 return Err(Refusal::new(Refused::KeyRequired, text).into());
             }
-            return quoted(Box::pin(invocation.begin(wait_s)).await, *quota.lock());
+            return Box::pin(invocation.traced(wait_s)).await;
         };
         if key.is_empty() || key.chars().count() > KEY_CHARS_MAX {
             let text = format!("an idempotency key has 1 to {KEY_CHARS_MAX} characters");
@@ -247,7 +246,7 @@ impl Session {
         };
         let own = self.connect();
         let acts = operation.effect == Effect::Acts;
-        let done = quoted(Box::pin(invocation.begin(wait_s)).await, *quota.lock());
+        let done = Box::pin(invocation.traced(wait_s)).await;
         own.settle_claim(&claim, &done, acts).await?;
         done
     }
@@ -262,6 +261,11 @@ impl Invocation {
     /// Who asks.
     pub(crate) fn actor(&self) -> &str {
         &self.session.user().name
+    }
+
+    /// The trace that it belongs to.
+    pub(crate) fn trace_id(&self) -> Option<&str> {
+        self.trace_id.as_deref()
     }
 
     /// Microseconds since 1970.
@@ -328,6 +332,14 @@ impl Invocation {
                 Err(Refusal::new(Refused::PreconditionRequired, text).into())
             }
         }
+    }
+
+    /// Decides and does within the trace of the request, and tells of the quota that it used some of.
+    async fn traced(self, wait_s: u64) -> Result<Answered> {
+        let (trace_id, quota) = (self.trace_id.clone(), Arc::clone(&self.quota));
+        let done = in_trace(trace_id, Box::pin(self.begin(wait_s))).await;
+        let quota = *quota.lock();
+        quoted(done, quota)
     }
 
     /// Decides and does, or makes a job of it.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use super::Invocation;
-use crate::operation::{Answered, Effect, Quota, Refusal, Refused};
+use crate::operation::{Answered, Effect, Quota, Refusal, Refused, in_trace};
 use crate::session::Session;
 use crate::{Error, Result};
 
@@ -97,12 +97,14 @@ impl Invocation {
         self.own.shared.operations.jobs.0.lock().insert(id, Arc::clone(&live));
         self.job = Some(Arc::clone(&live));
         let ending = Ending { own: self.own.connect(), live: Arc::clone(&live) };
-        tokio::spawn(async move {
+        let trace_id = self.trace_id.clone();
+        let work = async move {
             let ending = ending;
             if let Err(error) = Box::pin(self.run_job(&ending.live)).await {
                 tracing::error!(job = ending.live.id, "the state of a job cannot be kept: {error}");
             }
-        });
+        };
+        tokio::spawn(in_trace(trace_id, work));
         live
     }
 
