@@ -5,6 +5,7 @@
 pub(crate) mod accept;
 pub(crate) mod answer;
 pub(crate) mod body;
+mod figures;
 mod health;
 pub(crate) mod identity;
 mod linger;
@@ -101,6 +102,7 @@ impl Gate {
 
     /// The database is open: requests are served from now on. A second call changes nothing.
     pub fn open(&self, doors: Arc<Doors>) {
+        count_open(&doors);
         let _ = self.doors.set(doors);
     }
 
@@ -172,6 +174,16 @@ impl Gate {
             .cloned()
             .ok_or_else(|| Problem::new("starting", "the database is not open yet: its log is being replayed"))
     }
+}
+
+/// Lets what is open be counted, for metrics.
+fn count_open(doors: &Doors) {
+    let session = doors.session.connect();
+    doors.query.spawn(async move {
+        if let Err(error) = session.count_open().await {
+            tracing::debug!(%error, "open incidents and threats cannot be counted");
+        }
+    });
 }
 
 /// Serves HTTP until `shutdown` turns true, then lets the requests that run come to their end.

@@ -85,7 +85,7 @@ pub use ops::threats::sigma::{RuleFile, RulesRead, load_rules};
 pub use ops::threats::watch::{Threat, ThreatWatch};
 pub use place::place;
 pub use role::{Role, User};
-pub use session::{Account, Accounts, CopyIn, Moment, Problems, Session, rfc3339};
+pub use session::{Account, Accounts, CopyIn, Moment, OperationFigures, Problems, Session, rfc3339};
 pub use statement::{Outcome, Prepared, STATEMENT_BYTES_MAX, Statement};
 pub use text::hex;
 pub use transaction::TransactionStatus;

@@ -126,6 +126,11 @@ fn probes_answer_and_metrics_count_what_happened() {
         ("juno_flushed_bytes_total", 0.0),
         ("juno_compacted_bytes_total", 0.0),
         ("juno_flush_failing", 0.0),
+        ("juno_kill_switch", 0.0),
+        ("juno_pending_approvals", 0.0),
+        ("juno_running_jobs", 0.0),
+        ("juno_http_request_duration_seconds_count{route=\"/write\"}", 1.0),
+        ("juno_http_request_duration_seconds_bucket{le=\"+Inf\",route=\"/api/v4/query\"}", 1.0),
     ] {
         assert!(found.get(key).is_some_and(|value| *value >= least), "{key} should be {least} at least: {found:#?}");
     }

@@ -15,9 +15,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
-use super::Gate;
 use super::accept::{Format, negotiate};
 use super::problem::Problem;
+use super::{Gate, count_open, figures};
 
 /// The process is alive and its I/O runtime answers.
 pub(super) async fn healthz() -> Response {
@@ -123,6 +123,11 @@ fn open_metrics(gate: &Gate) -> String {
             "1 after a failed write to disk that cannot be undone",
             u64::from(status.read_only.is_some()),
         );
+        let known = doors.session.operation_figures();
+        if known.is_stale {
+            count_open(&doors);
+        }
+        figures::register(known, &mut registry);
     }
     text::encode(&mut out, &registry).expect("a String takes every write");
     out

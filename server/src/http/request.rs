@@ -1,10 +1,12 @@
-//! What happens around every request: its id, its trace, what is left of its body, the last touch on a problem, the count of its status.
+//! What happens around every request: its id, its trace, what is left of its body, the last touch on a problem, the count of its
+//! status.
 //!
 //! **Invariant:** knows no route.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -22,6 +24,8 @@ const REQUEST_ID_CHARS_MAX: usize = 128;
 /// The middleware.
 pub(super) async fn around(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let id = request_id(request.headers()).unwrap_or_else(|| gate.system.uuid_v7().to_string());
+    let began_us = gate.system.clock().monotonic_us();
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let random = || gate.outside().random().next_u64();
     let parent = request.headers().get(TRACE_PARENT).and_then(|parent| parent.to_str().ok());
@@ -49,7 +53,8 @@ pub(super) async fn around(State(gate): State<Arc<Gate>>, request: Request, next
         }
     }
     tracing::debug!(%method, path, status = response.status().as_u16(), request_id = id, "request");
-    gate.counters.responded(response.status().as_u16());
+    let took = Duration::from_micros(gate.system.clock().monotonic_us() - began_us);
+    gate.counters.responded(response.status().as_u16(), route.as_ref().map(MatchedPath::as_str), took);
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }

@@ -8,6 +8,7 @@
 mod acting;
 mod approval;
 mod audit;
+mod figures;
 mod history;
 mod hold;
 mod idempotency;
@@ -23,6 +24,7 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value, json};
 
 pub(crate) use self::acting::{Found, Mandate, refused};
+pub use self::figures::OperationFigures;
 pub(crate) use self::history::VIEW as HISTORY;
 pub(crate) use self::hold::Hold;
 use self::idempotency::Claim;
@@ -67,6 +69,7 @@ pub(crate) struct Operations {
     /// The actuators that gave no answer when they were last asked, and why.
     silent: Mutex<BTreeMap<&'static str, String>>,
     pub(crate) history: Arc<history::History>,
+    pub(crate) figures: figures::Figures,
     /// Rows of incidents are read and written again by one at a time.
     pub(crate) incidents: tokio::sync::Mutex<()>,
     /// Logons that doors refused and nobody has looked at yet.
@@ -87,6 +90,7 @@ impl Operations {
             actuators: RwLock::new(Vec::new().into()),
             silent: Mutex::default(),
             history: history::History::new(),
+            figures: figures::Figures::default(),
             incidents: tokio::sync::Mutex::default(),
             refused_logons: Mutex::default(),
             holds: hold::Holds::default(),
@@ -198,6 +202,7 @@ impl Session {
         self.interrupt_jobs().await?;
         self.interrupt_orders().await?;
         self.open_claims().await?;
+        self.open_figures().await?;
         let old = rfc3339(self.shared.db.system().clock().now_us() - EVENTS_KEPT_US);
         let some = "SELECT id FROM juno_events WHERE at < $1 LIMIT 1";
         if !self.objects(some, &[old.clone().into()]).await?.is_empty() {

@@ -24,6 +24,13 @@ const CANCEL_WAIT: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(super) struct Jobs(Mutex<HashMap<String, Arc<Live>>>);
 
+impl Jobs {
+    /// How many there are.
+    pub(super) fn running(&self) -> usize {
+        self.0.lock().len()
+    }
+}
+
 /// A job that runs.
 pub(super) struct Live {
     pub(super) id: String,
@@ -191,6 +198,9 @@ impl Session {
         }
         let forget = "UPDATE juno_approvals SET state = 'cancelled' WHERE job_id = $1 AND state = 'pending'";
         self.changed_rows(forget, &[id.into()]).await?;
+        if let Some(approval) = job["approval_id"].as_str() {
+            self.operations().figures.decided(approval);
+        }
         self.job_event(id, job["kind"].as_str().unwrap_or_default(), "cancelled").await?;
         self.job(id).await
     }
