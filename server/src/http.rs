@@ -15,6 +15,7 @@ pub(crate) mod problem;
 mod query;
 pub(crate) mod quota;
 pub(crate) mod request;
+mod room;
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
