@@ -7,6 +7,7 @@ pub mod actuator;
 mod answer;
 pub mod autopilot;
 pub mod bucket;
+mod checked;
 mod command;
 pub mod config;
 pub mod console;

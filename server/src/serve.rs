@@ -317,14 +317,15 @@ async fn guard(session: Session) {
 }
 
 /// The certificate and key of the settings.
-fn tls(access: &AccessArgs) -> Result<Option<TlsAcceptor>, Error> {
+pub(crate) fn tls(access: &AccessArgs) -> Result<Option<TlsAcceptor>, Error> {
     let (Some(certificates), Some(key)) = (&access.tls_cert, &access.tls_key) else { return Ok(None) };
     let refused =
         |text| Error::Setting { flag: "--tls-cert, --tls-key", variable: "JUNO_TLS_CERT, JUNO_TLS_KEY", text };
     crate::tls::acceptor(certificates, key).map(Some).map_err(refused)
 }
 
-fn tokens(access: &AccessArgs) -> Result<Tokens, Error> {
+/// The tokens of the settings.
+pub(crate) fn tokens(access: &AccessArgs) -> Result<Tokens, Error> {
     let Some(path) = &access.auth_tokens_file else { return Ok(Tokens::new()) };
     let refused = |text| Error::Setting { flag: "--auth-tokens-file", variable: "JUNO_AUTH_TOKENS_FILE", text };
     identity::tokens(path).map_err(refused)

@@ -165,10 +165,15 @@ impl Drop for Connected {
     }
 }
 
+/// The filter of this text, or what is wrong with it.
+pub(crate) fn log_filter(filter: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(format!("{TOLD_ELSEWHERE},{filter}"))
+        .map_err(|error| format!("\"{filter}\" is no log filter: {error}"))
+}
+
 /// Sends log lines of the filter to stderr; a text where the filter cannot be read.
 pub fn log_to_stderr(filter: &str, colours: bool) -> Result<(), String> {
-    let filter = EnvFilter::try_new(format!("{TOLD_ELSEWHERE},{filter}"))
-        .map_err(|error| format!("\"{filter}\" is no log filter: {error}"))?;
+    let filter = log_filter(filter)?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     // A second call keeps the first subscriber: tests start several servers in one process.
     let _ = subscriber.try_init();
