@@ -40,7 +40,7 @@ use crate::operation::{
 use crate::ops::operations::policy::{Freeze, Gates, gate};
 use crate::{Error, Result, jsonb};
 
-/// How long events of the stream are kept at least: a week; older ones go when the database is opened.
+/// How long events of the stream are kept at least: a week; older ones go when the database is opened, and once an hour.
 const EVENTS_KEPT_US: i64 = 7 * 86_400_000_000;
 
 /// Refused logons that wait to be looked at.
@@ -203,12 +203,20 @@ impl Session {
         self.interrupt_orders().await?;
         self.open_claims().await?;
         self.open_figures().await?;
+        self.purge_events().await.map(drop)
+    }
+
+    /// Removes the events of the stream that are too old; how many there were.
+    ///
+    /// # Errors
+    /// As [`Session::query`].
+    pub async fn purge_events(&self) -> Result<u64> {
         let old = rfc3339(self.shared.db.system().clock().now_us() - EVENTS_KEPT_US);
         let some = "SELECT id FROM juno_events WHERE at < $1 LIMIT 1";
-        if !self.objects(some, &[old.clone().into()]).await?.is_empty() {
-            self.changed_rows("DELETE FROM juno_events WHERE at < $1", &[old.into()]).await?;
+        match self.objects(some, &[old.clone().into()]).await?.is_empty() {
+            true => Ok(0),
+            false => self.changed_rows("DELETE FROM juno_events WHERE at < $1", &[old.into()]).await,
         }
-        Ok(())
     }
 
     /// Does what an operation is for, or makes a job of it.
