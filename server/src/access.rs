@@ -24,10 +24,8 @@ pub(crate) struct Access {
 impl Access {
     /// Reads the files of the settings.
     pub(crate) fn read(files: &AccessArgs) -> Result<Arc<Access>, Error> {
-        let refused = |flag, variable| move |text| Error::Setting { flag, variable, text };
-        let tokens =
-            read_tokens(files).map_err(refused("--auth-tokens-file", "JUNO_AUTH_TOKENS_FILE"))?.unwrap_or_default();
-        let tls = read_tls(files).map_err(refused("--tls-cert, --tls-key", "JUNO_TLS_CERT, JUNO_TLS_KEY"))?;
+        let tokens = read_tokens(files).map_err(of_tokens)?.unwrap_or_default();
+        let tls = read_tls(files).map_err(of_tls)?;
         Ok(Arc::new(Access { files: files.clone(), tokens: RwLock::new(Arc::new(tokens)), tls: RwLock::new(tls) }))
     }
 
@@ -67,6 +65,20 @@ impl Access {
     pub(crate) fn has_files(&self) -> bool {
         self.files.auth_tokens_file.is_some() || self.files.tls_cert.is_some()
     }
+}
+
+/// The files of the settings that cannot be used.
+pub(crate) fn unusable(files: &AccessArgs) -> Vec<Error> {
+    let (tokens, tls) = (read_tokens(files).err().map(of_tokens), read_tls(files).err().map(of_tls));
+    tokens.into_iter().chain(tls).collect()
+}
+
+fn of_tokens(text: String) -> Error {
+    Error::Setting { flag: "--auth-tokens-file", variable: "JUNO_AUTH_TOKENS_FILE", text }
+}
+
+fn of_tls(text: String) -> Error {
+    Error::Setting { flag: "--tls-cert, --tls-key", variable: "JUNO_TLS_CERT, JUNO_TLS_KEY", text }
 }
 
 fn read_tokens(files: &AccessArgs) -> Result<Option<Tokens>, String> {

@@ -1,6 +1,6 @@
 //! The commands of the `juno` binary.
 //!
-//! **Invariant:** exit status 0 when all was done, 1 when something failed, 2 when the command line was wrong.
+//! **Invariant:** exit status 0 when all was done, 1 when something failed, 2 when the command line or a setting was wrong.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read};
@@ -14,12 +14,12 @@ use juno_sql::{HouseRules, OPERATIONS, OperationSettings, Request, Shown};
 
 use crate::actuator::process::Fleet;
 use crate::config::{
-    ADMIN_PASSWORD, AuditCommand, Cli, Command, ImportArgs, ServeArgs, SettingsFile, SqlArgs, UserCommand,
-    WEBHOOK_SECRET, report, shown, unknown_variables,
+    ADMIN_PASSWORD, AuditCommand, Cli, Command, ConfigDoes, ImportArgs, ServeArgs, SettingsFile, SqlArgs, UserCommand,
+    WEBHOOK_SECRET, first_line, problems, report, shown, unknown_variables,
 };
 use crate::reload::Reload;
 use crate::serve::{Config, Server, embedded};
-use crate::{console, demo, demo_service, import, serve, stopped, telemetry};
+use crate::{checked, console, demo, demo_service, import, serve, stopped, telemetry};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,11 @@ enum Error {
 /// Does what a command line says, the program's name first, and gives the exit status.
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-    let told = match Told::by(&args) {
+    let told = Told::by(&args);
+    if is_check(&args, &told) {
+        return check(&args, told);
+    }
+    let told = match told {
         Ok(told) => told,
         Err(Untold::Line(error)) => {
             let _ = error.print();
@@ -67,6 +71,48 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitC
             ExitCode::from(if matches!(error, Error::Import(import::Error::Usage(_))) { 2 } else { 1 })
         }
     }
+}
+
+/// Whether settings are to be checked; a command line that cannot be read says so by its first words.
+fn is_check(args: &[OsString], told: &Result<Told, Untold>) -> bool {
+    match told {
+        Ok(told) => matches!(&told.cli.command, Command::Config(config) if config.what == Some(ConfigDoes::Check)),
+        Err(Untold::Line(error)) if !error.use_stderr() => false,
+        Err(_) => args.iter().skip(1).take(2).eq(["config", "check"]),
+    }
+}
+
+/// Shows the settings, as far as they can be read, and says what cannot be used.
+fn check(args: &[OsString], told: Result<Told, Untold>) -> ExitCode {
+    warn_of_unknown();
+    let mut found = problems(args, |name| std::env::var_os(name));
+    match told {
+        Ok(Told { cli, matches, file }) => {
+            print!("{}", report(settings(&matches, file.as_ref())));
+            if let Command::Config(config) = cli.command {
+                found.extend(checked::unusable(&config.serve, secret(WEBHOOK_SECRET)));
+            }
+        }
+        Err(Untold::Line(error)) if found.is_empty() => found.push(first_line(&error)),
+        Err(Untold::File(error)) if found.is_empty() => found.push(error),
+        Err(_) => {}
+    }
+    for problem in &found {
+        eprintln!("{problem}");
+    }
+    if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) }
+}
+
+/// Warns of variables that mean nothing.
+fn warn_of_unknown() {
+    for name in unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        eprintln!("juno: warning: the environment variable {name} means nothing to juno");
+    }
+}
+
+/// A variable of the environment that has no flag.
+fn secret(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|secret| !secret.is_empty())
 }
 
 /// What juno was told to do: by its command line, the environment, and the file of settings.
@@ -110,12 +156,11 @@ fn reload(args: Vec<OsString>) -> Reload {
 }
 
 fn dispatch(told: Told, args: Vec<OsString>) -> Result<(), Error> {
-    for name in unknown_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
-        eprintln!("juno: warning: the environment variable {name} means nothing to juno");
-    }
+    warn_of_unknown();
     let Told { cli, matches, file } = told;
     let log = match &cli.command {
-        Command::Serve(args) | Command::Config(args) => &args.machine.log,
+        Command::Serve(args) => &args.machine.log,
+        Command::Config(args) => &args.serve.machine.log,
         Command::Demo(args) => &args.machine.log,
         Command::Sql(args) => &args.machine.log,
         Command::Import(args) => &args.machine.log,
@@ -147,7 +192,6 @@ fn dispatch(told: Told, args: Vec<OsString>) -> Result<(), Error> {
 
 fn run_server(args: ServeArgs, shown: Vec<Shown>, reload: Reload) -> Result<(), Error> {
     let fleet = args.fleet.as_deref().map(Fleet::read).transpose().map_err(serve::Error::Fleet)?;
-    let secret = |variable: &str| std::env::var(variable).ok().filter(|secret| !secret.is_empty());
     let rules = args.guard_rails.as_deref().map(guard_rails).transpose()?;
     let config = Config {
         fleet,
@@ -172,7 +216,7 @@ fn run_server(args: ServeArgs, shown: Vec<Shown>, reload: Reload) -> Result<(), 
 }
 
 /// The rules of a file, or what is wrong with it.
-fn guard_rails(file: &Path) -> Result<Arc<HouseRules>, serve::Error> {
+pub(crate) fn guard_rails(file: &Path) -> Result<Arc<HouseRules>, serve::Error> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"));
     let rules = text.and_then(|text| HouseRules::parse(&name, &text));

@@ -2,10 +2,12 @@
 //!
 //! **Invariant:** reads no file but that of settings and opens nothing; every setting has one default, which stands here.
 
+mod check;
 mod file;
 mod operations;
 mod reach;
 
+pub use check::{ConfigArgs, ConfigDoes, first_line, problems};
 pub use file::SettingsFile;
 pub use operations::OperationArgs;
 pub use reach::{ReachArgs, WEBHOOK_SECRET};
@@ -62,13 +64,13 @@ pub enum Command {
     /// Make a data directory of a backup
     Restore(RestoreArgs),
     /// Show the effective settings and where each comes from
-    Config(ServeArgs),
+    Config(ConfigArgs),
     /// Run a service of the demo's fleet, which can be broken
     #[command(hide = true)]
     DemoService(DemoServiceArgs),
 }
 
-/// `juno serve` and `juno config`.
+/// `juno serve`, and what `juno config` looks at.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
     /// File with settings as lines NAME=VALUE; flags and the environment go before it, and SIGHUP reads it again

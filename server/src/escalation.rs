@@ -2,7 +2,7 @@
 //!
 //! **Message.** JSON: `{"type": "escalation", "incident_id", "incident_type", "severity", "service", "reason", "symptoms",
 //! "detected_at", "escalated_at", "path"}`, signed like the messages of the [webhook](crate::actuator::webhook), with the incident's
-//! id as `Idempotency-Key`, the same in each try. Any answer of 2xx is a delivery; others, no connection and no answer in time are
+//! id as `Idempotency-Key` and the incident's trace in `traceparent`, the same in each try. Any answer of 2xx is a delivery; others, no connection and no answer in time are
 //! tried again after a growing, scattered wait, or after `Retry-After`, also by the next process.
 //!
 //! **Invariant:** what is to be delivered is in a table, and nobody waits for a receiver.
@@ -40,7 +40,7 @@ async fn round(session: &Session, hook: &Hook) -> Result<(), Error> {
     let due = session.calls_due().await?;
     let mut posts = Vec::with_capacity(due.len());
     for call in &due {
-        posts.push(hook.post(call.message.to_string(), Some(&call.incident_id)));
+        posts.push(hook.post(call.message.to_string(), Some(&call.incident_id), &call.trace_id));
     }
     for (call, posted) in due.iter().zip(join_all(posts).await) {
         settle(session, hook, call, posted).await?;

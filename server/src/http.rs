@@ -5,6 +5,7 @@
 pub(crate) mod accept;
 pub(crate) mod answer;
 pub(crate) mod body;
+mod figures;
 mod health;
 pub(crate) mod identity;
 mod linger;
@@ -12,7 +13,9 @@ mod listener;
 pub(crate) use health::exposition;
 pub(crate) mod problem;
 mod query;
+pub(crate) mod quota;
 pub(crate) mod request;
+mod room;
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -21,6 +24,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use juno_sql::Quota;
 use juno_sql::engine::system::System;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -99,6 +103,7 @@ impl Gate {
 
     /// The database is open: requests are served from now on. A second call changes nothing.
     pub fn open(&self, doors: Arc<Doors>) {
+        count_open(&doors);
         let _ = self.doors.set(doors);
     }
 
@@ -131,7 +136,17 @@ impl Gate {
     /// A turn for one stream of events, or 429.
     pub(crate) fn stream_turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
         let turn = Arc::clone(&self.streams).try_acquire_owned();
-        turn.map_err(|_| Problem::new("too-many-streams", format!("{STREAMS_MAX} streams of events are open")))
+        turn.map_err(|_| {
+            let mut problem = Problem::new("too-many-streams", format!("{STREAMS_MAX} streams of events are open"));
+            problem.quota = Some(self.streams_left());
+            problem
+        })
+    }
+
+    /// The streams that may be opened besides those that are.
+    pub(crate) fn streams_left(&self) -> Quota {
+        let left = self.streams.available_permits() as u64;
+        Quota { name: "streams", most: STREAMS_MAX as u64, left, window_s: None, reset_s: None }
     }
 
     /// Turns true when the server is to stop.
@@ -139,9 +154,14 @@ impl Gate {
         self.stop.subscribe()
     }
 
+    /// Clock and randomness of the database, once it is open.
+    fn outside(&self) -> &System {
+        self.doors.get().map_or(&self.system, |doors| doors.session.db().system())
+    }
+
     /// Microseconds since 1970.
     pub(crate) fn now_us(&self) -> i64 {
-        self.system.clock().now_us()
+        self.outside().clock().now_us()
     }
 
     /// Whole seconds since the gate was made.
@@ -155,6 +175,16 @@ impl Gate {
             .cloned()
             .ok_or_else(|| Problem::new("starting", "the database is not open yet: its log is being replayed"))
     }
+}
+
+/// Lets what is open be counted, for metrics.
+fn count_open(doors: &Doors) {
+    let session = doors.session.connect();
+    doors.query.spawn(async move {
+        if let Err(error) = session.count_open().await {
+            tracing::debug!(%error, "open incidents and threats cannot be counted");
+        }
+    });
 }
 
 /// Serves HTTP until `shutdown` turns true, then lets the requests that run come to their end.

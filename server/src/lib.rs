@@ -8,6 +8,7 @@ pub mod actuator;
 mod answer;
 pub mod autopilot;
 pub mod bucket;
+mod checked;
 mod command;
 pub mod config;
 pub mod console;
@@ -30,6 +31,7 @@ pub mod serve;
 mod stopped;
 pub mod telemetry;
 mod tls;
+mod trace;
 pub mod v4;
 
 pub use command::run;

@@ -47,6 +47,16 @@ struct StatusLabel {
     status: u16,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabel {
+    route: String,
+}
+
+/// The route of requests that none has.
+const NO_ROUTE: &str = "other";
+/// Bounds of buckets of times, in seconds.
+const BOUNDS: [f64; 9] = [0.000_5, 0.002, 0.008, 0.032, 0.128, 0.512, 2.048, 8.192, 32.768];
+
 /// The counters of one server. Cheap to share; every method takes `&self`.
 #[derive(Debug)]
 pub struct Counters {
@@ -59,22 +69,24 @@ pub struct Counters {
     rows_ingested: Family<FormatLabel, Counter>,
     rows_rejected: Family<FormatLabel, Counter>,
     http_responses: Family<StatusLabel, Counter>,
+    http_seconds: Family<RouteLabel, Histogram>,
 }
 
 impl Counters {
     /// Fresh counters, all at zero.
     pub fn new() -> Arc<Counters> {
         let mut registry = Registry::with_prefix("juno");
-        let bounds = [0.000_5, 0.002, 0.008, 0.032, 0.128, 0.512, 2.048, 8.192, 32.768];
+        let times: fn() -> Histogram = || Histogram::new(BOUNDS);
         let counters = Counters {
             statements: Family::default(),
-            statement_seconds: Histogram::new(bounds),
+            statement_seconds: times(),
             errors: Family::default(),
             connections: Family::default(),
             connections_total: Family::default(),
             rows_ingested: Family::default(),
             rows_rejected: Family::default(),
             http_responses: Family::default(),
+            http_seconds: Family::new_with_constructor(times),
             registry: Registry::default(),
         };
         registry.register("statements", "SQL statements run, by door", counters.statements.clone());
@@ -94,6 +106,12 @@ impl Counters {
         registry.register("rows_ingested", "Telemetry rows stored, by format", counters.rows_ingested.clone());
         registry.register("rows_rejected", "Telemetry rows refused, by format", counters.rows_rejected.clone());
         registry.register("http_responses", "HTTP responses, by status", counters.http_responses.clone());
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time from a request to the head of its answer, by route",
+            Unit::Seconds,
+            counters.http_seconds.clone(),
+        );
         Arc::new(Counters { registry, ..counters })
     }
 
@@ -121,9 +139,11 @@ impl Counters {
         self.rows_rejected.get_or_create(&FormatLabel { format }).inc_by(refused);
     }
 
-    /// An HTTP response went out.
-    pub fn responded(&self, status: u16) {
+    /// An HTTP response went out; `route` is the pattern of the path, where there is one: of these there are few.
+    pub fn responded(&self, status: u16, route: Option<&str>, took: Duration) {
         self.http_responses.get_or_create(&StatusLabel { status }).inc();
+        let route = route.unwrap_or(NO_ROUTE).to_owned();
+        self.http_seconds.get_or_create(&RouteLabel { route }).observe(took.as_secs_f64());
     }
 
     /// Writes all counters in the OpenMetrics text format, without the final `# EOF` line.
@@ -145,10 +165,15 @@ impl Drop for Connected {
     }
 }
 
+/// The filter of this text, or what is wrong with it.
+pub(crate) fn log_filter(filter: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(format!("{TOLD_ELSEWHERE},{filter}"))
+        .map_err(|error| format!("\"{filter}\" is no log filter: {error}"))
+}
+
 /// Sends log lines of the filter to stderr; a text where the filter cannot be read.
 pub fn log_to_stderr(filter: &str, colours: bool) -> Result<(), String> {
-    let filter = EnvFilter::try_new(format!("{TOLD_ELSEWHERE},{filter}"))
-        .map_err(|error| format!("\"{filter}\" is no log filter: {error}"))?;
+    let filter = log_filter(filter)?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     // A second call keeps the first subscriber: tests start several servers in one process.
     let _ = subscriber.try_init();
@@ -165,6 +190,8 @@ mod tests {
         counters.statement(Door::Http, Duration::from_millis(1));
         counters.ingested("csv", 3, 1);
         counters.error(Door::Pgwire, "42P01");
+        counters.responded(200, Some("/api/v4/approvals/{id}"), Duration::from_millis(1));
+        counters.responded(404, None, Duration::from_millis(100));
         let open = counters.connected(Door::Pgwire);
         drop(counters.connected(Door::Http));
         let mut text = String::new();
@@ -175,6 +202,8 @@ mod tests {
             "juno_errors_total{door=\"Pgwire\",sqlstate=\"42P01\"} 1",
             "juno_connections{door=\"Pgwire\"} 1",
             "juno_connections{door=\"Http\"} 0",
+            "juno_http_request_duration_seconds_bucket{le=\"0.002\",route=\"/api/v4/approvals/{id}\"} 1",
+            "juno_http_request_duration_seconds_count{route=\"other\"} 1",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

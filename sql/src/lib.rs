@@ -65,7 +65,7 @@ pub use juno_kernels as kernels;
 pub use memory::{Memory, TEMPORARY_DIR};
 pub use operation::{
     Answered, Automation, Component, DRY_RUN, Effect, Form, HouseRules, KEY_CHARS_MAX, Kind, Lasts, Member, Operation,
-    OperationSettings, Parameter, Refusal, Refused, Request, Shown, WAIT_S_MAX, check,
+    OperationSettings, Parameter, Quota, Refusal, Refused, Request, Shown, WAIT_S_MAX, check, trace_id, trace_of,
 };
 pub use ops::OPERATIONS;
 pub use ops::actuator;
@@ -88,7 +88,7 @@ pub use ops::threats::sigma::{RuleFile, RulesRead, load_rules};
 pub use ops::threats::watch::{Threat, ThreatWatch};
 pub use place::place;
 pub use role::{Role, User};
-pub use session::{Account, Accounts, CopyIn, Moment, Problems, Session, rfc3339};
+pub use session::{Account, Accounts, CopyIn, Moment, OperationFigures, Problems, Session, rfc3339};
 pub use statement::{Outcome, Prepared, STATEMENT_BYTES_MAX, Statement};
 pub use text::hex;
 pub use transaction::TransactionStatus;

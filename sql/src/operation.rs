@@ -7,9 +7,11 @@
 
 pub(crate) mod answer;
 mod parameter;
+mod quota;
 mod refusal;
 mod rules;
 mod settings;
+mod trace;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,9 +22,12 @@ use serde_json::{Map, Value};
 pub use self::answer::{Form, Member};
 pub use self::parameter::{Kind, Parameter, check};
 pub(crate) use self::parameter::{duration_us, time_us};
+pub use self::quota::Quota;
 pub use self::refusal::{Refusal, Refused};
 pub use self::rules::HouseRules;
 pub use self::settings::{Automation, Component, OperationSettings, Shown};
+pub(crate) use self::trace::{in_trace, is_trace};
+pub use self::trace::{trace_id, trace_of};
 use crate::role::Role;
 use crate::session::Invocation;
 use crate::types::TYPE_KEY;
@@ -180,6 +185,8 @@ pub struct Answered {
     pub pending: bool,
     /// Whether it is the stored answer of an earlier request with the same key.
     pub replayed: bool,
+    /// The quota that it used some of, where that is known.
+    pub quota: Option<Quota>,
 }
 
 /// The arguments of a CALL as JSON, and what REST has in headers.

@@ -18,9 +18,9 @@ mod utility;
 pub(crate) use block::RefusedLogon;
 pub use copy::CopyIn;
 pub(crate) use model::{WATCHED, Watched};
-pub use operation::Problems;
 pub use operation::rfc3339;
 pub(crate) use operation::{Found, HISTORY, Hold, Invocation, LastRun, Mandate, Operations, objects, refused};
+pub use operation::{OperationFigures, Problems};
 pub use user::{Account, Accounts};
 
 use std::collections::BTreeSet;

@@ -208,6 +208,27 @@ fn config_says_where_each_setting_comes_from() {
 }
 
 #[test]
+fn config_check_shows_the_settings_and_names_each_problem_on_a_line() {
+    let directory = directory();
+    let at = directory.path();
+    let good = juno(at, &["config", "check", "--phase", "3"]);
+    assert_eq!((good.code, good.errors.as_str()), (Some(0), ""));
+    assert!(good.out.lines().any(|line| line.starts_with("phase") && line.contains("flag --phase")), "{}", good.out);
+    std::fs::write(at.join("juno.conf"), "JUNO_PHASE=9\nJUNO_PHASES=1\n").expect("a file");
+    let bad = juno(at, &["config", "check", "--config", "juno.conf", "--rl-learning-rate", "0"]);
+    assert_eq!((bad.code, bad.errors.lines().count()), (Some(2), 3), "{}", bad.errors);
+    for part in ["juno.conf:1: JUNO_PHASE: ", "juno.conf:2: JUNO_PHASES is no setting", "--rl-learning-rate: "] {
+        assert!(bad.errors.lines().any(|line| line.starts_with(part)), "{part}: {}", bad.errors);
+    }
+    let files = juno(at, &["config", "--fleet", "gone.json", "--escalation-url", "https://example.org/call", "check"]);
+    assert_eq!((files.code, files.errors.lines().count()), (Some(2), 2), "{}", files.errors);
+    assert!(files.errors.contains("--fleet (JUNO_FLEET)") && files.errors.contains("JUNO_WEBHOOK_SECRET"));
+    let odd = juno(at, &["config", "check", "--colour", "red"]);
+    assert_eq!((odd.code, odd.errors.lines().count()), (Some(2), 1), "{}", odd.errors);
+    assert!(odd.errors.contains("--colour"), "{}", odd.errors);
+}
+
+#[test]
 fn a_server_that_cannot_start_says_what_to_change() {
     let server = server();
     let scratch = server.scratch("other").display().to_string();

@@ -70,7 +70,8 @@ fn a_full_disk_refuses_writes_with_53100_and_takes_them_when_there_is_room() {
     let (code, message) = client.error("CALL flush()");
     assert_eq!(code, "53100", "{message}");
     let ready = get(&server, "/readyz");
-    assert_eq!(ready.status, 200, "it takes writes again by itself once there is room: {}", ready.text());
+    assert_eq!(ready.status, 503, "without room it is not ready: {}", ready.text());
+    assert!(ready.text().contains("bytes are free on the disk"), "{}", ready.text());
     assert!(ready.text().contains("flushes fail"), "{}", ready.text());
 
     for file in [ballast, filler] {

@@ -10,6 +10,7 @@ mod jobs;
 mod lies;
 mod optimization;
 mod properties;
+mod quotas;
 mod same;
 mod scaling;
 mod stream;

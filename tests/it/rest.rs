@@ -126,6 +126,11 @@ fn probes_answer_and_metrics_count_what_happened() {
         ("juno_flushed_bytes_total", 0.0),
         ("juno_compacted_bytes_total", 0.0),
         ("juno_flush_failing", 0.0),
+        ("juno_kill_switch", 0.0),
+        ("juno_pending_approvals", 0.0),
+        ("juno_running_jobs", 0.0),
+        ("juno_http_request_duration_seconds_count{route=\"/write\"}", 1.0),
+        ("juno_http_request_duration_seconds_bucket{le=\"+Inf\",route=\"/api/v4/query\"}", 1.0),
     ] {
         assert!(found.get(key).is_some_and(|value| *value >= least), "{key} should be {least} at least: {found:#?}");
     }
@@ -295,12 +300,16 @@ fn requests_for_nothing_are_problems_and_ids_are_echoed() {
     }
     let with = |headers: &[(&str, &str)]| http(&server, "GET", "/nothing", headers, b"");
     let named = with(&[("X-Request-Id", "order-66")]);
-    assert_eq!((named.header("x-request-id"), named.json()["trace_id"].as_str()), ("order-66", Some("order-66")));
+    let begun = named.header("traceparent");
+    assert_eq!((named.header("x-request-id"), begun.len()), ("order-66", 55));
+    assert_eq!(named.json()["trace_id"].as_str(), begun.split('-').nth(1), "a request without a trace begins one");
     let odd = with(&[("X-Request-Id", "<script>")]);
     assert!(uuid::Uuid::parse_str(odd.header("x-request-id")).is_ok(), "{:?}", odd.headers);
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let traced = with(&[("traceparent", &format!("00-{trace}-00f067aa0ba902b7-01"))]);
     assert_eq!(traced.json()["trace_id"], trace);
+    let (one, other) = (get(&server, "/healthz"), get(&server, "/healthz"));
+    assert_ne!(one.header("traceparent"), other.header("traceparent"));
     assert_ne!(get(&server, "/healthz").header("x-request-id"), get(&server, "/healthz").header("x-request-id"));
 }
 

@@ -2,7 +2,7 @@
 //!
 //! **Message.** JSON: `{"type": "targets"}`, `{"type": "observe", "target": NAME}` or `{"type": "act", "order": {…}}`, with the
 //! headers `X-Juno-Timestamp` (seconds since 1970), `X-Juno-Signature` ([`sign`]) and, for an order, `Idempotency-Key`: its
-//! key, the same in each try. The receiver answers 200 with targets, an observation or an effect as JSON.
+//! key, the same in each try. `traceparent` goes on with the trace of the request that asked for it. The receiver answers 200 with targets, an observation or an effect as JSON.
 //!
 //! **Answers.** 404: there is no such target. 400, 401, 403, 409, 410, 413, 415, 422: refused, with `detail` of a problem
 //! document (RFC 9457) as the reason. 408 and 504: it took too long. 425, 429, 500, 502, 503, no connection and no answer
@@ -71,9 +71,10 @@ impl WebhookActuator {
     ) -> Result<T, ActuatorError> {
         let until = Instant::now() + limit;
         let unreachable = |reason: String| ActuatorError::Unreachable { target: target.to_owned(), reason };
+        let trace_id = juno_sql::trace_id().unwrap_or_else(|| self.hook.new_trace());
         let mut last = String::new();
         for tried in 0..TRIES_MAX {
-            match timeout_at(until, self.try_once(target, message, key)).await {
+            match timeout_at(until, self.try_once(target, message, (key, trace_id.as_str()))).await {
                 Err(_) => return Err(too_long(target, message, limit)),
                 Ok(Answer::Good(body)) => {
                     return serde_json::from_slice(&body)
@@ -93,8 +94,8 @@ impl WebhookActuator {
         Err(unreachable(last))
     }
 
-    async fn try_once(&self, target: &str, message: &Value, key: Option<&str>) -> Answer {
-        match self.hook.post(message.to_string(), key).await {
+    async fn try_once(&self, target: &str, message: &Value, (key, trace_id): (Option<&str>, &str)) -> Answer {
+        match self.hook.post(message.to_string(), key, trace_id).await {
             Ok(posted) => judge(target, message, posted),
             Err(reason) => Answer::Again(reason, None),
         }

@@ -24,7 +24,7 @@ use juno_sql::healing::group::{Watch, groups};
 use juno_sql::healing::runbook::{Choice, Runbook, built_in};
 use juno_sql::healing::severity::{Impact, Severity, severity};
 use juno_sql::healing::status::Status;
-use juno_sql::{Error, IncidentChange, Operation, Refused, Request, Session};
+use juno_sql::{Error, IncidentChange, Operation, Refused, Request, Session, trace_of};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -404,7 +404,9 @@ impl Healing {
         });
         let Value::Object(arguments) = arguments else { return Ok(true) };
         let key = Some(self.session.db().system().uuid_v7().to_string());
-        let asked = self.autopilot.operate(self.remediate, Request { arguments, key, ..Request::default() }).await;
+        let trace_id = Some(trace_of(&incident.id));
+        let request = Request { arguments, key, trace_id, ..Request::default() };
+        let asked = self.autopilot.operate(self.remediate, request).await;
         match asked {
             Ok(answered) => {
                 incident.at_work = answered.job.map(|job| AtWork { job, candidate, runbook });
@@ -420,7 +422,9 @@ impl Healing {
                     Refused::CooldownActive | Refused::Concurrent => REFUSED_US,
                     _ => DENIED_US,
                 };
-                let told_us = refusal.retry_after_s.and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or(0);
+                // A budget may become larger before some of it is back.
+                let told_s = refusal.retry_after_s.filter(|_| refusal.quota.is_none());
+                let told_us = told_s.and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or(0);
                 incident.refused_until_us = now_us + (told_us * 1_000_000).max(least_us);
                 tracing::info!(incident = incident.id, runbook, reason = refusal.detail, "a remediation was refused");
                 Ok(true)

@@ -1,5 +1,5 @@
 //! What falls due: responses to threats whose time is over are taken back, changes of units are verified, jobs that nobody approved
-//! end.
+//! end, old events go.
 //!
 //! **Invariant:** goes on while components are switched off, so that what contains a threat never stays for longer than was said.
 
@@ -11,16 +11,29 @@ use super::Runs;
 
 /// Between two sweeps.
 const SWEEP: Duration = Duration::from_secs(5);
+/// Sweeps from one in which old events go to the next: an hour of them. They went when the database was opened, too.
+const PURGE: u64 = 720;
 
 /// Sweeps for ever; failures are told in `operations_status` and, once each, in the log.
 pub async fn sweep(session: Session) {
     let mut threats = Runs::new(&session, Component::Threats, SWEEP);
     let mut scaling = Runs::new(&session, Component::Scaling, SWEEP);
     let mut approvals = Runs::new(&session, Component::Governance, SWEEP);
-    loop {
+    for sweep in 1_u64.. {
         threats.due().await;
         threats.failed(expire_responses(&session).await.map(drop));
         scaling.failed(verify_scaling(&session).await.map(drop));
         approvals.failed(session.expire_approvals().await.map(drop));
+        if sweep.is_multiple_of(PURGE) {
+            purge(&session).await;
+        }
+    }
+}
+
+async fn purge(session: &Session) {
+    match session.purge_events().await {
+        Ok(0) => {}
+        Ok(events) => tracing::info!(events, "old events were removed from the stream"),
+        Err(error) => tracing::warn!(%error, "old events cannot be removed from the stream"),
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use juno_sql::{Component, Error, Operation, Request, Session, Threat, ThreatWatch, watch_models};
+use juno_sql::{Component, Error, Operation, Request, Session, Threat, ThreatWatch, trace_of, watch_models};
 use serde_json::{Value, json};
 
 use super::{Result, Runs, as_autopilot, operation};
@@ -59,7 +59,8 @@ pub(super) async fn respond_to(
             let arguments = json!({ "threat_event_id": threat.id, "action": action, "target": { "name": target } });
             let Value::Object(arguments) = arguments else { continue };
             let key = Some(format!("{}-{action}", threat.id));
-            match autopilot.operate(respond, Request { arguments, key, ..Request::default() }).await {
+            let trace_id = Some(trace_of(&threat.id));
+            match autopilot.operate(respond, Request { arguments, key, trace_id, ..Request::default() }).await {
                 Ok(_) => {}
                 Err(Error::Refused(refusal)) => {
                     tracing::info!(threat = threat.id, action, target, reason = refusal.detail, "no response");

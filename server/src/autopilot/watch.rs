@@ -13,7 +13,7 @@ use juno_sql::healing::graph::Graph;
 use juno_sql::healing::group::{Group, Watch, groups};
 use juno_sql::healing::severity::{Impact, Severity, severity};
 use juno_sql::healing::status::Status;
-use juno_sql::{AUTOPILOT, Error, IncidentChange, Operation, Request, Session, Survey, Surveyed};
+use juno_sql::{AUTOPILOT, Error, IncidentChange, Operation, Request, Session, Survey, Surveyed, trace_of};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
@@ -112,7 +112,8 @@ impl Watching {
         let services = group.services.clone();
         self.open.push(Open { id: id.clone(), services, severity, opened_us: now_us, last_us: group.last_us });
         let arguments = Map::from_iter([("incident_id".to_owned(), json!(id))]);
-        match self.autopilot.operate(self.diagnose, Request { arguments, ..Request::default() }).await {
+        let request = Request { arguments, trace_id: Some(trace_of(&id)), ..Request::default() };
+        match self.autopilot.operate(self.diagnose, request).await {
             // Without a past to compare with there is no diagnosis, and people can ask for one later.
             Ok(_) | Err(Error::Refused(_)) => Ok(()),
             Err(error) => Err(error),

@@ -5,12 +5,13 @@
 //!
 //! **Invariant:** a file is taken whole or refused with the line that cannot be.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
+use super::check::wrong;
 use super::{Cli, FILE, all_settings};
 
 /// The longest file, in bytes.
@@ -43,13 +44,8 @@ impl SettingsFile {
         if !args.get(1).is_some_and(|command| COMMANDS.iter().any(|name| command == name)) {
             return Ok(None);
         }
-        let (_, flag, name) = FILE;
-        let Some(path) = given(args, flag).or_else(|| variable(name)).map(PathBuf::from) else { return Ok(None) };
-        let refused = |error: std::io::Error| format!("--config (JUNO_CONFIG) {}: {error}", path.display());
-        if std::fs::metadata(&path).map_err(refused)?.len() > FILE_BYTES_MAX {
-            return Err(refused(std::io::Error::other(format!("it is longer than {FILE_BYTES_MAX} bytes"))));
-        }
-        let text = std::fs::read_to_string(&path).map_err(refused)?;
+        let Some(path) = named(args, &variable) else { return Ok(None) };
+        let text = text(&path)?;
         let mut file = Self::read(&path, &text)?;
         file.check()?;
         let is_set = |entry: &Entry| given(args, entry.flag).is_some() || variable(entry.variable).is_some();
@@ -58,26 +54,11 @@ impl SettingsFile {
     }
 
     fn read(path: &Path, text: &str) -> Result<Self, String> {
-        let mut entries: Vec<Entry> = Vec::new();
-        for (at, line) in text.lines().enumerate() {
-            let (line, number) = (line.trim_start_matches('\u{feff}').trim(), at + 1);
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let refused = |what: String| format!("{}:{number}: {what}", path.display());
-            let (name, value) =
-                line.split_once('=').ok_or_else(|| refused(format!("write it as NAME=VALUE: \"{line}\"")))?;
-            let (name, value) = (name.trim(), value.trim());
-            let known = all_settings().find(|(_, _, variable)| *variable == name && *variable != FILE.2);
-            let Some(&(_, flag, variable)) = known else {
-                return Err(refused(format!("{name} is no setting: juno config shows all of them")));
-            };
-            if let Some(first) = entries.iter().find(|entry| entry.variable == name) {
-                return Err(refused(format!("{name} is set in line {} already", first.line)));
-            }
-            entries.push(Entry { line: number, flag, variable, value: value.to_owned() });
+        let (entries, refused) = lines(path, text);
+        match refused.into_iter().next() {
+            Some(first) => Err(first),
+            None => Ok(Self { path: path.to_owned(), entries }),
         }
-        Ok(Self { path: path.to_owned(), entries })
     }
 
     /// Checks every value, also of those that something goes before.
@@ -115,8 +96,68 @@ impl SettingsFile {
     }
 }
 
+/// Everything that is wrong with the file of a command line, a line each.
+pub(super) fn problems(args: &[OsString], variable: &impl Fn(&str) -> Option<OsString>) -> Vec<String> {
+    let Some(path) = named(args, variable) else { return Vec::new() };
+    let text = match text(&path) {
+        Ok(text) => text,
+        Err(error) => return vec![error],
+    };
+    let (entries, mut problems) = lines(&path, &text);
+    for Entry { line, flag, variable, value } in entries {
+        let what = wrong(flag, OsStr::new(&value));
+        problems.extend(what.map(|what| format!("{}:{line}: {variable}: {what}", path.display())));
+    }
+    problems
+}
+
+/// The file that a command line or the environment names.
+fn named(args: &[OsString], variable: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let (_, flag, name) = FILE;
+    given(args, flag).or_else(|| variable(name)).map(PathBuf::from)
+}
+
+/// Its text.
+fn text(path: &Path) -> Result<String, String> {
+    let refused = |error: std::io::Error| format!("--config (JUNO_CONFIG) {}: {error}", path.display());
+    if std::fs::metadata(path).map_err(refused)?.len() > FILE_BYTES_MAX {
+        return Err(refused(std::io::Error::other(format!("it is longer than {FILE_BYTES_MAX} bytes"))));
+    }
+    std::fs::read_to_string(path).map_err(refused)
+}
+
+/// The lines of a text that set something, and what is wrong with others.
+fn lines(path: &Path, text: &str) -> (Vec<Entry>, Vec<String>) {
+    let (mut entries, mut refused): (Vec<Entry>, Vec<String>) = (Vec::new(), Vec::new());
+    for (at, line) in text.lines().enumerate() {
+        let (line, number) = (line.trim_start_matches('\u{feff}').trim(), at + 1);
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        match entry(line, number, &entries) {
+            Ok(entry) => entries.push(entry),
+            Err(what) => refused.push(format!("{}:{number}: {what}", path.display())),
+        }
+    }
+    (entries, refused)
+}
+
+/// What one line sets, after others.
+fn entry(text: &str, line: usize, others: &[Entry]) -> Result<Entry, String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("write it as NAME=VALUE: \"{text}\""))?;
+    let (name, value) = (name.trim(), value.trim());
+    let known = all_settings().find(|(_, _, variable)| *variable == name && *variable != FILE.2);
+    let Some(&(_, flag, variable)) = known else {
+        return Err(format!("{name} is no setting: juno config shows all of them"));
+    };
+    match others.iter().find(|entry| entry.variable == name) {
+        Some(first) => Err(format!("{name} is set in line {} already", first.line)),
+        None => Ok(Entry { line, flag, variable, value: value.to_owned() }),
+    }
+}
+
 /// The value of a flag on a command line.
-fn given(args: &[OsString], flag: &str) -> Option<OsString> {
+pub(super) fn given(args: &[OsString], flag: &str) -> Option<OsString> {
     let mut rest = args.iter().skip(2).take_while(|arg| *arg != "--");
     while let Some(arg) = rest.next() {
         if arg == flag {

@@ -35,7 +35,9 @@ async fn receiver(failures: usize) -> (String, UnboundedReceiver<Got>) {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let at_s = text("x-juno-timestamp").parse().unwrap();
         assert!(is_signed(SECRET, at_s, &body, text("x-juno-signature"), at_s), "it is not signed");
-        let message = serde_json::from_slice(&body).unwrap();
+        let message: Value = serde_json::from_slice(&body).unwrap();
+        let own = juno_sql::trace_of(message["incident_id"].as_str().unwrap());
+        assert_eq!(crate::trace::id(text("traceparent")), Some(own.as_str()), "the incident is one trace");
         tell.send((text("idempotency-key").to_owned(), message)).unwrap();
         match seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
             tried if tried < failures => StatusCode::SERVICE_UNAVAILABLE,

@@ -1,6 +1,6 @@
 //! Probes and metrics: `/healthz`, `/readyz`, `/metrics`.
 //!
-//! **Invariant:** answers from memory; never waits for a query, a disk or the query runtime.
+//! **Invariant:** answers from memory; never waits for a query or the query runtime, and for a disk only as [`room`] does.
 
 use std::sync::Arc;
 
@@ -15,17 +15,17 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
-use super::Gate;
 use super::accept::{Format, negotiate};
 use super::problem::Problem;
+use super::{Gate, count_open, figures, room};
 
 /// The process is alive and its I/O runtime answers.
 pub(super) async fn healthz() -> Response {
     Json(json!({"status": "ok"})).into_response()
 }
 
-/// 200 when statements and writes are taken, else 503 with the reason. That flushes fail is a warning: they are tried again,
-/// and one who waits for the probe before writing would wait for ever.
+/// 200 when statements and writes are taken and the disk has room, else 503 with the reason. That flushes fail is a warning: they
+/// are tried again, and one who waits for the probe before writing would wait for ever.
 pub(super) async fn readyz(State(gate): State<Arc<Gate>>) -> Response {
     let (reason, warning) = match gate.doors() {
         Err(problem) => (Some(problem.detail.clone()), None),
@@ -33,15 +33,22 @@ pub(super) async fn readyz(State(gate): State<Arc<Gate>>) -> Response {
             let status = doors.session.db().status();
             let read_only = |reason| format!("the database is read-only since a write failed: {reason}");
             let failing = |reason| format!("rows stay in memory and in the log, since flushes fail: {reason}");
-            (status.read_only.map(read_only), status.flush_failing.map(failing))
+            let reason = match status.read_only {
+                Some(reason) => Some(read_only(reason)),
+                None => room::lack(doors.session.db().path().to_owned()).await,
+            };
+            (reason, status.flush_failing.map(failing))
         }
     };
     match reason {
         None if warning.is_some() => Json(json!({"status": "ready", "warning": warning})).into_response(),
         None => Json(json!({"status": "ready"})).into_response(),
         Some(reason) => {
-            let body = Json(json!({"status": "not ready", "reason": reason}));
-            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], body).into_response()
+            let mut body = json!({"status": "not ready", "reason": reason});
+            if let Some(warning) = warning {
+                body["warning"] = warning.into();
+            }
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], Json(body)).into_response()
         }
     }
 }
@@ -123,6 +130,11 @@ fn open_metrics(gate: &Gate) -> String {
             "1 after a failed write to disk that cannot be undone",
             u64::from(status.read_only.is_some()),
         );
+        let known = doors.session.operation_figures();
+        if known.is_stale {
+            count_open(&doors);
+        }
+        figures::register(known, &mut registry);
     }
     text::encode(&mut out, &registry).expect("a String takes every write");
     out

@@ -8,7 +8,10 @@ use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use juno_sql::Quota;
 use serde::Serialize;
+
+use super::quota;
 
 /// A request that ended without its answer. The request middleware adds `instance` and `trace_id` and writes the body.
 #[derive(Debug, Clone)]
@@ -35,12 +38,15 @@ pub(crate) struct Members {
     /// The path that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) instance: Option<String>,
-    /// What to quote when asking for help: the request's id.
+    /// What to quote when asking for help: the id of the request's trace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) trace_id: Option<String>,
     /// When to try again, in seconds: a header of the answer.
     #[serde(skip)]
     pub(crate) retry_after_s: Option<u64>,
+    /// What there is too little of: headers of the answer.
+    #[serde(skip)]
+    pub(crate) quota: Option<Quota>,
 }
 
 /// One part of a request that is at fault.
@@ -96,6 +102,7 @@ impl Problem {
                 |(pointer, detail): &(String, String)| Fault { pointer: pointer.clone(), detail: detail.clone() };
             problem.errors = refusal.faults.iter().map(fault).collect();
             problem.retry_after_s = refusal.retry_after_s;
+            problem.quota = refusal.quota;
         }
         problem
     }
@@ -112,6 +119,7 @@ impl Problem {
             instance: None,
             trace_id: None,
             retry_after_s: None,
+            quota: None,
         }))
     }
 
@@ -130,6 +138,9 @@ impl Problem {
         let soon = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
         if let Some(seconds) = self.retry_after_s.or(soon.then_some(1)) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(quota) = &self.quota {
+            quota::tell(quota, response.headers_mut());
         }
         response
     }
@@ -174,6 +185,7 @@ pub(crate) const KINDS: &[(&str, u16, &str, &str)] = &[
     ("unknown-parameter", 400, "Unknown query parameter", "The endpoint does not take this parameter; the detail lists those that it takes."),
     ("invalid-parameter-value", 400, "A query parameter has no valid value", "The detail says what values the parameter takes."),
     ("invalid-cursor", 400, "The cursor is not valid", "Cursors come from next_cursor of an earlier page of the same list, with the same order. Start again without one."),
+    ("cursor-expired", 410, "The cursor has expired", "A cursor may be used for 24 hours. Start anew without one: the list begins at its newest row again."),
     ("not-found", 404, "It does not exist", "The path names no endpoint of this server, or the request names something that is not there; the detail says what."),
     ("method-not-allowed", 405, "The method is not allowed here", "The Allow header lists the methods that this path takes."),
     ("not-acceptable", 406, "No acceptable format", "The Accept header allows none of the formats that this endpoint can write; the detail lists them."),

@@ -1,10 +1,12 @@
-//! What happens around every request: its id, what is left of its body, the last touch on a problem, the count of its status.
+//! What happens around every request: its id, its trace, what is left of its body, the last touch on a problem, the count of its
+//! status.
 //!
 //! **Invariant:** knows no route.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -12,27 +14,36 @@ use axum::response::Response;
 use super::problem::Problem;
 use super::{Gate, linger};
 use crate::telemetry::Door;
+use crate::trace;
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACE_PARENT: HeaderName = HeaderName::from_static(trace::TRACE_PARENT);
 /// Longer ids from clients are replaced.
 const REQUEST_ID_CHARS_MAX: usize = 128;
 
 /// The middleware.
 pub(super) async fn around(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let id = request_id(request.headers()).unwrap_or_else(|| gate.system.uuid_v7().to_string());
-    let trace_id = trace_id(request.headers()).unwrap_or_else(|| id.clone());
+    let began_us = gate.system.clock().monotonic_us();
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let parent = traceparent(request.headers());
+    let random = || gate.outside().random().next_u64();
+    let parent = request.headers().get(TRACE_PARENT).and_then(|parent| parent.to_str().ok());
+    let parent = parent.filter(|parent| trace::id(parent).is_some()).map(str::to_owned);
+    // A request without a trace begins one, which goes on wherever it leads.
+    let parent = parent.unwrap_or_else(|| trace::parent(&trace::new(random), random));
     let (mut head, body) = request.into_parts();
     if let Ok(id) = HeaderValue::from_str(&id) {
         head.headers.insert(REQUEST_ID, id);
+    }
+    if let Ok(parent) = HeaderValue::from_str(&parent) {
+        head.headers.insert(TRACE_PARENT, parent);
     }
     let body = linger::lingering(body, &head.headers);
     let mut response = next.run(Request::from_parts(head, body)).await;
     if let Some(mut problem) = response.extensions_mut().remove::<Problem>() {
         problem.instance = Some(path.clone());
-        problem.trace_id = Some(trace_id);
+        problem.trace_id = trace::id(&parent).map(str::to_owned);
         response = keep_headers(response, problem.render());
         if let Some(sqlstate) = problem.sqlstate {
             gate.counters.error(Door::Http, sqlstate);
@@ -42,11 +53,12 @@ pub(super) async fn around(State(gate): State<Arc<Gate>>, request: Request, next
         }
     }
     tracing::debug!(%method, path, status = response.status().as_u16(), request_id = id, "request");
-    gate.counters.responded(response.status().as_u16());
+    let took = Duration::from_micros(gate.system.clock().monotonic_us() - began_us);
+    gate.counters.responded(response.status().as_u16(), route.as_ref().map(MatchedPath::as_str), took);
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
-    if let Some(parent) = parent.and_then(|parent| HeaderValue::from_str(&parent).ok()) {
+    if let Ok(parent) = HeaderValue::from_str(&parent) {
         response.headers_mut().insert(TRACE_PARENT, parent);
     }
     response
@@ -71,20 +83,10 @@ fn request_id(headers: &HeaderMap) -> Option<String> {
     given.map(str::to_owned)
 }
 
-/// The trace id of a W3C `traceparent` header.
+/// The trace id of a request's `traceparent`: the client's, or the one that was made for it.
 pub(crate) fn trace_id(headers: &HeaderMap) -> Option<String> {
-    let id = traceparent(headers)?.split('-').nth(1)?.to_owned();
-    Some(id)
-}
-
-/// The client's `traceparent`, where it is one: an answer carries it too.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
     let parent = headers.get(TRACE_PARENT)?.to_str().ok()?;
-    let parts: Vec<&str> = parent.split('-').collect();
-    let hex = |text: &str, length: usize| text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let [version, trace, span, flags] = parts.as_slice() else { return None };
-    let valid = hex(version, 2) && hex(trace, 32) && hex(span, 16) && hex(flags, 2);
-    valid.then(|| parent.to_owned())
+    trace::id(parent).map(str::to_owned)
 }
 
 /// No route has this path.

@@ -11,6 +11,7 @@ use tower::Service;
 
 use super::*;
 
+mod clock;
 mod full;
 
 struct Web {
@@ -215,10 +216,23 @@ async fn probes_metrics_and_addresses_that_are_not_there() {
     let missing = web.send("GET", "/nowhere", &[("x-request-id", "abc")], "").await;
     assert_eq!((missing.status, missing.headers["x-request-id"].to_str().unwrap()), (404, "abc"));
     let said = missing.json();
-    assert_eq!((&said["instance"], &said["trace_id"]), (&json!("/nowhere"), &json!("abc")));
+    let parent = missing.headers["traceparent"].to_str().unwrap();
+    assert_eq!((&said["instance"], said["trace_id"].as_str()), (&json!("/nowhere"), crate::trace::id(parent)));
     let method = web.send("DELETE", "/write", &[], "").await;
     assert_eq!((method.status, method.headers["allow"].to_str().unwrap()), (405, "POST"));
+    let drill = json!({"engaged": true, "reason": "a drill"}).to_string();
+    assert_eq!(web.send("POST", "/api/v4/kill-switch", &[], drill).await.status, 200);
+    assert_eq!(web.get("/api/v4/operations/status").await.json()["kill_switch"], true);
     let metrics = web.get("/metrics").await.text();
+    for line in [
+        "juno_kill_switch 1\n",
+        "juno_open_incidents 0\n",
+        "juno_open_threats 0\n",
+        "juno_http_request_duration_seconds_count{route=\"other\"} 1\n",
+        "juno_http_request_duration_seconds_count{route=\"/api/v4/kill-switch\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
     assert!(metrics.contains("juno_read_only 0") && metrics.ends_with("# EOF\n"), "{metrics}");
 }
 

@@ -13,7 +13,7 @@ use super::route::Asked;
 use super::{Pairs, argument};
 use crate::http::accept::{Format, negotiate};
 use crate::http::problem::Problem;
-use crate::http::{body, identity, request};
+use crate::http::{body, identity, quota, request};
 
 /// The longest body, in bytes.
 const BODY_BYTES_MAX: usize = 16 << 20;
@@ -125,6 +125,9 @@ fn written(answered: &Answered, status: StatusCode) -> Response {
     }
     if answered.replayed {
         add(REPLAYED, "true".into());
+    }
+    if let Some(known) = &answered.quota {
+        quota::tell(known, headers);
     }
     response
 }

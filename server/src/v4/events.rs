@@ -21,8 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::Pairs;
 use super::filter::invalid;
 use super::route::Asked;
-use crate::http::identity;
 use crate::http::problem::Problem;
+use crate::http::{identity, quota};
 use crate::serve::Doors;
 
 const TYPES: &[&str] = &["incident", "threat", "scaling", "job", "approval", "policy"];
@@ -74,11 +74,14 @@ pub(super) async fn stream(asked: &Asked<'_>, pairs: &Pairs) -> Result<Response,
         waiting: Vec::new().into_iter(),
         _turn: asked.gate.stream_turn()?,
     };
+    let left = asked.gate.streams_left();
     let events = futures::stream::unfold(reader, |mut reader| async move {
         let event = reader.next().await?;
         Some((Ok::<_, Infallible>(event), reader))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE)).into_response())
+    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE)).into_response();
+    quota::tell(&left, response.headers_mut());
+    Ok(response)
 }
 
 impl Reader {

@@ -40,7 +40,7 @@ impl Filter {
 }
 
 /// The conditions of a WHERE clause and the values bound to them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Conditions {
     /// Joined by AND.
     sql: Vec<String>,

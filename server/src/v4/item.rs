@@ -61,7 +61,7 @@ pub(super) async fn all(asked: &Asked<'_>, pairs: &Pairs) -> Result<Response, Pr
     let Table { schema, batches } = answer::collect(asked.gate, Job { sql, values: vec![], types: vec![] }).await?;
     let rows = arrow::compute::concat_batches(&schema, &batches).map_err(juno_sql::Error::from)?;
     let body = match format {
-        Format::Json => document(&rows, None)?.into_bytes().into(),
+        Format::Json => document(&rows, None, None)?.into_bytes().into(),
         _ => {
             let mut encoder = Encoder::new(format, schema)?;
             encoder.batch(&rows)?;

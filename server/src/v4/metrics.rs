@@ -1,18 +1,21 @@
 //! `GET /api/v4/operations/metrics`: time series of telemetry columns, or the server's own metrics as Prometheus text.
 //!
 //! `metric=table.column` (repeatable), `agg`, `step`, `group_by` (tag columns), `fill`, `from`, `to`, and any tag of the table
-//! as a filter. Answer: `{"step","from","to","series":[{"metric","labels","points":[[time,value],…]}]}`.
+//! as a filter. Answer: `{"step","from","to","series":[{"metric","labels","points":[[time,value],…]}]}`, or as Arrow, Parquet, CSV
+//! and NDJSON a row for each point ([`rows`]).
 //!
 //! **Invariant:** identifiers in the SQL are those of the catalog, quoted; everything else is bound.
 
 mod fill;
+mod rows;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampMicrosecondType};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use juno_sql::engine::TableSchema;
 use juno_sql::{Form, Member, rfc3339};
@@ -25,12 +28,23 @@ use super::page::single;
 use super::range::{self, Range};
 use crate::http::Gate;
 use crate::http::accept::{Format, negotiate};
+use crate::http::answer::encode::Encoder;
 use crate::http::answer::{self, Job, Table};
 use crate::http::problem::Problem;
 
-/// Points per series: Prometheus's own limit.
+/// What an answer can be: JSON, the server's own metrics, or a row for each point.
+const FORMATS: &[Format] = &[
+    Format::Json,
+    Format::OpenMetrics,
+    Format::Prometheus,
+    Format::Arrow,
+    Format::Csv,
+    Format::Ndjson,
+    Format::Parquet,
+];
+/// Points per series: Prometheus's own limit. It does not hold for Arrow, whose readers take more.
 const POINTS_MAX: i64 = 11_000;
-/// Points of all series of a metric.
+/// Points of all series of a metric, with those that are filled in.
 const ANSWER_POINTS_MAX: usize = 500_000;
 const METRICS_MAX: usize = 20;
 const PARAMETERS: &[&str] = &["metric", "agg", "step", "group_by", "fill", "from", "to"];
@@ -65,6 +79,13 @@ pub(super) const ANSWER: &[Member] = &[
 /// Times in microseconds and their values.
 type Points = Vec<(i64, Option<f64>)>;
 
+/// The points of one set of labels.
+struct Series {
+    /// The values of the tags of `group_by`.
+    labels: Vec<Option<String>>,
+    points: Points,
+}
+
 struct Ask {
     from_us: i64,
     to_us: i64,
@@ -77,11 +98,11 @@ struct Ask {
 
 /// The handler.
 pub(super) async fn series(gate: &Gate, pairs: Pairs, headers: &HeaderMap, now_us: i64) -> Result<Response, Problem> {
-    let format = negotiate(headers, &[Format::Json, Format::OpenMetrics, Format::Prometheus])?;
-    if format != Format::Json {
+    let format = negotiate(headers, FORMATS)?;
+    if matches!(format, Format::OpenMetrics | Format::Prometheus) {
         return Ok(crate::http::exposition(gate, format));
     }
-    let ask = read(&pairs, now_us)?;
+    let ask = read(&pairs, now_us, format)?;
     let metrics: Vec<&str> =
         pairs.iter().filter(|(name, _)| name == "metric").map(|(_, value)| value.as_str()).collect();
     if !(1..=METRICS_MAX).contains(&metrics.len()) {
@@ -95,13 +116,35 @@ pub(super) async fn series(gate: &Gate, pairs: Pairs, headers: &HeaderMap, now_u
         let schema = schema.ok_or_else(|| no_metric(metric))?;
         let job = statement(&ask, metric, schema, &pairs)?;
         let table = answer::collect(gate, job).await?;
-        all.extend(points(&ask, metric, &table)?);
+        all.push((metric, points(&ask, metric, &table)?));
     }
-    let (from, to) = (rfc3339(ask.from_us), rfc3339(ask.to_us));
-    Ok(axum::Json(json!({"step": ask.step, "from": from, "to": to, "series": all})).into_response())
+    match format {
+        Format::Json => Ok(axum::Json(document(&ask, all)).into_response()),
+        _ => encoded(format, &ask, &all),
+    }
 }
 
-fn read(pairs: &Pairs, now_us: i64) -> Result<Ask, Problem> {
+fn document(ask: &Ask, all: Vec<(&str, Vec<Series>)>) -> Value {
+    let series = all.into_iter().flat_map(|(metric, all)| all.into_iter().map(move |one| (metric, one)));
+    let series = series.map(|(metric, Series { labels, points })| {
+        let labels: BTreeMap<_, _> = ask.group_by.iter().zip(labels).collect();
+        let points: Vec<Value> = points.into_iter().map(|(time, value)| json!([rfc3339(time), value])).collect();
+        json!({"metric": metric, "labels": labels, "points": points})
+    });
+    let (from, to) = (rfc3339(ask.from_us), rfc3339(ask.to_us));
+    json!({"step": ask.step, "from": from, "to": to, "series": series.collect::<Vec<_>>()})
+}
+
+fn encoded(format: Format, ask: &Ask, all: &[(&str, Vec<Series>)]) -> Result<Response, Problem> {
+    let schema = rows::schema(&ask.group_by);
+    let mut encoder = Encoder::new(format, Arc::clone(&schema))?;
+    for (metric, series) in all {
+        encoder.batch(&rows::rows(&schema, metric, series)?)?;
+    }
+    Ok(([(header::CONTENT_TYPE, format.content_type())], encoder.finish("SELECT")?).into_response())
+}
+
+fn read(pairs: &Pairs, now_us: i64, format: Format) -> Result<Ask, Problem> {
     let range = Range::read(single(pairs, "from")?, single(pairs, "to")?, true, now_us)?;
     let (from_us, to_us) = (range.from_us.unwrap_or(now_us - range::DAY_US), range.to_us.unwrap_or(now_us));
     let step = match single(pairs, "step")? {
@@ -112,8 +155,11 @@ fn read(pairs: &Pairs, now_us: i64) -> Result<Ask, Problem> {
         }
     };
     let step_us = range::step(step).ok_or_else(|| invalid("step", step, "a step such as 30s, 5m or 1h"))?;
-    if (to_us - from_us) / step_us > POINTS_MAX {
-        let text = format!("{} points per series are more than {POINTS_MAX}", (to_us - from_us) / step_us);
+    if (to_us - from_us) / step_us > POINTS_MAX && format != Format::Arrow {
+        let text = format!(
+            "{} points per series are more than {POINTS_MAX}: ask for a larger step, or for Arrow",
+            (to_us - from_us) / step_us
+        );
         return Err(Problem::new("range-too-large", text).at("?step"));
     }
     let name = single(pairs, "agg")?.unwrap_or("avg");
@@ -169,7 +215,7 @@ fn statement(ask: &Ask, metric: &str, schema: &TableSchema, pairs: &Pairs) -> Re
 }
 
 /// The rows (bucket, value, labels…) as one series per set of labels.
-fn points(ask: &Ask, metric: &str, table: &Table) -> Result<Vec<Value>, Problem> {
+fn points(ask: &Ask, metric: &str, table: &Table) -> Result<Vec<Series>, Problem> {
     let mut found: BTreeMap<Vec<Option<String>>, Points> = BTreeMap::new();
     let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
     for batch in &table.batches {
@@ -186,20 +232,20 @@ fn points(ask: &Ask, metric: &str, table: &Table) -> Result<Vec<Value>, Problem>
             found.entry(labels.iter().map(label).collect()).or_default().push((time, value));
         }
     }
-    if found.values().map(Vec::len).sum::<usize>() > ANSWER_POINTS_MAX {
+    let buckets = usize::try_from((ask.to_us - ask.from_us) / ask.step_us + 1).unwrap_or(usize::MAX);
+    let count = match ask.fill {
+        Some(_) => found.len().saturating_mul(buckets),
+        None => found.values().map(Vec::len).sum::<usize>(),
+    };
+    if count > ANSWER_POINTS_MAX {
         let text = format!(
             "\"{metric}\" has more than {ANSWER_POINTS_MAX} points in all: ask for fewer series or a larger step"
         );
         return Err(Problem::new("range-too-large", text).at("?step"));
     }
-    let series = found.into_iter().map(|(labels, points)| {
-        let labels: BTreeMap<_, _> = ask.group_by.iter().zip(labels).collect();
-        let points = match ask.fill {
-            Some(fill) => fill::fill(&points, ask.from_us, ask.to_us, ask.step_us, fill),
-            None => points,
-        };
-        let points: Vec<Value> = points.into_iter().map(|(time, value)| json!([rfc3339(time), value])).collect();
-        json!({"metric": metric, "labels": labels, "points": points})
+    let series = found.into_iter().map(|(labels, points)| match ask.fill {
+        Some(fill) => Series { labels, points: fill::fill(&points, ask.from_us, ask.to_us, ask.step_us, fill) },
+        None => Series { labels, points },
     });
     Ok(series.collect())
 }
@@ -219,8 +265,13 @@ mod tests {
 
     const NOW_US: i64 = 1_700_000_000_000_000;
 
+    fn asked_as(format: Format, query: &[(&str, &str)]) -> Result<Ask, Problem> {
+        let pairs = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        read(&pairs, NOW_US, format)
+    }
+
     fn asked(query: &[(&str, &str)]) -> Result<Ask, Problem> {
-        read(&query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(), NOW_US)
+        asked_as(Format::Json, query)
     }
 
     #[test]
@@ -231,8 +282,12 @@ mod tests {
     }
 
     #[test]
-    fn more_than_eleven_thousand_points_are_422() {
-        assert_eq!(asked(&[("step", "1s")]).err().map(|problem| problem.status), Some(422));
+    fn more_than_eleven_thousand_points_are_422_but_as_arrow() {
+        for format in [Format::Json, Format::Csv, Format::Ndjson, Format::Parquet] {
+            let refused = asked_as(format, &[("step", "1s")]).err().map(|problem| problem.status);
+            assert_eq!(refused, Some(422), "{format:?}");
+        }
+        assert!(asked_as(Format::Arrow, &[("step", "1s")]).is_ok());
         assert!(asked(&[("step", "10s")]).is_ok());
     }
 

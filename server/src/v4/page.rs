@@ -1,13 +1,15 @@
 //! Keyset pages of a list endpoint: `limit`, `cursor`, `order`, `from`, `to`, and the endpoint's filters.
 //!
-//! A cursor is `<order><time µs>.<from µs>.<to µs>.<id>`: the last row's key and the range of the first page, so that a relative
-//! range does not move between pages. It is opaque to clients.
+//! A cursor is `<order><time µs>.<from µs>.<to µs>.<issued µs>.<id>`: the last row's key, the range of the first page, so that a
+//! relative range does not move between pages, and when it was given out. It is opaque to clients, and [`CURSOR_US_MAX`] after that
+//! it has expired.
 //!
 //! The newest rows of a long history are first looked for in as much time as pages like this one went back lately ([`spans`]), so
 //! that a page costs as much as its own rows and not as all there are.
 //!
 //! **Invariant:** a row is on one page only, whatever is inserted meanwhile; one page is at most [`LIMIT_MAX`] rows.
 
+mod count;
 pub(crate) mod spans;
 
 use std::fmt::Write as _;
@@ -20,9 +22,10 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use juno_sql::rfc3339;
 
+use self::count::{Count, Wanted};
 use super::Pairs;
 use super::filter::{Conditions, Filter, Kind, invalid};
-use super::range::Range;
+use super::range::{self, Range};
 use crate::http::Gate;
 use crate::http::accept::{Format, negotiate};
 use crate::http::answer::encode::Encoder;
@@ -31,9 +34,11 @@ use crate::http::problem::Problem;
 use crate::json::{self, RowShape};
 
 /// The parameters that every list takes.
-pub(super) const PARAMETERS: &[&str] = &["limit", "cursor", "order", "from", "to"];
+pub(super) const PARAMETERS: &[&str] = &["limit", "cursor", "order", "from", "to", "count"];
 const LIMIT_MAX: usize = 1000;
 const LIMIT_DEFAULT: usize = 100;
+/// How long a cursor may be used, in microseconds: a day.
+const CURSOR_US_MAX: i64 = range::DAY_US;
 
 /// A list endpoint.
 pub(super) struct List<'a> {
@@ -55,6 +60,7 @@ struct Cursor {
     order: Order,
     time_us: i64,
     range: Range,
+    issued_us: i64,
     id: String,
 }
 
@@ -66,6 +72,9 @@ struct Request {
     range: Range,
     /// Nothing is newer, where that is known.
     newest_us: Option<i64>,
+    /// What the rows of all pages satisfy, where they are to be counted.
+    counted: Option<(Wanted, Conditions)>,
+    asked_us: i64,
 }
 
 /// Answers one page.
@@ -77,13 +86,17 @@ pub(super) async fn page(
     now_us: i64,
 ) -> Result<Response, Problem> {
     let format = negotiate(headers, Format::ROWS)?;
-    let (request, all) = found(gate, list, &pairs, now_us).await?;
+    let (mut request, all) = found(gate, list, &pairs, now_us).await?;
+    let count = match request.counted.take() {
+        Some((wanted, conditions)) => Some(count::count(gate, list, wanted, conditions).await?),
+        None => None,
+    };
     let schema = all.schema();
     let more = all.num_rows() > request.limit;
     let rows = all.slice(0, all.num_rows().min(request.limit));
     let next = if more { Some(cursor_after(list, &request, &rows)?) } else { None };
     let body = match format {
-        Format::Json => document(&rows, next.as_deref())?.into_bytes().into(),
+        Format::Json => document(&rows, next.as_deref(), count)?.into_bytes().into(),
         _ => {
             let mut encoder = Encoder::new(format, schema)?;
             encoder.batch(&rows)?;
@@ -95,6 +108,9 @@ pub(super) async fn page(
         && let Ok(link) = HeaderValue::from_str(&link(list.path, &pairs, next))
     {
         response.headers_mut().insert(header::LINK, link);
+    }
+    if let Some(count) = count {
+        response.headers_mut().insert(count::HEADER, count.header());
     }
     Ok(response)
 }
@@ -136,24 +152,8 @@ fn read(list: &List<'_>, pairs: &Pairs, now_us: i64, since_us: Option<i64>) -> R
     if let Some((name, _)) = pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
         return Err(Problem::unknown_parameter(name, &known));
     }
-    let limit = match single(pairs, "limit")? {
-        None => LIMIT_DEFAULT,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|limit| (1..=LIMIT_MAX).contains(limit))
-            .ok_or_else(|| invalid("limit", text, "a number from 1 to 1000"))?,
-    };
-    let order = match single(pairs, "order")? {
-        None | Some("desc") => Order::Descending,
-        Some("asc") => Order::Ascending,
-        Some(text) => return Err(invalid("order", text, "asc or desc")),
-    };
-    let cursor = single(pairs, "cursor")?.map(|text| parse_cursor(text).filter(|cursor| cursor.order == order));
-    let cursor = cursor.map(|cursor| {
-        cursor.ok_or_else(|| Problem::new("invalid-cursor", "this cursor is of no page of this list").at("?cursor"))
-    });
-    let cursor = cursor.transpose()?;
+    let (limit, order) = size(pairs)?;
+    let cursor = single(pairs, "cursor")?.map(|text| valid_cursor(text, order, now_us)).transpose()?;
     let (from, to) = (single(pairs, "from")?, single(pairs, "to")?);
     let range = match &cursor {
         Some(cursor) if from.is_none() && to.is_none() => cursor.range,
@@ -166,6 +166,7 @@ fn read(list: &List<'_>, pairs: &Pairs, now_us: i64, since_us: Option<i64>) -> R
             pairs.iter().filter(|(name, _)| name == filter.name).map(|(_, text)| text.as_str()).collect();
         conditions.filter(filter, &texts, now_us)?;
     }
+    let counted = Wanted::of(pairs)?.map(|wanted| (wanted, conditions.clone()));
     if let Some(since_us) = since_us {
         conditions.within(list.time, Range { from_us: Some(since_us), to_us: None });
     }
@@ -186,7 +187,24 @@ fn read(list: &List<'_>, pairs: &Pairs, now_us: i64, since_us: Option<i64>) -> R
         limit + 1
     );
     let job = Job { sql, values: conditions.values, types: conditions.types };
-    Ok(Request { job, limit, order, range, newest_us })
+    Ok(Request { job, limit, order, range, newest_us, counted, asked_us: now_us })
+}
+
+/// How many rows a page has, and which are the first.
+fn size(pairs: &Pairs) -> Result<(usize, Order), Problem> {
+    let limit = match single(pairs, "limit")? {
+        None => LIMIT_DEFAULT,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=LIMIT_MAX).contains(limit))
+            .ok_or_else(|| invalid("limit", text, "a number from 1 to 1000"))?,
+    };
+    match single(pairs, "order")? {
+        None | Some("desc") => Ok((limit, Order::Descending)),
+        Some("asc") => Ok((limit, Order::Ascending)),
+        Some(text) => Err(invalid("order", text, "asc or desc")),
+    }
 }
 
 /// The value of a parameter that may be given once.
@@ -198,32 +216,47 @@ pub(super) fn single<'a>(pairs: &'a Pairs, name: &str) -> Result<Option<&'a str>
     }
 }
 
+/// The cursor of a page in this order that was not given out too long ago.
+fn valid_cursor(text: &str, order: Order, now_us: i64) -> Result<Cursor, Problem> {
+    let cursor = parse_cursor(text)
+        .filter(|cursor| cursor.order == order)
+        .ok_or_else(|| Problem::new("invalid-cursor", "this cursor is of no page of this list").at("?cursor"))?;
+    if now_us.saturating_sub(cursor.issued_us) > CURSOR_US_MAX {
+        let text = format!("this cursor was given out at {}: start anew without one", rfc3339(cursor.issued_us));
+        return Err(Problem::new("cursor-expired", text).at("?cursor"));
+    }
+    Ok(cursor)
+}
+
 fn parse_cursor(text: &str) -> Option<Cursor> {
     let order = match text.get(..1)? {
         "a" => Order::Ascending,
         "d" => Order::Descending,
         _ => return None,
     };
-    let mut parts = text[1..].splitn(4, '.');
+    let mut parts = text[1..].splitn(5, '.');
     let time_us = parts.next()?.parse().ok()?;
     let mut end = || match parts.next()? {
         "" => Some(None),
         us => us.parse().ok().map(Some),
     };
     let range = Range { from_us: end()?, to_us: end()? };
+    let issued_us = parts.next()?.parse().ok()?;
     let id = parts.next().filter(|id| !id.is_empty())?.to_owned();
-    Some(Cursor { order, time_us, range, id })
+    Some(Cursor { order, time_us, range, issued_us, id })
 }
 
 fn write_cursor(cursor: &Cursor) -> String {
     let order = if cursor.order == Order::Ascending { 'a' } else { 'd' };
     let end = |us: Option<i64>| us.map(|us| us.to_string()).unwrap_or_default();
-    format!("{order}{}.{}.{}.{}", cursor.time_us, end(cursor.range.from_us), end(cursor.range.to_us), cursor.id)
+    let Cursor { time_us, range, issued_us, id, .. } = cursor;
+    format!("{order}{time_us}.{}.{}.{issued_us}.{id}", end(range.from_us), end(range.to_us))
 }
 
 fn cursor_after(list: &List<'_>, request: &Request, rows: &RecordBatch) -> Result<String, Problem> {
     let (time_us, id) = key_of(list, rows, rows.num_rows() - 1)?;
-    Ok(write_cursor(&Cursor { order: request.order, time_us, range: request.range, id }))
+    let Request { order, range, asked_us: issued_us, .. } = *request;
+    Ok(write_cursor(&Cursor { order, time_us, range, issued_us, id }))
 }
 
 /// The time and the id of a row.
@@ -240,7 +273,8 @@ fn key_of(list: &List<'_>, rows: &RecordBatch, row: usize) -> Result<(i64, Strin
     Ok((time_us, ids.as_string::<i32>().value(row).to_owned()))
 }
 
-pub(super) fn document(rows: &RecordBatch, next: Option<&str>) -> Result<String, Problem> {
+/// The JSON of a page; with `count` and `count_is` where its rows were to be counted.
+pub(super) fn document(rows: &RecordBatch, next: Option<&str>, count: Option<Count>) -> Result<String, Problem> {
     let (mut out, mut first) = (String::from("{\"items\":["), true);
     json::rows(rows.schema_ref(), rows, RowShape::Object, (",", &mut first, ""), &mut out)
         .map_err(juno_sql::Error::from)?;
@@ -249,7 +283,11 @@ pub(super) fn document(rows: &RecordBatch, next: Option<&str>) -> Result<String,
         Some(next) => json::string(next, &mut out),
         None => out.push_str("null"),
     }
-    writeln!(out, ",\"has_more\":{}}}", next.is_some()).expect("a String takes every write");
+    write!(out, ",\"has_more\":{}", next.is_some()).expect("a String takes every write");
+    if let Some(Count { rows, is }) = count {
+        write!(out, ",\"count\":{rows},\"count_is\":\"{is}\"").expect("a String takes every write");
+    }
+    out.push_str("}\n");
     Ok(out)
 }
 

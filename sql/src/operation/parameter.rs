@@ -131,7 +131,7 @@ pub fn check(parameters: &[Parameter], given: Map<String, Value>) -> Result<Map<
         write!(text, " (and {} more)", faults.0.len() - 1).expect("a String takes every write");
     }
     let faults = faults.0.into_iter().map(|(_, pointer, detail)| (pointer, detail)).collect();
-    Err(Refusal { kind, detail: text, faults, retry_after_s: None })
+    Err(Refusal { kind, detail: text, faults, retry_after_s: None, quota: None })
 }
 
 fn object(parameters: &[Parameter], given: Map<String, Value>, at: &str, faults: &mut Faults) -> Map<String, Value> {

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use super::Quota;
+
 /// The kinds of refusal, by what the caller does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
@@ -94,12 +96,14 @@ pub struct Refusal {
     pub faults: Vec<(String, String)>,
     /// When to try again, in seconds.
     pub retry_after_s: Option<u64>,
+    /// The quota of which nothing is left, where that is why.
+    pub quota: Option<Quota>,
 }
 
 impl Refusal {
     /// A refusal that is about no single argument.
     pub fn new(kind: Refused, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), faults: Vec::new(), retry_after_s: None }
+        Self { kind, detail: detail.into(), faults: Vec::new(), retry_after_s: None, quota: None }
     }
 
     /// Names an argument at fault by its JSON pointer.
@@ -113,6 +117,14 @@ impl Refusal {
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// Names the quota of which nothing is left; to try again makes sense when some of it is back.
+    #[must_use]
+    pub fn out_of(mut self, quota: Quota) -> Self {
+        self.retry_after_s = quota.reset_s.or(self.retry_after_s);
+        self.quota = Some(quota);
         self
     }
 }

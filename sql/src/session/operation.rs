@@ -8,6 +8,7 @@
 mod acting;
 mod approval;
 mod audit;
+mod figures;
 mod history;
 mod hold;
 mod idempotency;
@@ -23,6 +24,7 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value, json};
 
 pub(crate) use self::acting::{Found, Mandate, refused};
+pub use self::figures::OperationFigures;
 pub(crate) use self::history::VIEW as HISTORY;
 pub(crate) use self::hold::Hold;
 use self::idempotency::Claim;
@@ -32,13 +34,13 @@ use super::{RefusedLogon, Session};
 use crate::actuator::{Actuator, ActuatorError};
 use crate::model::Models;
 use crate::operation::{
-    Answered, Component, DRY_RUN, Decision, Doing, Effect, KEY_CHARS_MAX, Lasts, Operation, OperationSettings, Refusal,
-    Refused, Request, check, time_us,
+    Answered, Component, DRY_RUN, Decision, Doing, Effect, KEY_CHARS_MAX, Lasts, Operation, OperationSettings, Quota,
+    Refusal, Refused, Request, check, in_trace, time_us,
 };
 use crate::ops::operations::policy::{Freeze, Gates, gate};
 use crate::{Error, Result, jsonb};
 
-/// How long events of the stream are kept at least: a week; older ones go when the database is opened.
+/// How long events of the stream are kept at least: a week; older ones go when the database is opened, and once an hour.
 const EVENTS_KEPT_US: i64 = 7 * 86_400_000_000;
 
 /// Refused logons that wait to be looked at.
@@ -67,6 +69,7 @@ pub(crate) struct Operations {
     /// The actuators that gave no answer when they were last asked, and why.
     silent: Mutex<BTreeMap<&'static str, String>>,
     pub(crate) history: Arc<history::History>,
+    pub(crate) figures: figures::Figures,
     /// Rows of incidents are read and written again by one at a time.
     pub(crate) incidents: tokio::sync::Mutex<()>,
     /// Logons that doors refused and nobody has looked at yet.
@@ -87,6 +90,7 @@ impl Operations {
             actuators: RwLock::new(Vec::new().into()),
             silent: Mutex::default(),
             history: history::History::new(),
+            figures: figures::Figures::default(),
             incidents: tokio::sync::Mutex::default(),
             refused_logons: Mutex::default(),
             holds: hold::Holds::default(),
@@ -159,6 +163,8 @@ pub(crate) struct Invocation {
     trace_id: Option<String>,
     job: Option<Arc<job::Live>>,
     held: Mutex<Vec<Hold>>,
+    /// The quota that it uses some of, once that is known.
+    quota: Arc<Mutex<Option<Quota>>>,
 }
 
 impl Session {
@@ -196,12 +202,21 @@ impl Session {
         self.interrupt_jobs().await?;
         self.interrupt_orders().await?;
         self.open_claims().await?;
+        self.open_figures().await?;
+        self.purge_events().await.map(drop)
+    }
+
+    /// Removes the events of the stream that are too old; how many there were.
+    ///
+    /// # Errors
+    /// As [`Session::query`].
+    pub async fn purge_events(&self) -> Result<u64> {
         let old = rfc3339(self.shared.db.system().clock().now_us() - EVENTS_KEPT_US);
         let some = "SELECT id FROM juno_events WHERE at < $1 LIMIT 1";
-        if !self.objects(some, &[old.clone().into()]).await?.is_empty() {
-            self.changed_rows("DELETE FROM juno_events WHERE at < $1", &[old.into()]).await?;
+        match self.objects(some, &[old.clone().into()]).await?.is_empty() {
+            true => Ok(0),
+            false => self.changed_rows("DELETE FROM juno_events WHERE at < $1", &[old.into()]).await,
         }
-        Ok(())
     }
 
     /// Does what an operation is for, or makes a job of it.
@@ -224,6 +239,7 @@ impl Session {
             trace_id,
             job: None,
             held: Mutex::default(),
+            quota: Arc::default(),
         };
         let key = key.filter(|_| !invocation.dry_run());
         let Some(key) = key else {
@@ -231,7 +247,7 @@ impl Session {
                 let text = format!("{} acts on other systems: give it an idempotency key, or dry_run", operation.name);
                 return Err(Refusal::new(Refused::KeyRequired, text).into());
             }
-            return Box::pin(invocation.begin(wait_s)).await;
+            return Box::pin(invocation.traced(wait_s)).await;
         };
         if key.is_empty() || key.chars().count() > KEY_CHARS_MAX {
             let text = format!("an idempotency key has 1 to {KEY_CHARS_MAX} characters");
@@ -243,7 +259,7 @@ impl Session {
         };
         let own = self.connect();
         let acts = operation.effect == Effect::Acts;
-        let done = Box::pin(invocation.begin(wait_s)).await;
+        let done = Box::pin(invocation.traced(wait_s)).await;
         own.settle_claim(&claim, &done, acts).await?;
         done
     }
@@ -258,6 +274,11 @@ impl Invocation {
     /// Who asks.
     pub(crate) fn actor(&self) -> &str {
         &self.session.user().name
+    }
+
+    /// The trace that it belongs to.
+    pub(crate) fn trace_id(&self) -> Option<&str> {
+        self.trace_id.as_deref()
     }
 
     /// Microseconds since 1970.
@@ -305,6 +326,11 @@ impl Invocation {
         self.arguments.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
 
+    /// Notes the quota that it will use one of, unless only the decision is asked for.
+    pub(crate) fn uses(&self, quota: Quota) {
+        *self.quota.lock() = Some(if self.dry_run() { quota } else { quota.less_one() });
+    }
+
     /// Holds `If-Match` to the ETag of what is stored.
     pub(crate) fn match_etag(&self, etag: &str, what: &str) -> Result<()> {
         let bare = |text: &str| text.trim().trim_start_matches("W/").trim_matches('"').to_owned();
@@ -321,6 +347,14 @@ impl Invocation {
         }
     }
 
+    /// Decides and does within the trace of the request, and tells of the quota that it used some of.
+    async fn traced(self, wait_s: u64) -> Result<Answered> {
+        let (trace_id, quota) = (self.trace_id.clone(), Arc::clone(&self.quota));
+        let done = in_trace(trace_id, Box::pin(self.begin(wait_s))).await;
+        let quota = *quota.lock();
+        quoted(done, quota)
+    }
+
     /// Decides and does, or makes a job of it.
     async fn begin(mut self, wait_s: u64) -> Result<Answered> {
         let decision = match self.decide().await {
@@ -333,7 +367,7 @@ impl Invocation {
         if self.dry_run() {
             let plan = decision.map_or(Value::Null, |decision| decision.plan);
             self.audit("dry_run", None, Some(&plan)).await?;
-            return Ok(Answered { value: plan, job: None, pending: false, replayed: false });
+            return Ok(Answered { value: plan, job: None, pending: false, replayed: false, quota: None });
         }
         let approval = decision.as_ref().and_then(|decision| decision.approval.clone());
         self.plan = decision.map(|decision| decision.plan);
@@ -349,7 +383,7 @@ impl Invocation {
             return self.into_job(wait_s).await;
         }
         let value = self.perform().await?;
-        Ok(Answered { value, job: None, pending: false, replayed: false })
+        Ok(Answered { value, job: None, pending: false, replayed: false, quota: None })
     }
 
     /// Gates first, then the operation's own decision, then the rules of the house.
@@ -428,6 +462,19 @@ impl Session {
         };
         let text = jsonb::canonical(&answered.value.to_string())?;
         Ok(vec![Arc::new(StringArray::from(vec![text]))])
+    }
+}
+
+/// What came of a request, with the quota that it used some of or lacks.
+fn quoted(done: Result<Answered>, quota: Option<Quota>) -> Result<Answered> {
+    match (done, quota) {
+        (Ok(answered), quota) => Ok(Answered { quota, ..answered }),
+        (Err(Error::Refused(refusal)), Some(quota))
+            if refusal.kind == Refused::BudgetExhausted && refusal.quota.is_none() =>
+        {
+            Err(refusal.out_of(quota).into())
+        }
+        (done, _) => done,
     }
 }
 

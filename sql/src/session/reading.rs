@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use super::Session;
 use crate::catalog::WHOLE_PREFIX;
 use crate::change::StatementRows;
+use crate::statement::Work;
 use crate::table::StatementSnapshot;
 use crate::{Result, latest, lean, memory, role};
 
@@ -45,6 +46,20 @@ impl States {
 }
 
 impl Session {
+    /// About how many rows a query has, by what is known without reading any: versions of one row are counted apart, and so are rows
+    /// of parts that were deleted since. None where the query does more than show one table.
+    ///
+    /// # Errors
+    /// As [`Session::prepare`].
+    pub async fn rows_estimate(&self, sql: &str) -> Result<Option<u64>> {
+        let Some(statement) = self.parse(sql)?.pop() else { return Ok(None) };
+        let prepared = Box::pin(self.prepare(statement, &[])).await?;
+        let Work::Query(_, plan, _) = &prepared.work else { return Ok(None) };
+        role::permit_reading(&self.user, &tables_of(plan)?)?;
+        let snapshot = self.shared.db.snapshot();
+        Ok(shown(plan).and_then(|name| snapshot.table(name)).map(|table| table.rows_estimate()))
+    }
+
     /// The rows of a plan as the session sees the database now.
     pub(super) async fn rows(&self, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
         let view = self.view();
@@ -98,6 +113,18 @@ pub(super) fn bound(plan: &LogicalPlan, values: &ParamValues) -> Result<LogicalP
         return Ok(plan.clone());
     }
     Ok(plan.clone().replace_params_with_values(values)?)
+}
+
+/// The one table that a plan shows all rows of, whatever it makes of their columns.
+fn shown(plan: &LogicalPlan) -> Option<&str> {
+    match plan {
+        LogicalPlan::Projection(projection) => shown(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => shown(&alias.input),
+        LogicalPlan::TableScan(scan) if scan.filters.is_empty() && scan.fetch.is_none() => {
+            Some(scan.table_name.table())
+        }
+        _ => None,
+    }
 }
 
 /// The tables that a plan scans.

@@ -98,6 +98,46 @@ fn filters_repeat_as_or_and_ranges_are_half_open() {
 }
 
 #[test]
+fn rows_of_all_pages_are_counted_where_that_is_asked_for() {
+    let server = server();
+    insert_incidents(&Postgres::connect(&server), &(0..5).map(|n| incident(n, "low")).collect::<Vec<_>>());
+    let ask = |query: &str, accept: &str| {
+        let path = format!("/api/v4/healing/incidents?{DAY}&limit=2{query}");
+        let answer = http(&server, "GET", &path, &[("Accept", accept)], b"");
+        assert_eq!(answer.status, 200, "{query}: {}", answer.text());
+        answer
+    };
+    let plain = ask("", "application/json");
+    assert!(plain.json().get("count").is_none() && plain.header("x-juno-count").is_empty(), "{}", plain.text());
+    for (query, count) in [
+        ("&count=exact", 5),
+        ("&count=estimate", 5),
+        ("&count=exact&service=api0", 3),
+        ("&count=estimate&service=api1", 2),
+        ("&count=exact&severity=high", 0),
+    ] {
+        let page = ask(query, "application/json").json();
+        assert_eq!((&page["count"], &page["count_is"]), (&json!(count), &json!("exact")), "{query}");
+    }
+    let first = ask("&count=exact", "text/csv");
+    assert_eq!(first.header("x-juno-count"), "5;is=exact");
+    let cursor = ask("", "application/json").json()["next_cursor"].as_str().expect("a cursor").to_owned();
+    let second = ask(&format!("&count=exact&cursor={cursor}"), "application/json").json();
+    assert_eq!((second["items"].as_array().map(Vec::len), &second["count"]), (Some(2), &json!(5)));
+    // What shows a table whole is known without a look at its rows, versions of one row apart.
+    for reason in ["a drill", "another"] {
+        let body = json!({"engaged": true, "reason": reason}).to_string();
+        let kind = [("Content-Type", "application/json")];
+        assert_eq!(http(&server, "POST", "/api/v4/kill-switch", &kind, body.as_bytes()).status, 200, "{reason}");
+    }
+    let known = get(&server, "/api/v4/kill-switch?count=estimate").json();
+    assert_eq!((&known["count"], &known["count_is"]), (&json!(2), &json!("estimate")));
+    // A view that leaves rows out is counted.
+    let open = get(&server, "/api/v4/threats/alerts?count=estimate").json();
+    assert_eq!((&open["count"], &open["count_is"]), (&json!(0), &json!("exact")));
+}
+
+#[test]
 fn lists_come_in_every_format_with_their_link() {
     let server = server();
     insert_incidents(&Postgres::connect(&server), &(0..3).map(|n| incident(n, "low")).collect::<Vec<_>>());
@@ -141,7 +181,10 @@ const REFUSED: &[(&str, u16, &str, &str)] = &[
     ("threats/alerts?since=soon", 400, "invalid-parameter-value", "?since"),
     ("threats/history?cursor=zzz", 400, "invalid-cursor", "?cursor"),
     ("threats/history?cursor=d1.x..y", 400, "invalid-cursor", "?cursor"),
-    ("threats/history?cursor=d1...y&order=asc", 400, "invalid-cursor", "?cursor"),
+    ("threats/history?cursor=d1...y", 400, "invalid-cursor", "?cursor"),
+    ("threats/history?cursor=d1...9999999999999999.y&order=asc", 400, "invalid-cursor", "?cursor"),
+    ("threats/history?cursor=d1...1.y", 410, "cursor-expired", "?cursor"),
+    ("threats/history?count=many", 400, "invalid-parameter-value", "?count"),
     ("threats/history?from=now-401d", 422, "range-too-large", "?from"),
     ("threats/history?summary=yes", 400, "invalid-parameter-value", "?summary"),
     ("threats/history?summary=true&limit=5", 400, "unknown-parameter", "?limit"),
@@ -308,4 +351,47 @@ fn learned_policies_tell_when_they_converged_and_how_soon_they_decided() {
     let (low, high) = (number(&summary["ci95"][0]), number(&summary["ci95"][1]));
     assert!((low - number(&summary["improvement_pct_low"])).abs() < 1e-6 && low > 0.0, "{summary}");
     assert!((high - number(&summary["improvement_pct_high"])).abs() < 1e-6 && high > low, "{summary}");
+}
+
+#[test]
+fn series_come_in_every_format_as_a_row_for_each_point() {
+    let server = server();
+    let lines = "m,host=a v=1 1780272000\nm,host=b v=10 1780272000\nm,host=a v=5 1780272180";
+    assert_eq!(http(&server, "POST", "/write?precision=s", &[], lines.as_bytes()).status, 204);
+    let range = "from=2026-06-01T00:00:00Z&to=2026-06-01T00:05:00Z&step=1m";
+    let ask = |accept: &str| {
+        let path = format!("/api/v4/operations/metrics?metric=m.v&{range}&agg=sum&group_by=host");
+        let answer = http(&server, "GET", &path, &[("Accept", accept)], b"");
+        assert!(answer.status == 200 && answer.content_type.starts_with(accept), "{accept}: {}", answer.text());
+        answer
+    };
+    let lines = ask("application/x-ndjson").text();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    let row = |minute: u32, host: &str, value: f64| json!({"t": format!("2026-06-01T00:{minute:02}:00.000000Z"), "metric": "m.v", "host": host, "value": value});
+    assert_eq!(lines, [row(0, "a", 1.0), row(3, "a", 5.0), row(0, "b", 10.0)]);
+    let csv = ask("text/csv").text();
+    assert_eq!((csv.lines().next(), csv.lines().count()), (Some("t,metric,host,value"), 4));
+    for batch in [arrow_rows(&ask(ARROW)), parquet_rows(&server, &ask(PARQUET))] {
+        assert_eq!((batch.num_rows(), batch.num_columns()), (3, 4));
+    }
+    let fine = "/api/v4/operations/metrics?metric=m.v&from=2026-06-01T00:00:00Z&to=2026-06-01T10:00:00Z&step=1s";
+    let refused = http(&server, "GET", fine, &[("Accept", "text/csv")], b"");
+    problem(&server, &refused, 422, "range-too-large");
+    let filled = http(&server, "GET", &format!("{fine}&fill=prev"), &[("Accept", ARROW)], b"");
+    assert_eq!((filled.status, arrow_rows(&filled).num_rows()), (200, 36_000));
+    let more =
+        "/api/v4/operations/metrics?metric=m.v&from=2026-06-01T00:00:00Z&to=2026-06-02T00:00:00Z&step=100ms&fill=prev";
+    problem(&server, &http(&server, "GET", more, &[("Accept", ARROW)], b""), 422, "range-too-large");
+}
+
+#[test]
+fn steps_come_in_every_format() {
+    let server = server();
+    let columns = "t,decisions,reward,baseline_reward,cost,violation,exploration_share,recommendation_variance_pct";
+    let csv = http(&server, "GET", "/api/v4/rl/performance", &[("Accept", "text/csv")], b"");
+    assert_eq!((csv.status, csv.text().trim_end()), (200, columns));
+    let arrow = http(&server, "GET", "/api/v4/rl/performance?step=1s", &[("Accept", ARROW)], b"");
+    assert_eq!((arrow.status, arrow_rows(&arrow).num_columns()), (200, 8));
+    let refused = http(&server, "GET", "/api/v4/rl/performance?step=1s", &[("Accept", PARQUET)], b"");
+    problem(&server, &refused, 422, "range-too-large");
 }

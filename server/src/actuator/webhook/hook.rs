@@ -9,7 +9,7 @@ use reqwest::{StatusCode, Url};
 
 use super::super::outside::Outside;
 use super::signature::sign;
-use crate::answer;
+use crate::{answer, trace};
 
 /// The shortest secret, in bytes.
 const SECRET_BYTES_MIN: usize = 16;
@@ -57,17 +57,19 @@ impl Hook {
         self.url.host_str().unwrap_or_default()
     }
 
-    /// Posts a body of JSON once, with the headers `X-Juno-Timestamp`, `X-Juno-Signature` and, where there is one, `Idempotency-Key`.
+    /// Posts a body of JSON once, with the headers `X-Juno-Timestamp`, `X-Juno-Signature`, `traceparent` of a new span of the trace and,
+    /// where there is one, `Idempotency-Key`.
     ///
     /// # Errors
     /// A text, where no whole answer came.
-    pub(crate) async fn post(&self, body: String, key: Option<&str>) -> Result<Posted, String> {
+    pub(crate) async fn post(&self, body: String, key: Option<&str>, trace_id: &str) -> Result<Posted, String> {
         let at_s = (self.outside.now_us)().div_euclid(1_000_000);
         let mut request = self
             .http
             .post(self.url.clone())
             .timeout(self.try_limit)
             .header("Content-Type", "application/json")
+            .header(trace::TRACE_PARENT, trace::parent(trace_id, || (self.outside.random)()))
             .header("X-Juno-Timestamp", at_s)
             .header("X-Juno-Signature", sign(&self.secret, at_s, body.as_bytes()));
         if let Some(key) = key {
@@ -81,6 +83,11 @@ impl Hook {
         };
         let (status, headers) = (response.status(), response.headers().clone());
         Ok(Posted { status, headers, body: answer::body(response, ANSWER_BYTES_MAX).await? })
+    }
+
+    /// The id of a trace that begins here.
+    pub(crate) fn new_trace(&self) -> String {
+        trace::new(|| (self.outside.random)())
     }
 
     /// The wait before the try after the `tried`th: it doubles from `first` up to `most`, and is scattered over its upper half.

@@ -105,6 +105,35 @@ async fn what_may_help_is_tried_again_under_the_same_key() {
     assert!(hook.act(&order("shop", Action::Restart, "k")).await.is_ok());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trace_of_a_request_goes_on_to_the_receiver() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let traces = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&traces);
+    let receive = move |headers: Headers| async move {
+        let trace = crate::trace::id(headers["traceparent"].to_str().unwrap()).map(str::to_owned);
+        seen.lock().push(trace.unwrap());
+        axum::Json(json!([]))
+    };
+    let url = serve(Router::new().route("/hook", post(receive))).await;
+    let directory = tempfile::tempdir().unwrap();
+    let db = juno_sql::engine::Db::open(directory.path()).unwrap();
+    let session = juno_sql::Session::open(db, juno_sql::kernels::Device::cpu()).await.unwrap();
+    session.set_actuators(vec![Arc::new(webhook(&url, SECRET))]);
+    let scale = juno_sql::OPERATIONS.iter().find(|operation| operation.name == "scaling_execute").unwrap();
+    let arguments = json!({"target": {"name": "shop"}, "to": 3, "reason": "a test", "dry_run": true});
+    let ask = async |trace_id: Option<&str>| {
+        let (arguments, trace_id) = (arguments.as_object().unwrap().clone(), trace_id.map(str::to_owned));
+        let request = juno_sql::Request { arguments, trace_id, ..juno_sql::Request::default() };
+        assert!(matches!(session.operate(scale, request).await, Err(juno_sql::Error::Refused(_))));
+        std::mem::take(&mut *traces.lock())
+    };
+    let own = ask(Some(TRACE)).await;
+    assert!(!own.is_empty() && own.iter().all(|trace| trace == TRACE), "{own:?}");
+    let begun = ask(None).await;
+    assert!(!begun.is_empty() && begun.iter().all(|trace| trace != TRACE), "{begun:?}");
+}
+
 #[tokio::test]
 async fn nobody_there_and_a_hanging_one_are_told_within_the_limit() {
     let nobody = webhook("http://127.0.0.1:1/hook", SECRET);

@@ -1,4 +1,4 @@
-//! A disk that takes no parts for a while: writers are turned away, and let in again.
+//! A disk that takes no parts for a while: writers are turned away, and let in again. What there are too many of is sent away.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -120,4 +120,25 @@ async fn more_uploads_at_a_time_than_there_is_memory_for_are_sent_away() {
     assert_eq!((refused.status, refused.headers["retry-after"].to_str().unwrap()), (503, "1"));
     turns.pop();
     assert_eq!(web.write("cpu v=1 1000").await.status, 204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_streams_that_are_left_are_told_and_one_too_many_is_sent_away() {
+    let (directory, counters) = (tempfile::tempdir().unwrap(), Counters::new());
+    let session = Session::open(Db::open(directory.path().join("data")).unwrap(), Device::cpu()).await.unwrap();
+    let gate = Gate::new(Arc::clone(&counters));
+    gate.open(Arc::new(Doors { session, query: tokio::runtime::Handle::current(), counters }));
+    let mut turns = Vec::new();
+    for _ in 1..STREAMS_MAX {
+        turns.push(gate.stream_turn().unwrap());
+    }
+    let mut web = router(Arc::clone(&gate));
+    let ask = || Request::builder().uri("/api/v4/events").body(Body::empty()).unwrap();
+    let last = web.call(ask()).await.unwrap();
+    assert_eq!((last.status().as_u16(), last.headers()["ratelimit"].to_str().unwrap()), (200, "\"streams\";r=0"));
+    let refused = web.call(ask()).await.unwrap();
+    let policy = format!("\"streams\";q={STREAMS_MAX};qu=\"concurrent-requests\"");
+    assert_eq!((refused.status().as_u16(), refused.headers()["ratelimit-policy"].to_str().unwrap()), (429, &*policy));
+    assert_eq!(refused.headers()["retry-after"], "1");
+    drop((last, turns));
 }

@@ -45,8 +45,8 @@ fn endpoint(row: &Endpoint, out: &mut String) {
     }
     if let Shape::List { filters, .. } | Shape::History { filters, .. } = row.shape {
         let names: Vec<String> = filters.iter().map(|filter| format!("<code>{}</code>", filter.name)).collect();
-        write!(out, "<p>Pages with <code>limit</code>, <code>cursor</code>, <code>order</code>, <code>from</code>, <code>to</code>; \
-                     filters: {}.</p>", if names.is_empty() { "none".into() } else { names.join(", ") })
+        write!(out, "<p>Pages with <code>limit</code>, <code>cursor</code>, <code>order</code>, <code>from</code>, <code>to</code>, \
+                     <code>count</code>; filters: {}.</p>", if names.is_empty() { "none".into() } else { names.join(", ") })
             .expect("a String takes every write");
     }
     if let Shape::History { .. } = row.shape {

@@ -110,7 +110,7 @@ pub(super) fn list_parameters(filters: &[Filter]) -> Vec<Value> {
     let text = json!({ "type": "string" });
     let mut all = vec![
         query("limit", json!({ "type": "integer", "minimum": 1, "maximum": 1000, "default": 100 }), "Rows of a page."),
-        query("cursor", text.clone(), "next_cursor of the page before."),
+        query("cursor", text.clone(), "next_cursor of the page before, for 24 hours."),
         query(
             "order",
             json!({ "type": "string", "enum": ["desc", "asc"], "default": "desc" }),
@@ -118,6 +118,11 @@ pub(super) fn list_parameters(filters: &[Filter]) -> Vec<Value> {
         ),
         query("from", text.clone(), "From this time on: RFC 3339, Unix milliseconds, or now-24h."),
         query("to", text, "Before this time."),
+        query(
+            "count",
+            json!({ "type": "string", "enum": ["estimate", "exact"] }),
+            "Whether to count the rows of all pages.",
+        ),
     ];
     all.extend(filters.iter().map(filter_parameter));
     all
@@ -223,6 +228,8 @@ pub(super) fn page(row: &Value) -> Value {
             "items": { "type": "array", "items": row },
             "next_cursor": { "type": ["string", "null"] },
             "has_more": { "type": "boolean" },
+            "count": { "type": "integer" },
+            "count_is": { "type": "string", "enum": ["exact", "estimate", "at_least"] },
         },
     })
 }

@@ -42,7 +42,7 @@ impl Spans {
 pub(super) fn key(path: &str, pairs: &Pairs) -> String {
     let mut filters: Vec<String> = pairs
         .iter()
-        .filter(|(name, _)| !["cursor", "from", "to", "order"].contains(&name.as_str()))
+        .filter(|(name, _)| !["cursor", "from", "to", "order", "count"].contains(&name.as_str()))
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     filters.sort();

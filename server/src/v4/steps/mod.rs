@@ -1,8 +1,9 @@
-//! Rows of a view by steps of time, with a summary of all of them: `from`, `to`, `step`, and the endpoint's filters.
+//! Rows of a view by steps of time, with a summary of all of them: `from`, `to`, `step`, and the endpoint's filters. As Arrow,
+//! Parquet, CSV and NDJSON the rows of the steps alone.
 //!
 //! **Invariant:** the SQL is the program's own; what a client sends is bound, but for the step, which was read as a number.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 
 use super::Pairs;
@@ -11,12 +12,15 @@ use super::page::single;
 use super::range::{self, Range};
 use crate::http::Gate;
 use crate::http::accept::{Format, negotiate};
-use crate::http::answer::{self, Job};
+use crate::http::answer::encode::Encoder;
+use crate::http::answer::{self, Job, Table};
 use crate::http::problem::Problem;
 use crate::json::{self, RowShape};
 
 /// Steps of one answer.
 const STEPS_MAX: i64 = 11_000;
+/// Steps of an answer as Arrow, whose readers take more.
+const ARROW_STEPS_MAX: i64 = 500_000;
 /// The parameters that every such endpoint takes.
 pub(super) const PARAMETERS: &[&str] = &["from", "to", "step"];
 const STEP_DEFAULT: &str = "1h";
@@ -58,15 +62,28 @@ pub(super) async fn steps(
     headers: &HeaderMap,
     now_us: i64,
 ) -> Result<Response, Problem> {
-    negotiate(headers, &[Format::Json])?;
-    let asked = read(sql, steps, pairs, now_us)?;
+    let format = negotiate(headers, Format::ROWS)?;
+    let asked = read(sql, steps, pairs, now_us, format)?;
+    if format != Format::Json {
+        return encoded(gate, asked.series, format).await;
+    }
     let series = rows(gate, asked.series).await?;
     let summary = rows(gate, asked.summary).await?;
     let summary = if summary.is_empty() { "null" } else { &summary };
     let mut body = String::from("{\"step\":");
     json::string(&asked.step, &mut body);
     body.push_str(&format!(",\"series\":[{series}],\"summary\":{summary}}}\n"));
-    Ok(([(axum::http::header::CONTENT_TYPE, "application/json")], body).into_response())
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// The rows of the steps in a format for rows.
+async fn encoded(gate: &Gate, series: Job, format: Format) -> Result<Response, Problem> {
+    let Table { schema, batches } = answer::collect(gate, series).await?;
+    let mut encoder = Encoder::new(format, schema)?;
+    for batch in &batches {
+        encoder.batch(batch)?;
+    }
+    Ok(([(header::CONTENT_TYPE, format.content_type())], encoder.finish("SELECT")?).into_response())
 }
 
 async fn rows(gate: &Gate, job: Job) -> Result<String, Problem> {
@@ -79,7 +96,7 @@ async fn rows(gate: &Gate, job: Job) -> Result<String, Problem> {
     Ok(out)
 }
 
-fn read(sql: &str, steps: &Steps, pairs: &Pairs, now_us: i64) -> Result<Asked, Problem> {
+fn read(sql: &str, steps: &Steps, pairs: &Pairs, now_us: i64, format: Format) -> Result<Asked, Problem> {
     let known: Vec<&str> = steps.filters.iter().map(|filter| filter.name).chain(PARAMETERS.iter().copied()).collect();
     if let Some((name, _)) = pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
         return Err(Problem::unknown_parameter(name, &known));
@@ -88,8 +105,9 @@ fn read(sql: &str, steps: &Steps, pairs: &Pairs, now_us: i64) -> Result<Asked, P
     let step = single(pairs, "step")?.unwrap_or(STEP_DEFAULT);
     let step_us = range::step(step).ok_or_else(|| invalid("step", step, "a step such as 15m, 1h or 1d"))?;
     let span_us = range.to_us.unwrap_or(now_us).saturating_sub(range.from_us.unwrap_or(now_us));
-    if span_us / step_us > STEPS_MAX {
-        let text = format!("{} steps are more than {STEPS_MAX}", span_us / step_us);
+    let most = if format == Format::Arrow { ARROW_STEPS_MAX } else { STEPS_MAX };
+    if span_us / step_us > most {
+        let text = format!("{} steps are more than {most}", span_us / step_us);
         return Err(Problem::new("range-too-large", text).at("?step"));
     }
     let mut conditions = Conditions::default();
@@ -126,9 +144,20 @@ mod tests {
         filters: &[Filter::new("policy", "policy = {}", Kind::Text)],
     };
 
-    fn asked(query: &[(&str, &str)]) -> Result<Asked, Problem> {
+    fn asked_as(format: Format, query: &[(&str, &str)]) -> Result<Asked, Problem> {
         let pairs = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        read("SELECT * FROM v", &STEPS, &pairs, NOW_US)
+        read("SELECT * FROM v", &STEPS, &pairs, NOW_US, format)
+    }
+
+    fn asked(query: &[(&str, &str)]) -> Result<Asked, Problem> {
+        asked_as(Format::Json, query)
+    }
+
+    #[test]
+    fn as_arrow_an_answer_may_have_more_steps() {
+        let refused = |format, step| asked_as(format, &[("step", step)]).err().map(|problem| problem.status);
+        assert_eq!((refused(Format::Csv, "1s"), refused(Format::Arrow, "1s")), (Some(422), None));
+        assert_eq!(refused(Format::Arrow, "100ms"), Some(422));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::policy::escalation::gives_up;
-use crate::operation::time_us;
+use crate::operation::{is_trace, time_us, trace_of};
 use crate::session::{Session, rfc3339};
 use crate::{Error, Result};
 
@@ -23,6 +23,8 @@ pub struct EscalationCall {
     pub tries: u32,
     /// What is told: an object.
     pub message: Value,
+    /// The trace that the incident was reported in, else its own.
+    pub trace_id: String,
     escalated_us: i64,
 }
 
@@ -94,8 +96,12 @@ impl EscalationCall {
         let about = |name: &str| incident.get(name).cloned().unwrap_or_default();
         let id = row["incident_id"].as_str().unwrap_or_default();
         let escalated_us = row["escalated_at"].as_str().and_then(time_us);
+        let symptoms = about("symptoms");
+        let reported = symptoms["trace_id"].as_str().filter(|trace_id| is_trace(trace_id));
+        let trace_id = reported.map_or_else(|| trace_of(id), str::to_owned);
         Ok(Self {
             incident_id: id.to_owned(),
+            trace_id,
             tries: row["tries"].as_u64().and_then(|tries| u32::try_from(tries).ok()).unwrap_or_default(),
             message: json!({
                 "type": "escalation",

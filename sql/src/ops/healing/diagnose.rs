@@ -280,6 +280,7 @@ async fn keep(invocation: &Invocation, asked: &Asked, diagnosis: &Value) -> Resu
         "service": asked.service,
         "symptoms": invocation.list("symptoms"),
         "reported_by": invocation.actor(),
+        "trace_id": invocation.trace_id(),
     });
     let insert = "INSERT INTO healing_incidents (id, detected_at, incident_type, severity, symptoms, diagnosis) \
                   VALUES ($1, $2, 'reported', 'medium', $3, $4)";

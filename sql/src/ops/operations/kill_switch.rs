@@ -50,6 +50,7 @@ async fn switch(invocation: &Invocation) -> Result<Value> {
     let insert = "INSERT INTO juno_kill_switch (id, changed_at, engaged, reason, actor) VALUES ($1, $2, $3, $4, $5)";
     let values = [id.clone().into(), now.clone().into(), engaged.into(), reason.into(), invocation.actor().into()];
     invocation.own.changed_rows(insert, &values).await?;
+    invocation.own.operations().figures.switched(&id, engaged);
     let row = json!({ "id": id, "changed_at": now, "engaged": engaged, "reason": reason, "actor": invocation.actor() });
     invocation.own.tell("policy", "kill_switch", row.clone()).await?;
     Ok(row)

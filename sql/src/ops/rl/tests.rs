@@ -328,7 +328,7 @@ async fn without_a_log_another_person_decides_on_what_the_simulator_says() {
     let approval = json!({ "id": waits["approval_id"] });
     let approved = ask(&bob, "approvals_approve", approval, None).await.expect("approved").value;
     let job = session.job(approved["job_id"].as_str().expect("an id")).await.expect("the job");
-    let begun = Answered { value: job.into(), job: None, pending: true, replayed: false };
+    let begun = Answered { value: job.into(), job: None, pending: true, replayed: false, quota: None };
     assert_eq!(ended(&session, begun).await["state"], "succeeded");
     let rows = session.objects("SELECT state FROM rl_policies", &[]).await.expect("rows");
     assert_eq!(rows[0]["state"], "active");

@@ -22,6 +22,7 @@ impl Invocation {
         self.audit("awaiting_approval", None, self.plan.as_ref()).await?;
         let (job, approval) = (self.new_id(), self.new_id());
         self.insert_job(&job, "awaiting_approval").await?;
+        let expires_us = self.now_us() + KEPT_US;
         let insert = "INSERT INTO juno_approvals (id, requested_at, requested_by, operation, arguments, plan, reason, state, \
                       expires_at, job_id) VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending', $8, $9)";
         let values = [
@@ -32,10 +33,11 @@ impl Invocation {
             Value::Object(self.arguments.clone()),
             self.plan.clone().unwrap_or_default(),
             reason.into(),
-            rfc3339(self.now_us() + KEPT_US).into(),
+            rfc3339(expires_us).into(),
             job.clone().into(),
         ];
         self.own.changed_rows(insert, &values).await?;
+        self.own.operations().figures.awaits(&approval, expires_us);
         let link = "UPDATE juno_jobs SET approval_id = $2 WHERE id = $1";
         self.own.changed_rows(link, &[job.clone().into(), approval.clone().into()]).await?;
         let data = json!({ "operation": self.operation.name, "state": "pending", "reason": reason });
@@ -63,6 +65,7 @@ impl Invocation {
         if self.own.changed_rows(decide, &values).await? == 0 {
             return Err(Refusal::new(Refused::Conflict, "somebody else has just decided").into());
         }
+        self.own.operations().figures.decided(row["id"].as_str().unwrap_or(id));
         self.own.tell("approval", id, json!({ "operation": row["operation"], "state": state })).await?;
         if let Some(job) = row["job_id"].as_str() {
             match approve {
@@ -185,6 +188,7 @@ impl Session {
             trace_id: text("trace_id"),
             job: None,
             held: Default::default(),
+            quota: Arc::default(),
         })
     }
 }

@@ -82,10 +82,15 @@ impl Invocation {
         }
         match (stage, error) {
             (_, Some(error)) => {
-                record.insert("outcome".into(), if stage == "refused" { "refused" } else { "failed" }.into());
+                let outcome = if stage == "refused" { "refused" } else { "failed" };
+                self.count(outcome);
+                record.insert("outcome".into(), outcome.into());
                 record.insert("error".into(), self.own.shared.operations.problem(error));
             }
-            ("after", None) => drop(record.insert("outcome".into(), "succeeded".into())),
+            ("after", None) => {
+                self.count("succeeded");
+                record.insert("outcome".into(), "succeeded".into());
+            }
             _ => {}
         }
         if let Some(value) = value {
@@ -94,6 +99,13 @@ impl Invocation {
             record.insert(name.into(), if kept { value.clone() } else { json!("too large to keep") });
         }
         self.own.append_audit(record).await
+    }
+
+    /// Counts what came of it, where it acts on other systems.
+    fn count(&self, outcome: &'static str) {
+        if self.operation.effect == Effect::Acts {
+            self.own.operations().figures.ended(self.operation.name, outcome);
+        }
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) const VIEW: &str = "operations_history";
 const TABLES: [&str; 4] = ["healing_incidents", "threat_events", "scaling_events", "governance_adaptations"];
 /// So many rows are read while somebody waits.
 const SHORT_ROWS: i64 = 50_000;
+/// Whoever measures juno lets it be worked out again no sooner.
+const COUNTED_US: u64 = 5_000_000;
 /// Deletions and the passing of time make it stale too.
 const KEPT_US: u64 = 30_000_000;
 
@@ -80,6 +82,13 @@ impl History {
     pub(crate) fn view(self: &Arc<Self>) -> Result<Arc<dyn TableProvider>> {
         let rows = Rows { schema: schema(), history: Arc::clone(self) };
         Ok(Arc::new(StreamingTable::try_new(schema(), vec![Arc::new(rows)])?))
+    }
+
+    /// What was worked out last, and whether it is time to do so again.
+    pub(super) fn known(&self, now_us: u64) -> (Option<RecordBatch>, bool) {
+        let state = self.state.lock();
+        let kept_us = if self.is_stale.load(Ordering::Acquire) { COUNTED_US } else { KEPT_US };
+        (state.known.clone(), state.known.is_none() || now_us.saturating_sub(state.at_us) > kept_us)
     }
 
     fn shared(&self) -> Result<Arc<Shared>> {

@@ -97,6 +97,7 @@ fn stored_answer(row: &Map<String, Value>, fingerprint: &str) -> Result<Answered
             job: answer["job"].as_str().map(str::to_owned),
             pending: answer["pending"] == true,
             replayed: true,
+            quota: None,
         }),
         Some("interrupted") => {
             let text = "the server ended while the first request with this key ran: see the audit for what it did, \

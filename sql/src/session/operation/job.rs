@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use super::Invocation;
-use crate::operation::{Answered, Effect, Refusal, Refused};
+use crate::operation::{Answered, Effect, Quota, Refusal, Refused, in_trace};
 use crate::session::Session;
 use crate::{Error, Result};
 
@@ -23,6 +23,13 @@ const CANCEL_WAIT: Duration = Duration::from_secs(5);
 /// Jobs that run now.
 #[derive(Default)]
 pub(super) struct Jobs(Mutex<HashMap<String, Arc<Live>>>);
+
+impl Jobs {
+    /// How many there are.
+    pub(super) fn running(&self) -> usize {
+        self.0.lock().len()
+    }
+}
 
 /// A job that runs.
 pub(super) struct Live {
@@ -57,7 +64,8 @@ impl Invocation {
         let own = self.own.connect();
         if own.shared.operations.jobs.0.lock().len() >= RUNNING_MAX {
             let text = format!("{RUNNING_MAX} jobs run already: cancel one or wait");
-            return Err(Refusal::new(Refused::BudgetExhausted, text).retry_after(5).into());
+            let quota = Quota { name: "jobs", most: RUNNING_MAX as u64, left: 0, window_s: None, reset_s: Some(5) };
+            return Err(Refusal::new(Refused::BudgetExhausted, text).out_of(quota).into());
         }
         let id = self.new_id();
         self.insert_job(&id, "queued").await?;
@@ -96,12 +104,14 @@ impl Invocation {
         self.own.shared.operations.jobs.0.lock().insert(id, Arc::clone(&live));
         self.job = Some(Arc::clone(&live));
         let ending = Ending { own: self.own.connect(), live: Arc::clone(&live) };
-        tokio::spawn(async move {
+        let trace_id = self.trace_id.clone();
+        let work = async move {
             let ending = ending;
             if let Err(error) = Box::pin(self.run_job(&ending.live)).await {
                 tracing::error!(job = ending.live.id, "the state of a job cannot be kept: {error}");
             }
-        });
+        };
+        tokio::spawn(in_trace(trace_id, work));
         live
     }
 
@@ -152,7 +162,7 @@ impl Session {
     pub(super) async fn job_answer(&self, id: &str) -> Result<Answered> {
         let job = self.job(id).await?;
         let pending = !matches!(job["state"].as_str(), Some("succeeded" | "failed" | "cancelled"));
-        Ok(Answered { value: job.into(), job: Some(id.to_owned()), pending, replayed: false })
+        Ok(Answered { value: job.into(), job: Some(id.to_owned()), pending, replayed: false, quota: None })
     }
 
     async fn job_event(&self, id: &str, kind: &str, state: &str) -> Result<()> {
@@ -188,6 +198,9 @@ impl Session {
         }
         let forget = "UPDATE juno_approvals SET state = 'cancelled' WHERE job_id = $1 AND state = 'pending'";
         self.changed_rows(forget, &[id.into()]).await?;
+        if let Some(approval) = job["approval_id"].as_str() {
+            self.operations().figures.decided(approval);
+        }
         self.job_event(id, job["kind"].as_str().unwrap_or_default(), "cancelled").await?;
         self.job(id).await
     }

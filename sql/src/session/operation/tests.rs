@@ -229,3 +229,20 @@ async fn what_nobody_approves_in_time_ends_and_is_told() {
     let late = approver.operate(&crate::ops::operations::approvals::APPROVE, request(&late, None)).await;
     assert_eq!(kind(late), Some(Refused::Conflict));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_are_too_old_go_while_the_database_is_open() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let own = open(&directory).await.connect();
+    let system = own.db().system().clone();
+    for day in 5..=9 {
+        let insert = "INSERT INTO juno_events (id, at, type, subject, data) VALUES ($1, $2, 'job', $3, $4)";
+        let at = rfc3339(system.clock().now_us() - day * 86_400_000_000);
+        let values = [system.uuid_v7().to_string().into(), at.into(), format!("day {day}").into(), json!({})];
+        own.changed_rows(insert, &values).await.expect("an event");
+    }
+    assert_eq!(own.purge_events().await.expect("a purge"), 3, "those of the last week stay");
+    let left = own.objects("SELECT subject FROM juno_events ORDER BY subject", &[]).await.expect("rows");
+    let left: Vec<&str> = left.iter().filter_map(|row| row["subject"].as_str()).collect();
+    assert_eq!((left, own.purge_events().await.expect("another")), (vec!["day 5", "day 6"], 0));
+}

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::past;
 use crate::actuator::Action;
-use crate::operation::{Form, Member, Refusal, Refused, answer};
+use crate::operation::{Form, Member, Quota, Refusal, Refused, answer};
 use crate::ops::governance;
 use crate::ops::healing::AUTOPILOT;
 use crate::ops::healing::incident::Incident;
@@ -21,6 +21,7 @@ use crate::ops::healing::policy::verification::{Comparison, Condition, Verificat
 use crate::session::{Found, Invocation, Session};
 use crate::{Error, Result};
 
+const HOUR_US: i64 = 3_600_000_000;
 const STEP: &[Member] = &[Member::new("action", Form::Text, "What is done."), Member::new("params", Form::Any, "How.")];
 const CONDITION: &[Member] = &[
     Member::new("metric", Form::Text, "What is looked at."),
@@ -135,11 +136,13 @@ impl Asked {
             fleet: self.found.fleet,
             acted_on: past.acted_on(name),
             blast_radius: number("blast_radius_pct") / 100.0,
-            actions: past.since(now_us - 3_600_000_000),
+            actions: past.since(now_us - HOUR_US),
             actions_max: number("actions_per_hour") as usize,
             circuit: breaker(&policy).state(&tries, now_us),
             is_trying: past.is_trying(&self.runbook.name),
         };
+        let used = (situation.actions_max as u64, situation.actions as u64);
+        invocation.uses(Quota::hourly("healing-actions", used, past.first_since(now_us - HOUR_US), now_us));
         Ok(verdict(&proposal, &situation))
     }
 

@@ -100,6 +100,11 @@ impl Past {
         self.0.iter().filter(|one| one.began_us > from_us).count()
     }
 
+    /// When the first of those began.
+    pub(super) fn first_since(&self, from_us: i64) -> Option<i64> {
+        self.0.iter().map(|one| one.began_us).filter(|began_us| *began_us > from_us).min()
+    }
+
     /// How a runbook's tries ended.
     pub(super) fn tries(&self, runbook: &str) -> Vec<Try> {
         let own = self.0.iter().filter(|one| one.runbook == runbook);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use crate::operation::{Form, Member, Refusal, Refused};
+use crate::operation::{Form, Member, Quota, Refusal, Refused, time_us};
 use crate::ops::governance;
 use crate::ops::threats::policy::{
     Action, Proposal, Situation, VERDICT, Verdict, protected_address, protected_user, verdict,
@@ -160,7 +160,7 @@ impl Asked {
         let policy = governance::stored(own, "threats").await?.policy;
         let number = |key: &str| policy.get(key).and_then(Value::as_f64).unwrap_or_default();
         let hour = rfc3339(invocation.now_us() - HOUR_US);
-        let used = "SELECT count(*) AS n FROM juno_threat_responses WHERE at > $1 AND expires_at IS NOT NULL \
+        let used = "SELECT count(*) AS n, min(at) AS first FROM juno_threat_responses WHERE at > $1 AND expires_at IS NOT NULL \
                     AND state <> 'failed'";
         let used = own.objects(used, &[hour.into()]).await?.pop();
         let proposal = Proposal {
@@ -177,12 +177,17 @@ impl Asked {
             },
             confidence: self.threat["confidence_score"].as_f64().unwrap_or_default(),
             confidence_min: number("confidence_min"),
-            actions: used.and_then(|row| row["n"].as_u64()).unwrap_or_default(),
+            actions: used.as_ref().and_then(|row| row["n"].as_u64()).unwrap_or_default(),
             actions_max: number("actions_per_hour"),
             ttl_max_s: number("response_ttl_s"),
             protected: self.protected.clone(),
             contained: self.contained(invocation).await?,
         };
+        if self.action.contains() {
+            let first_us = used.as_ref().and_then(|row| time_us(row["first"].as_str()?));
+            let used = (situation.actions_max.max(0.0) as u64, situation.actions);
+            invocation.uses(Quota::hourly("threat-responses", used, first_us, invocation.now_us()));
+        }
         Ok(verdict(&proposal, &situation))
     }
 
