@@ -105,7 +105,7 @@ pub(super) fn hold_rows(server: &Server) {
     for row in ENDPOINTS.iter().filter(|row| row.method == "GET" && !row.path.contains("{id}")) {
         let listed = match row.shape {
             Shape::One | Shape::All => read(row.path),
-            Shape::List { .. } => read(&format!("{}?from=now-390d", row.path)),
+            Shape::List { .. } | Shape::History { .. } => read(&format!("{}?from=now-390d", row.path)),
             Shape::Steps(_) => read(&format!("{}?from=now-3d", row.path)),
             Shape::Series => read(&format!("{}?metric=load.cpu&from=now-390d&step=1d&group_by=service", row.path)),
             Shape::Item | Shape::Events | Shape::Computed | Shape::Call { .. } => continue,

@@ -33,7 +33,7 @@ pub(super) fn schema(group_by: &[String]) -> SchemaRef {
 pub(super) fn rows(schema: &SchemaRef, metric: &str, all: &[Series]) -> Result<RecordBatch> {
     let points = || all.iter().flat_map(|series| &series.points);
     let times = TimestampMicrosecondArray::from_iter_values(points().map(|(time, _)| *time)).with_timezone(UTC);
-    let metrics = StringArray::from_iter_values(points().map(|_| metric));
+    let metrics: StringArray = points().map(|_| Some(metric)).collect();
     let mut columns: Vec<ArrayRef> = vec![Arc::new(times), Arc::new(metrics)];
     for tag in 0..schema.fields().len() - 3 {
         let label = |series: &Series| series.labels.get(tag).cloned().flatten();

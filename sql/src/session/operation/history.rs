@@ -101,7 +101,7 @@ impl History {
         self.shared().map(Session::over)
     }
 
-    async fn rows(self: Arc<Self>) -> Result<RecordBatch> {
+    pub(super) async fn rows(self: Arc<Self>) -> Result<RecordBatch> {
         let shared = self.shared()?;
         let now_us = shared.db.system().clock().monotonic_us();
         let (known, at_us) = {
