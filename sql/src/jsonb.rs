@@ -56,6 +56,21 @@ impl Json {
         parse(value.get(), 0).map_err(|reason| invalid(text, &reason))
     }
 
+    /// The same tree for serde_json, whose parser refuses some numbers that a double can hold; what none can hold is a text.
+    pub(crate) fn value(self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(is) => is.into(),
+            Self::Number(digits) => {
+                let number = digits.parse().ok().and_then(serde_json::Number::from_f64);
+                number.map_or(Value::String(digits), Value::Number)
+            }
+            Self::String(text) => text.into(),
+            Self::Array(items) => items.into_iter().map(Self::value).collect(),
+            Self::Object(members) => members.into_iter().map(|(name, value)| (name, value.value())).collect(),
+        }
+    }
+
     /// An object as `jsonb` keeps it: of equal keys the last stays.
     pub(crate) fn object(members: impl IntoIterator<Item = (String, Json)>) -> Json {
         let unique: HashMap<String, Json> = members.into_iter().collect();
@@ -246,6 +261,13 @@ mod tests {
                 "{beyond}"
             );
         }
+    }
+
+    #[test]
+    fn a_tree_holds_what_a_double_can() {
+        let tree = |text: &str| Json::parse(text).expect("JSON").value();
+        assert_eq!(tree("{\"a\": [1.7976931348623157e308, null, true]}")["a"][0].as_f64(), Some(f64::MAX));
+        assert_eq!(tree("[1e309]")[0].as_str().map(str::len), Some(310), "no double holds it");
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! **Invariant:** declarations only; a column that is not named here holds what its writer put there.
 
-use crate::operation::answer::PROBLEM;
+use crate::operation::answer::{CI95, PROBLEM};
 use crate::operation::{Form, Member};
+use crate::ops::healing::policy::cause::CAUSE_NAMES;
 use crate::ops::rl::train::answer::{HYPERPARAMETERS, REWARD};
 use crate::ops::scaling::plan;
 
@@ -45,6 +46,8 @@ const RATE_TARGET: &[Member] = &[
     Member::new("n", Form::Integer, "Of how many."),
 ];
 const SLO_TARGETS: &[Member] = &[
+    Member::new("detection_s", Form::Object(TIME_TARGET), "Seconds until incidents are detected."),
+    Member::new("diagnosis_s", Form::Object(TIME_TARGET), "Seconds until something is done about them."),
     Member::new("remediation_s", Form::Object(TIME_TARGET), "Seconds until incidents are resolved."),
     Member::new("success_rate", Form::Object(RATE_TARGET), "The share of incidents that were healed."),
 ];
@@ -59,7 +62,12 @@ const RUNBOOK: &[Member] = &[
     Member::new("name", Form::Text, "Its name."),
     Member::new("version", Form::Integer, "Its version."),
     Member::new("risk", Form::Choice(&["low", "medium", "high"]), "Its risk."),
-    Member::new("auto_approved", Form::Boolean, "Whether it is done without asking."),
+    Member::new("auto_approved", Form::Boolean, "Whether it is done without asking, against some cause."),
+    Member::new("auto_approved_for", Form::List(&Form::Choice(&CAUSE_NAMES)), "Against which causes."),
+    Member::new("success_rate", Form::Number, "The share of its remediations that healed.").or_null(),
+    Member::new("beta", Form::Object(BETA), "What is known of that share: a Beta distribution."),
+    Member::new("circuit", Form::Choice(&["closed", "open", "half_open"]), "Whether it may be tried."),
+    Member::new("cooldown_until", Form::Time, "Until when targets rest after it.").or_null(),
 ];
 const QUANTILES: &[Member] = &[
     Member::new("p50", Form::Number, "The median.").or_null(),
@@ -72,10 +80,30 @@ const STATS: &[Member] = &[
     Member::new("detection_s", Form::Object(QUANTILES), "Seconds until they were detected."),
     Member::new("diagnosis_s", Form::Object(QUANTILES), "Seconds until something was done."),
     Member::new("remediation_s", Form::Object(QUANTILES), "Seconds until they were resolved."),
-    Member::new("success_rate", Form::Number, "The share that was healed.").or_null(),
+    Member::new("success_rate", Form::Object(RATE), "The share that was healed."),
 ];
+const RATE: &[Member] = &[
+    Member::new("value", Form::Number, "The share.").or_null(),
+    Member::new("ci95", CI95, "Wilson's interval."),
+];
+const DETECTOR: &[Member] = &[
+    Member::new("name", Form::Text, "The loop, or the detector."),
+    Member::new("last_run_at", Form::Time, "When a loop last ran.").sometimes(),
+    Member::new("lag_s", Form::Number, "How far behind it is, in seconds.").sometimes(),
+    Member::new("stage", Form::Text, "Whether a detector learns or tells.").sometimes(),
+    Member::new("series", Form::Integer, "How many series a detector watches.").or_null().sometimes(),
+    Member::new("newest_at", Form::Time, "The newest point that a detector saw.").sometimes(),
+];
+const ACTIONS: &[Member] = &[
+    Member::new("actions_used_1h", Form::Integer, "Remediations of the last hour."),
+    Member::new("limit", Form::Integer, "The most in an hour."),
+];
+const BETA: &[Member] =
+    &[Member::new("a", Form::Number, "Successes and one."), Member::new("b", Form::Number, "Failures and one.")];
 const HEALING: &[Member] = &[
+    Member::new("detectors", Form::List(&Form::Object(DETECTOR)), "What watches."),
     Member::new("runbooks", Form::List(&Form::Object(RUNBOOK)), "What can be done."),
+    Member::new("budget", Form::Object(ACTIONS), "What is left to do."),
     Member::new("stats", Form::Object(STATS), "How it went."),
 ];
 

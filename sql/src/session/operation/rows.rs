@@ -11,6 +11,7 @@ use futures::TryStreamExt;
 use serde_json::{Map, Value};
 
 use super::rfc3339;
+use crate::jsonb::Json;
 use crate::session::Session;
 use crate::statement::Outcome;
 use crate::types::TYPE_KEY;
@@ -88,6 +89,11 @@ pub(crate) fn objects(batches: &[RecordBatch]) -> Result<Vec<Map<String, Value>>
     Ok(rows)
 }
 
+/// JSON as a tree; a text where it is damaged.
+fn tree(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Json::parse(text).map_or_else(|_| text.into(), Json::value))
+}
+
 fn values(field: &Field, array: &ArrayRef) -> Result<Vec<Value>> {
     let each = |of: &dyn Fn(usize) -> Value| {
         (0..array.len()).map(|row| if array.is_valid(row) { of(row) } else { Value::Null }).collect()
@@ -115,7 +121,7 @@ fn values(field: &Field, array: &ArrayRef) -> Result<Vec<Value>> {
             let texts = cast(array, &DataType::Utf8)?;
             let texts = texts.as_string::<i32>();
             each(&|row| match is_json {
-                true => serde_json::from_str(texts.value(row)).unwrap_or_else(|_| texts.value(row).into()),
+                true => tree(texts.value(row)),
                 false => texts.value(row).into(),
             })
         }
