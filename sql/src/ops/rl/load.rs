@@ -89,7 +89,8 @@ pub(crate) async fn load(invocation: &Invocation, service: &str, window: (i64, i
     read(&invocation.session, &invocation.arguments, service, window, at).await
 }
 
-/// The same, by what the arguments [`METRIC`], [`AGG`] and [`STEP`] of a request were, of the rows that [`ROWS`] of its `scope` choose.
+/// The same, by what the arguments [`METRIC`], [`AGG`] and [`STEP`] of a request were, of the rows that [`ROWS`] of its `scope`
+/// choose.
 pub(crate) async fn read(
     session: &Session,
     arguments: &Map<String, Value>,
@@ -159,7 +160,8 @@ impl Source {
     fn rows(&self, scope: &Value) -> Result<String> {
         let namespace = scope.get("namespace").map(|value| ("namespace", "/scope/namespace".to_owned(), value));
         let labels = scope.get("labels").and_then(Value::as_object).into_iter().flatten();
-        let labels = labels.map(|(tag, value)| (tag.as_str(), format!("/scope/labels/{tag}"), value));
+        let at = |tag: &str| format!("/scope/labels/{}", tag.replace('~', "~0").replace('/', "~1"));
+        let labels = labels.map(|(tag, value)| (tag.as_str(), at(tag), value));
         let condition = |(tag, at, value): (&str, String, &Value)| -> Result<String> {
             let refuse = |text: String| -> Error { Refusal::new(Refused::InvalidValue, text).at(&at).into() };
             if !self.tags.iter().any(|own| own == tag) {
