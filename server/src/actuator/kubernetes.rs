@@ -218,6 +218,10 @@ impl Actuator for KubernetesActuator {
         "kubernetes"
     }
 
+    fn namespace(&self) -> Option<&str> {
+        Some(self.cluster.namespace())
+    }
+
     async fn targets(&self) -> Result<Vec<Target>, ActuatorError> {
         Ok(self.cluster.all().await?.into_iter().map(|(name, workload)| workload.target(name)).collect())
     }

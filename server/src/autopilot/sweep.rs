@@ -1,5 +1,5 @@
 //! What falls due: responses to threats whose time is over are taken back, changes of units are verified, jobs that nobody approved
-//! end, old events go.
+//! end, old events and forecasts go.
 //!
 //! **Invariant:** goes on while components are switched off, so that what contains a threat never stays for longer than was said.
 
@@ -11,7 +11,7 @@ use super::Runs;
 
 /// Between two sweeps.
 const SWEEP: Duration = Duration::from_secs(5);
-/// Sweeps from one in which old events go to the next: an hour of them. They went when the database was opened, too.
+/// Sweeps from one in which old events and forecasts go to the next: an hour of them. They went when the database was opened, too.
 const PURGE: u64 = 720;
 
 /// Sweeps for ever; failures are told in `operations_status` and, once each, in the log.
@@ -35,5 +35,10 @@ async fn purge(session: &Session) {
         Ok(0) => {}
         Ok(events) => tracing::info!(events, "old events were removed from the stream"),
         Err(error) => tracing::warn!(%error, "old events cannot be removed from the stream"),
+    }
+    match session.purge_forecasts().await {
+        Ok(0) => {}
+        Ok(forecasts) => tracing::info!(forecasts, "old forecasts were removed"),
+        Err(error) => tracing::warn!(%error, "old forecasts cannot be removed"),
     }
 }

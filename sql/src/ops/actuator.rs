@@ -270,6 +270,11 @@ pub trait Actuator: Send + Sync {
     /// Its name in requests: `process`, `kubernetes`, `webhook`.
     fn executor(&self) -> &'static str;
 
+    /// Where all its targets are, where it knows: the namespace of a cluster.
+    fn namespace(&self) -> Option<&str> {
+        None
+    }
+
     /// What it can act on, by name.
     async fn targets(&self) -> Result<Vec<Target>, ActuatorError>;
 

@@ -196,14 +196,15 @@ impl Session {
         self.shared.operations.runs.lock().insert(component, run);
     }
 
-    /// What a process that was killed had left running is marked so; keys that are too old go.
+    /// What a process that was killed had left running is marked so; keys, events and forecasts that are too old go.
     pub(super) async fn open_operations(&self) -> Result<()> {
         self.shared.operations.history.open(&self.shared)?;
         self.interrupt_jobs().await?;
         self.interrupt_orders().await?;
         self.open_claims().await?;
         self.open_figures().await?;
-        self.purge_events().await.map(drop)
+        self.purge_events().await?;
+        self.purge_forecasts().await.map(drop)
     }
 
     /// Removes the events of the stream that are too old; how many there were.

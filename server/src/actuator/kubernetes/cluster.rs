@@ -57,6 +57,11 @@ impl Cluster {
         Self { namespace: namespace.to_owned(), selector: selector.to_owned(), client: OnceCell::new_with(client) }
     }
 
+    /// Its name.
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// A client, connected on behalf of a target.
     async fn client(&self, target: &str) -> Result<Client, ActuatorError> {
         let connected = async { self.client.get_or_try_init(Client::try_default).await.cloned() };

@@ -98,6 +98,7 @@ async fn only_what_is_chosen_is_a_target_and_protection_is_told() {
     fake.add_workload("deployments", "vault", "vault:1", json!({ "juno.io/protected": "true" }));
     fake.add_workload("deployments", "foreign", "foreign:1", json!({}));
     fake.patch("deployments", "foreign", json!({ "metadata": { "labels": { "juno.io/managed": "false" } } }));
+    assert_eq!(actuator.namespace(), Some(NAMESPACE));
     let told: Vec<(String, String, bool)> = actuator
         .targets()
         .await

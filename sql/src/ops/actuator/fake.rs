@@ -73,6 +73,10 @@ impl Actuator for Fake {
         "fake"
     }
 
+    fn namespace(&self) -> Option<&str> {
+        Some("east")
+    }
+
     async fn targets(&self) -> Result<Vec<Target>, ActuatorError> {
         Ok(self.targets.lock().values().map(|(target, _)| target.clone()).collect())
     }

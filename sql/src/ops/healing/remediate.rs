@@ -24,6 +24,8 @@ use crate::session::{Invocation, Session};
 
 const TARGET: &[Parameter] = &[
     Parameter::new("executor", Kind::Text, "What acts on it: process, kubernetes or webhook."),
+    Parameter::new("namespace", Kind::Text, "The namespace that it must be in."),
+    Parameter::new("kind", Kind::Text, "What it must be there: process, deployment, statefulset."),
     Parameter::new("name", Kind::Text, "Its name there.").required(),
 ];
 const VERIFY: &[Parameter] = &[
@@ -33,8 +35,13 @@ const VERIFY: &[Parameter] = &[
         "What is looked at: healthy, error_excess, latency_ratio, memory_ratio, disk_share.",
     ),
     Parameter::new("sql", Kind::Text, "A SELECT of one number instead."),
-    Parameter::new("is", Kind::Choice(&["at_most", "at_least"]), "How it is compared.").or("\"at_most\""),
-    Parameter::new("value", Kind::Number(f64::MIN, f64::MAX), "With what.").required(),
+    Parameter::new("condition", Kind::Text, "What it must be: <= or >= and a number; in place of is and value."),
+    Parameter::new(
+        "is",
+        Kind::Choice(&["at_most", "at_least"]),
+        "How it is compared with the value; at_most where it is left out.",
+    ),
+    Parameter::new("value", Kind::Number(f64::MIN, f64::MAX), "With what."),
     Parameter::new("hold", Kind::Integer(1, 60), "By how many looks in a row, one a second.").or("3"),
     Parameter::new("within_s", Kind::Integer(1, 600), "How soon after the action.").or("120"),
 ];
@@ -190,6 +197,9 @@ async fn remediate(invocation: &Invocation) -> Result<Value> {
     let status = status?;
     done?;
     told["status"] = status.name().into();
+    let resolved = "SELECT resolution_time_seconds FROM healing_incidents WHERE id = $1";
+    let row = own.objects(resolved, &[asked.incident.id.as_str().into()]).await?.pop();
+    told["resolution_time_seconds"] = row.and_then(|mut row| row.remove("resolution_time_seconds")).unwrap_or_default();
     Ok(told)
 }
 

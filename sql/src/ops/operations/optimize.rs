@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::operation::{Component, Decision, Doing, Effect, Form, Kind, Lasts, Operation, Parameter, Refusal, Refused};
 use crate::ops::governance::stored;
-use crate::ops::rl::load::{AGG, Load, METRIC, STEP, load};
+use crate::ops::rl::load::{AGG, Load, METRIC, ROWS, STEP, load};
 use crate::ops::rl::policy::Policy;
 use crate::ops::rl::policy::action::{ActionSpace, KNOB_NAMES, Knobs};
 use crate::ops::rl::policy::comparison::Improvement;
@@ -38,7 +38,7 @@ const LOAD_DAYS: i64 = 15;
 const SEED: u64 = 0;
 
 const SCOPE: &[Parameter] =
-    &[Parameter::new("service", Kind::Text, "The service: the value of the tag service.").required()];
+    &[Parameter::new("service", Kind::Text, "The service: the value of the tag service.").required(), ROWS[0], ROWS[1]];
 const CONSTRAINTS: &[Parameter] = &[
     Parameter::new(
         "slo",
@@ -123,7 +123,7 @@ fn decide(invocation: &Invocation) -> Doing<'_, Decision> {
         trial::check(invocation, service).await?;
         let ask = ask(invocation).await?;
         let plan = json!({
-            "scope": { "service": service },
+            "scope": invocation.arguments["scope"],
             "objective": reward_json(&ask.objective),
             "max_change_pct": ask.change_pct,
             "telemetry": ask.load.told(),
@@ -265,7 +265,7 @@ async fn run(invocation: &Invocation) -> Result<Value> {
     }
     let mut answer = json!({
         "optimization_id": null,
-        "scope": { "service": ask.service },
+        "scope": invocation.arguments["scope"],
         "decides": decides(&ask),
         "baseline": baseline(&ask),
         "telemetry": ask.load.told(),
@@ -345,6 +345,7 @@ async fn keep(invocation: &Invocation, ask: &Ask, price: f64, answer: &Value) ->
     let id = invocation.new_id();
     let parameters = json!({
         "service": ask.service,
+        "scope": answer["scope"],
         "objective": reward_json(&ask.objective),
         "decides": answer["decides"],
         "baseline": answer["baseline"],

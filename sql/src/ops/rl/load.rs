@@ -35,6 +35,12 @@ pub(crate) const AGG: Parameter = Parameter::new(
 pub(crate) const STEP: Parameter =
     Parameter::new("step", Kind::Duration, "The distance of two samples of the load, 15s to 1h.");
 
+/// Which rows of a service, as members of a scope.
+pub(crate) const ROWS: [Parameter; 2] = [
+    Parameter::new("namespace", Kind::Text, "Only its rows of this namespace, where the telemetry has such a tag."),
+    Parameter::new("labels", Kind::Map, "Only its rows with these values of the telemetry's tags."),
+];
+
 /// What answers say of a load.
 pub(crate) const TOLD: &[Member] = &[
     Member::new("metric", Form::Text, "The metric, as table.column."),
@@ -83,7 +89,8 @@ pub(crate) async fn load(invocation: &Invocation, service: &str, window: (i64, i
     read(&invocation.session, &invocation.arguments, service, window, at).await
 }
 
-/// The same, by what the arguments [`METRIC`], [`AGG`] and [`STEP`] of a request were.
+/// The same, by what the arguments [`METRIC`], [`AGG`] and [`STEP`] of a request were, of the rows that [`ROWS`] of its `scope`
+/// choose.
 pub(crate) async fn read(
     session: &Session,
     arguments: &Map<String, Value>,
@@ -99,11 +106,13 @@ pub(crate) async fn read(
     // Whole steps only: a part of one would look like a dip.
     let from_us = from_us.saturating_add(step_us - 1).div_euclid(step_us) * step_us;
     let to_us = to_us.div_euclid(step_us) * step_us;
-    let (metric, time, column, table) = source(session, text("metric"))?;
+    let source = source(session, text("metric"))?;
+    let rows = source.rows(arguments.get("scope").unwrap_or(&Value::Null))?;
+    let Source { metric, time, column, table, .. } = source;
     let agg = text("agg").unwrap_or("sum");
     let sql = format!(
         "SELECT time_bucket(INTERVAL '{} milliseconds', {time}) AS at, CAST({agg}({column}) AS DOUBLE PRECISION) AS value \
-         FROM {table} WHERE service = '{}' AND {time} >= TIMESTAMPTZ '{}' AND {time} < TIMESTAMPTZ '{}' \
+         FROM {table} WHERE service = '{}'{rows} AND {time} >= TIMESTAMPTZ '{}' AND {time} < TIMESTAMPTZ '{}' \
          GROUP BY 1 ORDER BY 1 LIMIT {}",
         step_us / 1_000,
         service.replace('\'', "''"),
@@ -111,15 +120,14 @@ pub(crate) async fn read(
         rfc3339(to_us),
         SAMPLES_MAX + 1
     );
-    let rows = session.objects(&sql, &[]).await?;
+    let found = session.objects(&sql, &[]).await?;
     let point = |row: &Map<String, Value>| Some((time_us(row["at"].as_str()?)?, row["value"].as_f64()?));
-    let points: Vec<(i64, f64)> = rows.iter().filter_map(point).collect();
+    let points: Vec<(i64, f64)> = found.iter().filter_map(point).collect();
     let refuse = |kind, text: String| -> Error { Refusal::new(kind, text).at(at).into() };
     let (Some(first), Some(last)) = (points.first(), points.last()) else {
-        return Err(refuse(
-            Refused::NotFound,
-            format!("{metric} has no points of service \"{service}\" in the window"),
-        ));
+        let which = if rows.is_empty() { "" } else { " with the labels of the scope" };
+        let text = format!("{metric} has no points of service \"{service}\"{which} in the window");
+        return Err(refuse(Refused::NotFound, text));
     };
     let days = (last.0 - first.0 + step_us) as f64 / 86_400e6;
     if points.len() > SAMPLES_MAX {
@@ -137,14 +145,45 @@ pub(crate) async fn read(
     Ok(Load { samples, step_s, metric, from_us: first.0, to_us: last.0 + step_us })
 }
 
-/// The name of the metric, and its time, column and table, quoted.
-fn source(session: &Session, metric: Option<&str>) -> Result<(String, String, String, String)> {
+/// Where a load is.
+struct Source {
+    metric: String,
+    /// Quoted, as column and table are.
+    time: String,
+    column: String,
+    table: String,
+    tags: Vec<String>,
+}
+
+impl Source {
+    /// The conditions by which a scope chooses rows beside their service.
+    fn rows(&self, scope: &Value) -> Result<String> {
+        let namespace = scope.get("namespace").map(|value| ("namespace", "/scope/namespace".to_owned(), value));
+        let labels = scope.get("labels").and_then(Value::as_object).into_iter().flatten();
+        let at = |tag: &str| format!("/scope/labels/{}", tag.replace('~', "~0").replace('/', "~1"));
+        let labels = labels.map(|(tag, value)| (tag.as_str(), at(tag), value));
+        let condition = |(tag, at, value): (&str, String, &Value)| -> Result<String> {
+            let refuse = |text: String| -> Error { Refusal::new(Refused::InvalidValue, text).at(&at).into() };
+            if !self.tags.iter().any(|own| own == tag) {
+                let (metric, tags) = (&self.metric, self.tags.join(", "));
+                return Err(refuse(format!("\"{tag}\" is no tag of the table of {metric}; its tags are {tags}")));
+            }
+            let value = value.as_str().ok_or_else(|| refuse("a label is a text".to_owned()))?;
+            Ok(format!(" AND {} = '{}'", quoted(tag), value.replace('\'', "''")))
+        };
+        namespace.into_iter().chain(labels).map(condition).collect()
+    }
+}
+
+fn source(session: &Session, metric: Option<&str>) -> Result<Source> {
     let catalog = session.db().catalog();
     let of = |table: &juno_engine::TableSchema, column: &str| {
         let time = quoted(&table.columns[table.time()?].name);
-        let has_service = table.tags().iter().any(|tag| table.columns[*tag].name == "service");
+        let tags: Vec<String> = table.tags().iter().map(|tag| table.columns[*tag].name.clone()).collect();
+        let has_service = tags.iter().any(|tag| tag == "service");
         table.column(column).filter(|index| table.columns[*index].data_type.is_numeric() && has_service)?;
-        Some((format!("{}.{column}", table.name), time, quoted(column), quoted(&table.name)))
+        let metric = format!("{}.{column}", table.name);
+        Some(Source { metric, time, column: quoted(column), table: quoted(&table.name), tags })
     };
     match metric {
         Some(metric) => {
@@ -185,6 +224,45 @@ fn filled(points: &[(i64, f64)], step_us: i64) -> std::result::Result<Vec<f64>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::actuator::fake::World;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_scope_chooses_rows_by_their_tags() {
+        let world = World::open().await;
+        for sql in [
+            "CREATE TABLE traffic (time TIMESTAMPTZ, service TEXT, namespace TEXT, region TEXT, requests DOUBLE PRECISION) \
+             WITH (tags = 'service, namespace, region')",
+            "INSERT INTO traffic SELECT TIMESTAMPTZ '2026-01-01 00:00:00+00' + INTERVAL '5 minutes' * i, 'shop', n, r, v \
+             FROM generate_series(0, 1439) AS g (i), \
+             (VALUES ('live', 'eu', 300.0), ('live', 'us', 600.0), ('test', 'eu', 1500.0)) AS t (n, r, v)",
+        ] {
+            world.own.query(sql).await.unwrap();
+        }
+        let day_us = |day: &str| time_us(&format!("2026-01-{day}T00:00:00Z")).unwrap();
+        let window = (day_us("01"), day_us("06"));
+        let of = async |scope: Value| {
+            let arguments = json!({ "metric": "traffic.requests", "scope": scope }).as_object().unwrap().clone();
+            read(&world.own, &arguments, "shop", window, "/scope/service").await
+        };
+        for (scope, rate) in [
+            (json!({ "service": "shop" }), 8.0),
+            (json!({ "namespace": "live" }), 3.0),
+            (json!({ "labels": { "region": "eu" } }), 6.0),
+            (json!({ "namespace": "live", "labels": { "region": "us" } }), 2.0),
+        ] {
+            let load = of(scope.clone()).await.unwrap();
+            let is_so = load.samples.iter().all(|sample| (sample - rate).abs() < 1e-9);
+            assert!(load.samples.len() == 1_440 && is_so, "{scope}: {:?}", &load.samples[..3]);
+        }
+        for (scope, kind, at) in [
+            (json!({ "labels": { "zone": "a" } }), Refused::InvalidValue, "/scope/labels/zone"),
+            (json!({ "labels": { "region": 1 } }), Refused::InvalidValue, "/scope/labels/region"),
+            (json!({ "labels": { "region": "it's" } }), Refused::NotFound, "/scope/service"),
+        ] {
+            let Err(Error::Refused(refusal)) = of(scope.clone()).await else { panic!("{scope} was read") };
+            assert_eq!((refusal.kind, refusal.faults[0].0.as_str()), (kind, at), "{}", refusal.detail);
+        }
+    }
 
     #[test]
     fn gaps_are_filled_on_straight_lines_and_mostly_empty_loads_refused() {

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::autoscale::{options, step_us};
-use super::demand::{Ask, Source, Subject, measured, sources};
+use super::demand::{Ask, Source, Subject, capacity, measured, sources};
 use super::execute;
 use super::execute::units_ready;
 use super::limits::Limits;
@@ -118,7 +118,8 @@ impl Autoscaler {
         let limits = Limits::of(own, &own.operation_settings()).await?;
         let found = own.target(Some(&declared.executor), &declared.target).await?;
         let demand = declared.request.get("demand").and_then(Value::as_array).map_or(&[] as &[Value], Vec::as_slice);
-        let subject = Subject { session: own, service: &declared.service, demand };
+        let capacity = capacity(&declared.request);
+        let subject = Subject { session: own, service: &declared.service, demand, capacity };
         let ask = |since_us| Ask { since_us: Some(since_us), until_us, step_us, steps: 1 };
         let capacities = sources(subject, &ask(until_us))?.into_iter().map(|source| source.capacity);
         let options: Vec<Options> =

@@ -21,7 +21,7 @@ const LEVEL: f64 = 0.9;
 /// How many past forecasts are looked back on.
 const ORIGINS: usize = 5;
 /// What a unit carries of its own processor, memory, disk or network, where demand is a share of it.
-const SHARE: f64 = 1.0;
+pub(super) const SHARE: f64 = 1.0;
 
 /// The names of [`RESOURCES`].
 pub(super) const NAMES: &[&str] = &["requests", "cpu", "memory", "network", "storage"];
@@ -39,7 +39,11 @@ const ONE: &[Parameter] = &[
     Parameter::new("metric", Kind::Text, "The metric, as table.column of telemetry with a tag service.").required(),
     Parameter::new("agg", Kind::Choice(&["sum", "avg", "max"]), "How the rows of a step become one value.")
         .or("\"sum\""),
-    Parameter::new("capacity", Kind::Number(1e-9, 1e300), "What one unit carries of it.").or("1"),
+    Parameter::new(
+        "capacity",
+        Kind::Number(1e-9, 1e300),
+        "What one unit carries of it; unit.capacity where it is left out, or 1 without one.",
+    ),
 ];
 
 /// What answers say of past forecasts.
@@ -72,12 +76,24 @@ pub(super) struct Subject<'a> {
     pub(super) service: &'a str,
     /// As [`DEMAND`] takes it.
     pub(super) demand: &'a [Value],
+    /// What a unit carries of a demand that does not say so itself.
+    pub(super) capacity: f64,
 }
 
 impl<'a> Subject<'a> {
     pub(super) fn of(invocation: &'a Invocation) -> Self {
-        Self { session: &invocation.session, service: invocation.word("service"), demand: invocation.list("demand") }
+        Self {
+            session: &invocation.session,
+            service: invocation.word("service"),
+            demand: invocation.list("demand"),
+            capacity: capacity(&invocation.arguments),
+        }
     }
+}
+
+/// What a unit carries, as a request says it of all demand.
+pub(super) fn capacity(request: &Map<String, Value>) -> f64 {
+    request.get("unit").and_then(|unit| unit["capacity"].as_f64()).unwrap_or(SHARE)
 }
 
 /// What is looked at.
@@ -166,7 +182,7 @@ fn stated(subject: Subject<'_>, ask: &Ask, at: usize, one: &Value) -> Result<Sou
     let resource = RESOURCES.iter().find(|(name, _)| one["resource"] == *name).map(|(_, resource)| *resource);
     let resource = resource.ok_or_else(missing)?;
     let agg = one["agg"].as_str().unwrap_or("sum");
-    let capacity = one["capacity"].as_f64().unwrap_or(SHARE);
+    let capacity = one["capacity"].as_f64().unwrap_or(subject.capacity);
     source(subject, ask, table, (resource, column, agg, capacity)).ok_or_else(missing)
 }
 
@@ -177,8 +193,11 @@ fn by_names(subject: Subject<'_>, ask: &Ask) -> Vec<Source> {
         // What juno writes of its own fleet counts where nothing else is there.
         let (own, others): (Vec<_>, Vec<_>) = catalog.tables.values().partition(|table| table.name == HEALTH);
         let one = others.into_iter().chain(own).find_map(|table| {
-            let agg = if resource == Resource::Requests { "sum" } else { "avg" };
-            source(subject, ask, table, (resource, name, agg, SHARE))
+            let (agg, capacity) = match resource {
+                Resource::Requests => ("sum", subject.capacity),
+                _ => ("avg", SHARE),
+            };
+            source(subject, ask, table, (resource, name, agg, capacity))
         });
         found.extend(one);
     }

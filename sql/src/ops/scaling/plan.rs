@@ -17,6 +17,11 @@ const SLO_MEMBERS: &[Parameter] =
     &[Parameter::new("capacity_share", Kind::Number(0.5, 0.99999), "The share of the demand within capacity.")
         .or("0.999")];
 const UNIT_MEMBERS: &[Parameter] = &[
+    Parameter::new(
+        "capacity",
+        Kind::Number(1e-9, 1e300),
+        "What one carries of each demand that names no capacity; where no demand is named, of the requests.",
+    ),
     Parameter::new("startup_s", Kind::Integer(1, 3600), "Seconds from the order until it serves.").or("90"),
     Parameter::new("cost_per_hour", Kind::Number(0.0, 1e9), "What one costs an hour.").or("1"),
     Parameter::new("currency", Kind::Text, "What that is counted in, such as EUR."),
@@ -212,4 +217,44 @@ async fn keep(invocation: &Invocation, id: &str, made: &Plan, answer: &Value) ->
     ];
     invocation.own.changed_rows(insert, &values).await?;
     invocation.own.tell("scaling", id, json!({ "status": "planned", "service": answer["service"] })).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::actuator::fake::World;
+
+    /// The replica hours that a plan expects for 60 requests, and for what the request says of them.
+    async fn hours(world: &World, more: Value) -> f64 {
+        let mut asked = json!({ "service": "shop", "horizon": "1h", "step": "5m", "strategy": "horizontal" });
+        for (name, value) in more.as_object().expect("an object") {
+            asked[name] = value.clone();
+        }
+        let plan = world.ask(&OPERATION, ("ada", Role::Operator), asked).await.expect("a plan").value;
+        plan["expected"]["replica_hours"].as_f64().expect("a number")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_capacity_of_a_unit_is_that_of_every_demand_that_names_none() {
+        let world = World::open().await;
+        for sql in [
+            "CREATE TABLE load (time TIMESTAMPTZ, service TEXT, requests DOUBLE PRECISION) WITH (tags = 'service')",
+            "INSERT INTO load SELECT now() - INTERVAL '5 minutes' * n, 'shop', 60 FROM generate_series(0, 288) AS g(n)",
+        ] {
+            world.own.query(sql).await.expect("rows");
+        }
+        let unit = json!({ "capacity": 10 });
+        let demand =
+            |capacity: Value| json!([{ "resource": "requests", "metric": "load.requests", "capacity": capacity }]);
+        let few = hours(&world, json!({ "demand": demand(json!(10)) })).await;
+        let many = hours(&world, json!({ "demand": demand(Value::Null) })).await;
+        assert!(many > 5.0 * few, "{many} with a capacity of 1, {few} with one of 10");
+        for same in [
+            json!({ "unit": unit, "demand": demand(Value::Null) }),
+            json!({ "unit": unit }),
+            json!({ "unit": { "capacity": 1 }, "demand": demand(json!(10)) }),
+        ] {
+            assert!((hours(&world, same.clone()).await - few).abs() < 1e-6, "{same}");
+        }
+    }
 }

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::demand::{Ask, Source, Subject, seen, sources};
+use super::demand::{Ask, SHARE, Source, Subject, seen, sources};
 use super::execute::event::next_order;
 use super::policy::execution::{Impact, Seen, cost, impact};
 use crate::operation::time_us;
@@ -100,7 +100,8 @@ async fn impacts(own: &Session, row: &Map<String, Value>) -> Result<Vec<(String,
         return Ok(Vec::new());
     }
     let at = |name: &str| row[name].as_str().and_then(time_us).unwrap_or_default();
-    let subject = Subject { session: own, service: row["service"].as_str().unwrap_or_default(), demand };
+    let subject =
+        Subject { session: own, service: row["service"].as_str().unwrap_or_default(), demand, capacity: SHARE };
     let step_us = row["step_s"].as_i64().unwrap_or(300).max(1) * 1_000_000;
     let ask = Ask { since_us: Some(at("watched_from")), until_us: at("watched_until"), step_us, steps: 1 };
     let mut found = Vec::new();

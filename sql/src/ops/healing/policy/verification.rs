@@ -19,6 +19,17 @@ pub enum Comparison {
     AtLeast,
 }
 
+impl Comparison {
+    /// Reads `<=` or `>=` and a number.
+    pub fn parse(condition: &str) -> Option<(Self, f64)> {
+        let condition = condition.trim();
+        let at_most = condition.strip_prefix("<=").map(|value| (Self::AtMost, value));
+        let (is, value) = at_most.or_else(|| condition.strip_prefix(">=").map(|value| (Self::AtLeast, value)))?;
+        let value: f64 = value.trim().parse().ok()?;
+        value.is_finite().then_some((is, value))
+    }
+}
+
 /// What a metric must be.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -154,6 +165,15 @@ mod tests {
 
     fn sample(second: i64, errors: f64) -> Sample {
         Sample { at_us: second * 1_000_000, values: [("errors".to_owned(), errors)].into() }
+    }
+
+    #[test]
+    fn a_condition_is_at_most_or_at_least_a_number() {
+        assert_eq!(Comparison::parse("<= 0.05"), Some((Comparison::AtMost, 0.05)));
+        assert_eq!(Comparison::parse(" >=-1e3 "), Some((Comparison::AtLeast, -1_000.0)));
+        for other in ["", "0.05", "< 1", "> 1", "= 1", "<= x", "<=", "<= inf", ">= NaN", "<= 1 2", "≤ 1"] {
+            assert_eq!(Comparison::parse(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -84,6 +84,9 @@ impl Asked {
             Refusal::new(Refused::MissingField, "the incident names no service: name the target").at("/target")
         })?;
         let found = own.target(target.and_then(|target| target["executor"].as_str()), name).await?;
+        if let Some(target) = target {
+            meant(target, &found)?;
+        }
         let cause = invocation.text("cause").map(str::to_owned).or_else(|| incident.cause(name));
         let mut runbook = runbook(invocation)?;
         if !runbook.fits(&found.target, &found.observed) {
@@ -163,6 +166,25 @@ impl Asked {
     }
 }
 
+/// Holds what was found to the kind and the namespace that it was taken to have.
+fn meant(target: &Value, found: &Found) -> Result<()> {
+    let (name, executor) = (&found.target.name, found.actuator.executor());
+    let refused = |text: String, at: &str| -> Error { Refusal::new(Refused::UnknownTarget, text).at(at).into() };
+    let kind = found.target.kind.as_str();
+    if let Some(asked) = target["kind"].as_str().filter(|asked| !asked.eq_ignore_ascii_case(kind)) {
+        let text =
+            format!("\"{name}\" of {executor} is a {kind} and not a {asked}: name the executor of the one meant");
+        return Err(refused(text, "/target/kind"));
+    }
+    let namespace = found.actuator.namespace();
+    if let Some(asked) = target["namespace"].as_str().filter(|asked| namespace != Some(*asked)) {
+        let own = namespace.map_or("in no namespace".to_owned(), |namespace| format!("in the namespace {namespace}"));
+        let text = format!("\"{name}\" of {executor} is {own} and not in {asked}: name the executor of the one meant");
+        return Err(refused(text, "/target/namespace"));
+    }
+    Ok(())
+}
+
 /// A number of the policy `healing`.
 pub(super) fn number(policy: &Map<String, Value>, key: &str) -> f64 {
     policy.get(key).and_then(Value::as_f64).unwrap_or_default()
@@ -238,8 +260,7 @@ fn verification(invocation: &Invocation, runbook: &mut Runbook) -> Result<Option
             return Err(Refusal::new(Refused::InvalidValue, text).at("/verify").into());
         }
     };
-    let is = if verify["is"] == "at_least" { Comparison::AtLeast } else { Comparison::AtMost };
-    let value = verify["value"].as_f64().unwrap_or_default();
+    let (is, value) = compared(verify)?;
     let number =
         |name: &str, or: u32| verify[name].as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or(or);
     runbook.verify = Verification {
@@ -249,4 +270,22 @@ fn verification(invocation: &Invocation, runbook: &mut Runbook) -> Result<Option
         in_vain_s: None,
     };
     Ok(sql.map(str::to_owned))
+}
+
+/// How it is compared, and with what: by `condition`, or by `is` and `value`.
+fn compared(verify: &Value) -> Result<(Comparison, f64)> {
+    let refused = |kind, text: &str, at: &str| -> Error { Refusal::new(kind, text).at(at).into() };
+    let Some(condition) = verify["condition"].as_str() else {
+        let is = if verify["is"] == "at_least" { Comparison::AtLeast } else { Comparison::AtMost };
+        let missing = || refused(Refused::MissingField, "verify needs a condition, or a value", "/verify/value");
+        return Ok((is, verify["value"].as_f64().ok_or_else(missing)?));
+    };
+    if !(verify["is"].is_null() && verify["value"].is_null()) {
+        let text = "verify takes a condition, or is and value, and not both";
+        return Err(refused(Refused::InvalidValue, text, "/verify/condition"));
+    }
+    Comparison::parse(condition).ok_or_else(|| {
+        let text = "a condition is <= or >= and a number, such as \"<= 0.05\"";
+        refused(Refused::InvalidValue, text, "/verify/condition")
+    })
 }

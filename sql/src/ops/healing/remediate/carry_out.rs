@@ -76,6 +76,8 @@ pub(super) const ANSWER: &[Member] = &[
     Member::new("rolled_back", Form::Boolean, "Whether it was taken back."),
     Member::new("success", Form::Boolean, "Whether it healed."),
     Member::new("status", Form::Text, "How the incident stands then."),
+    Member::new("resolution_time_seconds", Form::Integer, "From its detection until it was resolved; null before.")
+        .or_null(),
 ];
 
 /// What was done so far.

@@ -5,7 +5,7 @@ mod dry_run;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::ops::actuator::fake::{World, result};
+use crate::ops::actuator::fake::{World, refusal, result};
 
 const ADA: (&str, Role) = ("ada", Role::Responder);
 const INCIDENT: &str = "00000000-0000-7000-8000-0000000000cc";
@@ -73,7 +73,10 @@ async fn what_telemetry_showed_is_not_over_because_the_target_says_so() {
         let world = world(source).await;
         let told = result(world.ask(&OPERATION, ADA, restart.clone()).await);
         assert_eq!((&told["success"], &told["verification"]["evidence"]), (&json!(true), &json!("told")), "{told:#}");
-        assert_eq!((&told["status"], &incident(&world).await["status"]), (&json!(status), &json!(status)));
+        let row = incident(&world).await;
+        assert_eq!((&told["status"], &row["status"]), (&json!(status), &json!(status)));
+        assert_eq!(told["resolution_time_seconds"], row["resolution_time_seconds"]);
+        assert_eq!(told["resolution_time_seconds"].is_number(), status == "resolved", "{told:#}");
     }
     // Asked of the telemetry itself, it is known.
     for (errors, is_healed) in [(0, true), (40, false)] {
@@ -84,11 +87,53 @@ async fn what_telemetry_showed_is_not_over_because_the_target_says_so() {
         world.own.query(&row).await.expect("a row");
         let mut asked = restart.clone();
         let sql = "SELECT max(errors) FROM web WHERE service = 'shop'";
-        asked["verify"] = json!({ "sql": sql, "is": "at_most", "value": 5, "hold": 2, "within_s": 4 });
+        asked["verify"] = json!({ "sql": sql, "condition": "<= 5", "hold": 2, "within_s": 4 });
         let told = result(world.ask(&OPERATION, ADA, asked).await);
         assert_eq!((&told["success"], &told["verification"]["evidence"]), (&json!(is_healed), &json!("select")));
         let row = incident(&world).await;
         let expected = if is_healed { (json!("resolved"), json!(true)) } else { (json!("diagnosing"), Value::Null) };
         assert_eq!((row["status"].clone(), row["success"].clone()), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_must_be_of_the_kind_and_in_the_namespace_that_are_named() {
+    let world = world("people").await;
+    let asked = |kind: &str, namespace: &str| {
+        let target = json!({ "name": "shop", "kind": kind, "namespace": namespace });
+        json!({ "incident_id": INCIDENT, "action": "restart", "target": target, "dry_run": true })
+    };
+    let plan = world.ask(&OPERATION, ADA, asked("Process", "east")).await.expect("a plan").value;
+    assert_eq!(plan["target"], json!({ "executor": "fake", "kind": "process", "name": "shop" }));
+    for (kind, namespace, at) in [("deployment", "east", "/target/kind"), ("process", "west", "/target/namespace")] {
+        let Err(crate::Error::Refused(refusal)) = world.ask(&OPERATION, ADA, asked(kind, namespace)).await else {
+            panic!("{kind} in {namespace} was found");
+        };
+        assert_eq!((refusal.kind, refusal.faults[0].0.as_str()), (Refused::UnknownTarget, at), "{}", refusal.detail);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verification_takes_a_condition_or_a_value() {
+    let world = world("people").await;
+    let asked =
+        |verify: Value| json!({ "incident_id": INCIDENT, "action": "restart", "verify": verify, "dry_run": true });
+    for verify in [
+        json!({ "metric": "error_excess", "condition": ">= 2" }),
+        json!({ "metric": "error_excess", "is": "at_least", "value": 2 }),
+    ] {
+        let plan = world.ask(&OPERATION, ADA, asked(verify)).await.expect("a plan").value;
+        let all = &plan["verify"]["all"][0];
+        assert_eq!(
+            (&all["metric"], &all["is"], &all["value"]),
+            (&json!("error_excess"), &json!("at_least"), &json!(2.0))
+        );
+    }
+    for (verify, kind) in [
+        (json!({ "metric": "healthy" }), Refused::MissingField),
+        (json!({ "metric": "healthy", "condition": "well" }), Refused::InvalidValue),
+        (json!({ "metric": "healthy", "condition": ">= 1", "value": 1 }), Refused::InvalidValue),
+    ] {
+        assert_eq!(refusal(world.ask(&OPERATION, ADA, asked(verify.clone())).await), kind, "{verify}");
     }
 }

@@ -8,13 +8,17 @@ use crate::ops::rl::policy::action::KNOB_NAMES;
 use crate::ops::rl::train::answer::REWARD;
 use crate::ops::rl::{load, scene, store};
 
-const SERVICE: &[Member] = &[Member::new("service", Form::Text, "The service.")];
+const OF: &[Member] = &[
+    Member::new("service", Form::Text, "The service."),
+    Member::new("namespace", Form::Text, "The namespace of the rows.").sometimes(),
+    Member::new("labels", Form::Map(&Form::Text), "The tags that chose the rows.").sometimes(),
+];
 const BY: &[Member] = &[
     Member::new("by", Form::Text, "policy, or tuned static rule."),
     Member::new("policy", Form::Object(store::TOLD), "The policy.").sometimes(),
     Member::new("reason", Form::Text, "Why no policy does.").sometimes(),
 ];
-const SCOPE: Member = Member::new("scope", Form::Object(SERVICE), "Of what.");
+const SCOPE: Member = Member::new("scope", Form::Object(OF), "Of what.");
 const DECIDES: Member = Member::new("decides", Form::Object(BY), "What decides.");
 const BASELINE: Member = Member::new("baseline", Form::Text, "What it is held against.");
 const TELEMETRY: Member = Member::new("telemetry", Form::Object(load::TOLD), "The load that is simulated.");

@@ -224,6 +224,19 @@ pub(super) mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn a_scope_is_told_and_what_it_names_must_be_a_tag() {
+        let world = world().await;
+        let ada = ("ada", Role::Responder);
+        let body =
+            |scope: &Value| json!({ "type": "cost", "scope": scope, "metric": "traffic.requests", "dry_run": true });
+        let scope = json!({ "service": "shop", "labels": { "service": "shop" } });
+        let plan = world.ask(&OPERATION, ada, body(&scope)).await.unwrap().value;
+        assert_eq!(plan["scope"], scope, "{plan:#}");
+        let scope = json!({ "service": "shop", "namespace": "live" });
+        assert_eq!(refusal(world.ask(&OPERATION, ada, body(&scope)).await), Refused::InvalidValue);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn better_knobs_are_put_in_force_where_a_rule_takes_them_up() {
         let world = world().await;
         let ada = ("ada", Role::Responder);

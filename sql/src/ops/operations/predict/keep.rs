@@ -1,4 +1,4 @@
-//! Forecasts that are kept: a row of `juno_forecasts` for each series of a request.
+//! Forecasts that are kept: a row of `juno_forecasts` for each series of a request, for 30 days.
 //!
 //! **Invariant:** all series of a request are kept, or none.
 
@@ -6,7 +6,10 @@ use serde_json::{Map, Value};
 
 use super::Ask;
 use crate::Result;
-use crate::session::{Invocation, rfc3339};
+use crate::session::{Invocation, Session, rfc3339};
+
+/// How long they are kept.
+const KEPT_US: i64 = 30 * 86_400_000_000;
 
 /// Keeps the answers, each with the id of its row from then on.
 pub(super) async fn keep(
@@ -40,4 +43,19 @@ pub(super) async fn keep(
         Ok::<(), crate::Error>(())
     };
     own.atomically(kept).await
+}
+
+impl Session {
+    /// Removes the forecasts that are too old; how many there were.
+    ///
+    /// # Errors
+    /// As [`Session::query`].
+    pub async fn purge_forecasts(&self) -> Result<u64> {
+        let old = rfc3339(self.db().system().clock().now_us() - KEPT_US);
+        let some = "SELECT id FROM juno_forecasts WHERE created_at < $1 LIMIT 1";
+        match self.objects(some, &[old.clone().into()]).await?.is_empty() {
+            true => Ok(0),
+            false => self.changed_rows("DELETE FROM juno_forecasts WHERE created_at < $1", &[old.into()]).await,
+        }
+    }
 }

@@ -81,6 +81,23 @@ async fn what_is_asked_for_as_the_contract_does_is_told_with_its_model_and_kept_
     assert_eq!(row["result"]["failure_risk"]["probability"].as_f64(), kept["failure_risk"]["probability"].as_f64());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn forecasts_are_kept_for_thirty_days() {
+    let world = noisy(10.0).await;
+    for _ in 0..2 {
+        told(&world, 300.0, &["forecast"], true).await;
+    }
+    assert_eq!(world.own.purge_forecasts().await.expect("a purge"), 0, "they are new");
+    let first = world.rows("SELECT id FROM juno_forecasts ORDER BY id").await.remove(0);
+    for (days, left) in [(29, 2), (31, 1)] {
+        let at = rfc3339(world.own.db().system().clock().now_us() - days * 86_400_000_000);
+        let update = "UPDATE juno_forecasts SET created_at = $2 WHERE id = $1";
+        world.own.changed_rows(update, &[first["id"].clone(), at.into()]).await.expect("an update");
+        assert_eq!(world.own.purge_forecasts().await.expect("a purge"), 2 - left, "after {days} days");
+        assert_eq!(world.rows("SELECT id FROM juno_forecasts").await.len() as u64, left);
+    }
+}
+
 #[test]
 fn auto_is_the_full_model_for_as_much_as_it_does_in_seconds() {
     assert_eq!((used("auto", 400_000), used("auto", 400_001)), ("full", "lean"));

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::asked::{Asked, Ruled};
 use crate::Result;
-use crate::ops::scaling::demand::{Ask, Source, Subject, quantiles, sources};
+use crate::ops::scaling::demand::{Ask, SHARE, Source, Subject, capacity, quantiles, sources};
 use crate::ops::scaling::policy::execution::watched_until_s;
 use crate::session::{Invocation, Session, rfc3339};
 
@@ -42,8 +42,12 @@ impl Event {
         let watched_us = (from_us, from_us + steps * step_us);
         let request = asked.plan.as_ref().map(|plan| &plan.request);
         let named = request.and_then(|request| request.get("demand")).and_then(Value::as_array);
-        let subject =
-            Subject { session: &invocation.session, service: &asked.service, demand: named.map_or(&[], Vec::as_slice) };
+        let subject = Subject {
+            session: &invocation.session,
+            service: &asked.service,
+            demand: named.map_or(&[], Vec::as_slice),
+            capacity: request.map_or(SHARE, capacity),
+        };
         let ask = Ask { since_us: None, until_us: now_us, step_us, steps: usize::try_from(steps).unwrap_or(1) };
         let (predicted, demand) = predicted(subject, &ask, &asked.resource).await;
         let unit = request.and_then(|request| request.get("unit"));
