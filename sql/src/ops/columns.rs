@@ -82,10 +82,8 @@ const STATS: &[Member] = &[
     Member::new("remediation_s", Form::Object(QUANTILES), "Seconds until they were resolved."),
     Member::new("success_rate", Form::Object(RATE), "The share that was healed."),
 ];
-const RATE: &[Member] = &[
-    Member::new("value", Form::Number, "The share.").or_null(),
-    Member::new("ci95", CI95, "Wilson's interval."),
-];
+const RATE: &[Member] =
+    &[Member::new("value", Form::Number, "The share.").or_null(), Member::new("ci95", CI95, "Wilson's interval.")];
 const DETECTOR: &[Member] = &[
     Member::new("name", Form::Text, "The loop, or the detector."),
     Member::new("last_run_at", Form::Time, "When a loop last ran.").sometimes(),
