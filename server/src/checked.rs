@@ -12,7 +12,7 @@ use crate::actuator::process::Fleet;
 use crate::command::guard_rails;
 use crate::config::ServeArgs;
 use crate::reach::Reach;
-use crate::serve::Error;
+use crate::serve::{Error, closed};
 use crate::telemetry::log_filter;
 
 /// What a server could not use, a line each.
@@ -20,6 +20,7 @@ pub(crate) fn unusable(args: &ServeArgs, webhook_secret: Option<String>) -> Vec<
     let mut found: Vec<String> = Vec::new();
     let mut note = |problem: Option<Error>| found.extend(problem.map(|error| error.to_string()));
     access::unusable(&args.access).into_iter().for_each(|error| note(Some(error)));
+    note(closed(args.access.auth, (args.listen.pg_addr, args.listen.http_addr)).err());
     note(args.fleet.as_deref().and_then(|file| Fleet::read(file).err()).map(Error::Fleet));
     note(args.guard_rails.as_deref().and_then(|file| guard_rails(file).err()));
     note(Device::parse(&args.machine.device).err().map(|error| Error::Device(error.to_string())));

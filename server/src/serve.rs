@@ -164,7 +164,7 @@ pub struct Server {
 impl Server {
     /// Binds both addresses, opens the database, serves. Probes are answered from the first moment on.
     pub fn start(config: Config) -> Result<Server, Error> {
-        closed(&config)?;
+        closed(config.access.auth, (config.pg_addr, config.http_addr))?;
         let access = Access::read(&config.access)?;
         let io = runtime("juno-io", IO_THREADS)?;
         let query = runtime("juno-query", std::thread::available_parallelism().map_or(2, usize::from))?;
@@ -317,11 +317,11 @@ async fn guard(session: Session) {
 }
 
 /// Refuses to let everybody in where other machines could come.
-fn closed(config: &Config) -> Result<(), Error> {
-    if config.access.auth == Auth::On {
+pub(crate) fn closed(auth: Auth, (pg_addr, http_addr): (SocketAddr, SocketAddr)) -> Result<(), Error> {
+    if auth == Auth::On {
         return Ok(());
     }
-    let reached = [(config.pg_addr, "--pg-addr"), (config.http_addr, "--http-addr")];
+    let reached = [(pg_addr, "--pg-addr"), (http_addr, "--http-addr")];
     if let Some((address, flag)) = reached.into_iter().find(|(address, _)| !address.ip().is_loopback()) {
         let text = format!(
             "off lets everybody in, and {flag} {address} can be reached from other machines: listen on loopback addresses \

@@ -238,10 +238,14 @@ impl Actuator for KubernetesActuator {
     }
 
     async fn watched(&self) -> Result<Vec<Watched>, ActuatorError> {
-        let workloads = self.cluster.all().await?;
-        let has_counters = workloads.iter().any(|(_, workload)| workload.is_scraped());
-        let pods = if has_counters { self.cluster.pods().await? } else { Vec::new() };
-        Ok(workloads.into_iter().map(|(name, workload)| workload.watched(name, &pods)).collect())
+        let mut watched = Vec::new();
+        for (name, workload) in self.cluster.all().await? {
+            // Without its pods it is watched all the same.
+            let pods =
+                if workload.is_scraped() { self.cluster.pods(&workload).await.unwrap_or_default() } else { Vec::new() };
+            watched.push(workload.watched(name, &pods));
+        }
+        Ok(watched)
     }
 
     async fn act(&self, order: &Order) -> Result<Effect, ActuatorError> {

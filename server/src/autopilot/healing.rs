@@ -441,7 +441,11 @@ impl Healing {
         let job = self.session.objects(found, &[at_work.job.as_str().into()]).await?.pop().unwrap_or_default();
         match job.get("state").and_then(Value::as_str) {
             Some("queued" | "running") => return Ok(true),
-            Some("awaiting_approval") => return Ok(false),
+            Some("awaiting_approval") => {
+                // Nothing was done yet.
+                self.fresh = 0;
+                return Ok(false);
+            }
             _ => {}
         }
         let success = job.get("result").is_some_and(|result| result["success"] == true);

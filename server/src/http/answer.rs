@@ -102,6 +102,14 @@ pub(crate) async fn stream(gate: &Gate, job: Job, format: Format) -> Result<Resp
     Ok(response)
 }
 
+/// Writes a large answer on a thread that may be busy for a while.
+pub(crate) async fn blocking(
+    write: impl FnOnce() -> Result<Response, Problem> + Send + 'static,
+) -> Result<Response, Problem> {
+    let written = tokio::task::spawn_blocking(write).await;
+    written.unwrap_or_else(|_| Err(Problem::new("internal-error", "the answer could not be written")))
+}
+
 /// Runs a statement whose rows its SQL bounds, and collects them.
 pub(crate) async fn collect(gate: &Gate, job: Job) -> Result<Table, Problem> {
     let doors = gate.doors()?;

@@ -1,11 +1,12 @@
 //! Room on the disk of the data directory, which readiness asks for: at least [`FREE_BYTES_MIN`], or a twentieth of a small disk.
 //!
-//! **Invariant:** waits for a disk no longer than [`PATIENCE`]; one that does not say how full it is has room.
+//! **Invariant:** waits for a disk no longer than [`PATIENCE`]; one that does not say how full it is, or is looked at already, has room.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::statvfs;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -15,6 +16,9 @@ const FREE_BYTES_MIN: u64 = 256 << 20;
 const FREE_PART: u64 = 20;
 /// How long a disk is waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Held by who looks.
+static LOOKS: Semaphore = Semaphore::const_new(1);
 
 /// How full a disk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +46,13 @@ impl Room {
 
 /// Why there is too little room at a path; none where there is enough.
 pub(super) async fn lack(path: PathBuf) -> Option<String> {
-    let looked = timeout(PATIENCE, spawn_blocking(move || Room::at(&path))).await;
-    looked.ok()?.ok()??.lack()
+    // One looks at a time: a disk that hangs holds one thread, and not one of each who asks.
+    let turn = LOOKS.try_acquire().ok()?;
+    let look = move || {
+        let _turn = turn;
+        Room::at(&path)
+    };
+    timeout(PATIENCE, spawn_blocking(look)).await.ok()?.ok()??.lack()
 }
 
 #[cfg(test)]

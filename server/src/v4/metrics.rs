@@ -110,22 +110,30 @@ pub(super) async fn series(gate: &Gate, pairs: Pairs, headers: &HeaderMap, now_u
         return Err(Problem::new("invalid-parameter-value", text).at("?metric"));
     }
     let catalog = gate.doors()?.session.db().catalog();
-    let mut all = vec![];
+    let (mut all, mut count) = (vec![], 0);
     for metric in metrics {
         let schema = metric.rsplit_once('.').and_then(|(table, _)| catalog.table(table));
         let schema = schema.ok_or_else(|| no_metric(metric))?;
         let job = statement(&ask, metric, schema, &pairs)?;
         let table = answer::collect(gate, job).await?;
-        all.push((metric, points(&ask, metric, &table)?));
+        let series = points(&ask, metric, &table)?;
+        count += series.iter().map(|one| one.points.len()).sum::<usize>();
+        if count > ANSWER_POINTS_MAX {
+            let text = format!("the metrics have more than {ANSWER_POINTS_MAX} points in all: ask for fewer at once");
+            return Err(Problem::new("range-too-large", text).at("?metric"));
+        }
+        all.push((metric.to_owned(), series));
     }
-    match format {
+    // So much is written by a thread that may block.
+    answer::blocking(move || match format {
         Format::Json => Ok(axum::Json(document(&ask, all)).into_response()),
         _ => encoded(format, &ask, &all),
-    }
+    })
+    .await
 }
 
-fn document(ask: &Ask, all: Vec<(&str, Vec<Series>)>) -> Value {
-    let series = all.into_iter().flat_map(|(metric, all)| all.into_iter().map(move |one| (metric, one)));
+fn document(ask: &Ask, all: Vec<(String, Vec<Series>)>) -> Value {
+    let series = all.into_iter().flat_map(|(metric, all)| all.into_iter().map(move |one| (metric.clone(), one)));
     let series = series.map(|(metric, Series { labels, points })| {
         let labels: BTreeMap<_, _> = ask.group_by.iter().zip(labels).collect();
         let points: Vec<Value> = points.into_iter().map(|(time, value)| json!([rfc3339(time), value])).collect();
@@ -135,7 +143,7 @@ fn document(ask: &Ask, all: Vec<(&str, Vec<Series>)>) -> Value {
     json!({"step": ask.step, "from": from, "to": to, "series": series.collect::<Vec<_>>()})
 }
 
-fn encoded(format: Format, ask: &Ask, all: &[(&str, Vec<Series>)]) -> Result<Response, Problem> {
+fn encoded(format: Format, ask: &Ask, all: &[(String, Vec<Series>)]) -> Result<Response, Problem> {
     let schema = rows::schema(&ask.group_by);
     let mut encoder = Encoder::new(format, Arc::clone(&schema))?;
     for (metric, series) in all {

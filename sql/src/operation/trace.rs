@@ -18,7 +18,7 @@ pub fn trace_of(id: &str) -> String {
 
 /// Whether a text is a trace id.
 pub(crate) fn is_trace(text: &str) -> bool {
-    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// Work as a part of a trace.

@@ -114,10 +114,12 @@ impl Cluster {
         Ok(named.chain(stateful).collect())
     }
 
-    /// All pods of the namespace.
-    pub(super) async fn pods(&self) -> Result<Vec<Pod>, ActuatorError> {
-        let whole = &self.namespace;
-        list(whole, self.own(whole).await?, ListParams::default()).await
+    /// The pods that a workload chooses.
+    pub(super) async fn pods(&self, workload: &Workload) -> Result<Vec<Pod>, ActuatorError> {
+        let target = workload.name();
+        let refused = |reason| ActuatorError::Refused { target: target.to_owned(), reason };
+        let chosen = ListParams::default().labels_from(&workload.selector().map_err(refused)?);
+        list(target, self.own(target).await?, chosen).await
     }
 
     /// The workload of a target.

@@ -9,7 +9,7 @@ use juno_sql::actuator::{Action, Target, Watched};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::core::{ApiResource, Object, Selector, SelectorExt};
+use kube::core::{ApiResource, Object, Selector};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -149,14 +149,9 @@ impl Workload {
         Target { name, kind: self.kind.name().to_owned(), is_protected, actions: ACTIONS.to_vec() }
     }
 
-    /// It as a target of this name is watched, by counters that its pods have among these.
+    /// It as a target of this name is watched, by counters that its pods have.
     pub(super) fn watched(&self, name: String, pods: &[Pod]) -> Watched {
-        let chosen = self.selector().ok();
-        let is_own = |pod: &&Pod| {
-            let labels = pod.metadata.labels.as_ref().zip(chosen.as_ref());
-            is_active(pod) && labels.is_some_and(|(labels, chosen)| chosen.matches(labels))
-        };
-        let metrics = pods.iter().filter(is_own).filter_map(scraped).collect();
+        let metrics = pods.iter().filter(|pod| is_active(pod)).filter_map(scraped).collect();
         let calls = self.annotation(CALLS).unwrap_or_default().split(',').map(str::trim);
         let calls = calls.filter(|callee| !callee.is_empty()).map(str::to_owned).collect();
         Watched { name, calls, probe: self.annotation(PROBE).map(str::to_owned), metrics }

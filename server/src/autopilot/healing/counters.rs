@@ -1,7 +1,7 @@
 //! What a service says of itself in OpenMetrics text, whichever of the usual names it uses.
 //!
 //! Samples of one name are summed over their labels. Errors are a counter of their own, or the requests whose label of the status
-//! begins with 5, as HTTP libraries count them.
+//! begins with 5, as HTTP libraries count them: which is none as long as there is no such sample.
 //!
 //! **Invariant:** what is not said is None, and no counter is compared with one of another name.
 
@@ -24,7 +24,18 @@ const STATUS: [&str; 4] = ["status", "code", "status_code", "http_response_statu
 /// After the name of a counter: that of the requests that failed.
 const FAILED: &str = " failed";
 
-/// What one of its processes says.
+/// What else is known.
+const OTHERS: [&str; 7] = [
+    "errors_total",
+    "calls_total",
+    "call_errors_total",
+    "rss_bytes",
+    "process_resident_memory_bytes",
+    "disk_bytes",
+    "disk_quota_bytes",
+];
+
+/// What one of its processes says, as far as it is known here.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Counters {
     samples: BTreeMap<String, f64>,
@@ -51,10 +62,13 @@ impl Counters {
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let Some((series, value)) = sample(line) else { continue };
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-            if has_failed(labels) {
-                *samples.entry(format!("{name}{FAILED}")).or_default() += value;
+            if !is_known(name) {
+                continue;
             }
             *samples.entry(name.to_owned()).or_default() += value;
+            if let Some(has_failed) = has_failed(labels) {
+                *samples.entry(format!("{name}{FAILED}")).or_default() += if has_failed { value } else { 0.0 };
+            }
         }
         Self { samples }
     }
@@ -71,9 +85,10 @@ impl Counters {
             Some(if now >= then { now - then } else { now })
         };
         let used = REQUESTS.into_iter().find(|(requests, ..)| self.get(requests).is_some());
-        let failed = |requests: &str| match gained("errors_total") {
-            Some(errors) => Some(errors),
-            None => gained(&format!("{requests}{FAILED}")),
+        let failed = |requests: &str| {
+            // A counter of errors is of the requests that are counted beside it.
+            let own = if requests == "requests_total" { gained("errors_total") } else { None };
+            own.or_else(|| gained(&format!("{requests}{FAILED}")))
         };
         Gained {
             requests: used.and_then(|(requests, ..)| gained(requests)),
@@ -101,9 +116,9 @@ impl Gained {
         }
     }
 
-    /// How long a request took, in ms.
+    /// How long a request took, in ms; not known where there was none.
     pub(super) fn latency_ms(&self) -> Option<f64> {
-        self.seconds.map(|part| 1e3 * share(part))
+        self.seconds.filter(|(_, requests)| *requests > 0.0).map(|part| 1e3 * share(part))
     }
 
     /// The share of requests that failed.
@@ -129,19 +144,26 @@ fn share((part, whole): (f64, f64)) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 
-/// The series of a line and its value; a time stamp may follow.
+fn is_known(name: &str) -> bool {
+    let of_requests = |(requests, seconds, timed): &(&str, &str, &str)| [*requests, *seconds, *timed].contains(&name);
+    OTHERS.contains(&name) || REQUESTS.iter().any(of_requests)
+}
+
+/// The series of a line and its value; a time stamp and an exemplar may follow.
 fn sample(line: &str) -> Option<(&str, f64)> {
+    let line = line.split(" # ").next()?;
     let end = line.rfind('}').map_or_else(|| line.find(' '), |brace| Some(brace + 1))?;
     let (series, rest) = line.split_at(end);
     Some((series, rest.split_whitespace().next()?.parse().ok()?))
 }
 
-/// Whether labels say that the server failed.
-fn has_failed(labels: &str) -> bool {
-    labels.trim_end_matches('}').split(',').any(|label| {
-        let (name, value) = label.split_once('=').unwrap_or((label, ""));
-        STATUS.contains(&name.trim()) && value.trim_start_matches('"').starts_with('5')
-    })
+/// Whether labels say that the server failed; None where they have no status.
+fn has_failed(labels: &str) -> Option<bool> {
+    let statuses = labels.trim_end_matches('}').split(',').filter_map(|label| {
+        let (name, value) = label.split_once('=')?;
+        STATUS.contains(&name.trim()).then(|| value.trim_start_matches('"').starts_with('5'))
+    });
+    statuses.reduce(|one, other| one || other)
 }
 
 #[cfg(test)]
@@ -175,8 +197,23 @@ mod tests {
         assert_eq!((gained.requests, gained.error_share(), gained.latency_ms()), (Some(10.0), Some(0.1), Some(50.0)));
         assert_eq!(gained.call_error_share(), Some(0.5));
         let quiet = Counters::parse(now).since(Some(&Counters::parse(now)));
-        assert_eq!((quiet.error_share(), quiet.latency_ms()), (Some(0.0), Some(0.0)), "nobody asked");
+        assert_eq!((quiet.error_share(), quiet.latency_ms()), (Some(0.0), None), "nobody asked");
         assert_eq!(Counters::parse(now).since(None), Gained::default(), "what was before is not known");
+    }
+
+    #[test]
+    fn failures_are_none_before_the_first_and_exemplars_are_no_values() {
+        let well = "http_requests_total{code=\"200\"} 1000 # {trace_id=\"a}b\"} 1.0\nerrors_total 7\nother_total{code=\"500\"} 9\n";
+        let gained = gained(well, &well.replace(" 1000 ", " 1100 "));
+        assert_eq!(
+            (gained.requests, gained.error_share()),
+            (Some(100.0), Some(0.0)),
+            "those errors are of something else"
+        );
+        let failing = format!("{}http_requests_total{{code=\"500\"}} 50\n", well.replace(" 1000 ", " 1050 "));
+        let gained = self::gained(well, &failing);
+        assert_eq!((gained.requests, gained.error_share()), (Some(100.0), Some(0.5)));
+        assert_eq!(Counters::parse(well).samples.len(), 3, "what is not known here is not kept");
     }
 
     #[test]

@@ -7,14 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use juno_sql::actuator::{Actuator, Observation, Pace, Watched};
+use reqwest::redirect::Policy;
 use tokio::time::Instant;
 
 use super::counters::{Counters, Gained};
+use crate::answer::body;
 
 /// How long a question may take.
 const LIMIT: Duration = Duration::from_millis(900);
 /// How much of the time between two looks the actuator may take: one that looks each second waits a second for a health check.
 const OBSERVE_SHARE: f64 = 1.3;
+/// So many processes of a service are asked for their counters at most.
+const SCRAPES_MAX: usize = 50;
+/// The longest text of counters.
+const METRICS_BYTES_MAX: usize = 8 << 20;
 /// Bytes of a MiB.
 const MIB: f64 = (1 << 20) as f64;
 /// Requests per service and look.
@@ -49,7 +55,7 @@ pub(super) struct Scraper {
 
 impl Scraper {
     pub(super) fn new(actuator: Arc<dyn Actuator>, pace: Pace) -> reqwest::Result<Self> {
-        let http = reqwest::Client::builder().no_proxy().timeout(LIMIT).build()?;
+        let http = reqwest::Client::builder().no_proxy().timeout(LIMIT).redirect(Policy::none()).build()?;
         let observe_limit = Duration::from_secs(pace.look_s.into()).mul_f64(OBSERVE_SHARE);
         Ok(Self { http, actuator, observe_limit, before: BTreeMap::new() })
     }
@@ -74,13 +80,16 @@ impl Scraper {
     }
 
     async fn one(&self, watched: &Watched) -> (String, Look, Vec<(String, Counters)>) {
-        let scrapes = futures::future::join_all(watched.metrics.iter().map(|address| self.scrape(address)));
+        let scrapes = watched.metrics.iter().take(SCRAPES_MAX).map(|address| self.scrape(address));
+        let scrapes = futures::future::join_all(scrapes);
         let observe = tokio::time::timeout(self.observe_limit, self.actuator.observe(&watched.name));
         let (probed, scraped, observed) = tokio::join!(self.probe(watched), scrapes, observe);
         let counters: Vec<(String, Counters)> = scraped.into_iter().flatten().collect();
         let observed = observed.ok().and_then(Result::ok);
         let is_known = observed.is_some();
-        let has_counters = !counters.is_empty() || watched.metrics.is_empty();
+        // Counters that were never there are no silence.
+        let is_missed = |address: &String| self.before.contains_key(address);
+        let has_counters = !counters.is_empty() || !watched.metrics.iter().any(is_missed);
         let says_nothing = !has_counters && probed.is_none_or(|(_, failed)| failed >= 1.0);
         let observed = observed.unwrap_or_default();
         // Who does not even say its counters has no latency: that it is silent is the health check's to tell. What a service
@@ -99,8 +108,9 @@ impl Scraper {
     }
 
     async fn scrape(&self, address: &str) -> Option<(String, Counters)> {
-        let text = self.http.get(address).send().await.ok()?.text().await.ok()?;
-        Some((address.to_owned(), Counters::parse(&text)))
+        let answer = self.http.get(address).send().await.ok()?.error_for_status().ok()?;
+        let text = body(answer, METRICS_BYTES_MAX).await.ok()?;
+        Some((address.to_owned(), Counters::parse(&String::from_utf8_lossy(&text))))
     }
 
     /// The latency in ms and the share that failed of a few requests.

@@ -113,8 +113,9 @@ pub(super) fn responses(row: &Endpoint, operation: Option<&Operation>, selected:
             add(200, "A page of rows, or their summary.", with(json_of(&page), &ROWS));
         }
         Shape::Events => add(200, "Events as they come.", json!({ "text/event-stream": { "schema": own } })),
-        Shape::Series => add(200, "The answer.", with(json_of(&own), &EXPOSITIONS)),
-        Shape::One | Shape::Item | Shape::Computed | Shape::Steps(_) => add(200, "The answer.", json_of(&own)),
+        Shape::Series => add(200, "The answer.", with(with(json_of(&own), &ROWS), &EXPOSITIONS)),
+        Shape::Steps(_) => add(200, "The answer, or its steps as rows.", with(json_of(&own), &ROWS)),
+        Shape::One | Shape::Item | Shape::Computed => add(200, "The answer.", json_of(&own)),
         Shape::Call { status, made } => {
             add(status, "Done.", json_of(&operation.map_or_else(|| own.clone(), done)));
             if made.is_some() {

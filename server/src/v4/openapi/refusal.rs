@@ -65,7 +65,9 @@ fn slugs(row: &Endpoint, operation: Option<&Operation>) -> Vec<&'static str> {
     let own: &[&str] = match row.shape {
         Shape::One | Shape::All | Shape::Call { .. } => &[],
         Shape::Item => &["not-found"],
-        Shape::List { .. } | Shape::History { .. } => &["invalid-parameter-value", "invalid-cursor", "range-too-large"],
+        Shape::List { .. } | Shape::History { .. } => {
+            &["invalid-parameter-value", "invalid-cursor", "cursor-expired", "range-too-large"]
+        }
         Shape::Steps(_) => &["invalid-parameter-value", "range-too-large"],
         Shape::Series => &["invalid-parameter-value", "unknown-metric", "range-too-large"],
         Shape::Events => &["invalid-parameter-value", "bad-request", "too-many-streams"],

@@ -267,7 +267,7 @@ pub(super) fn problem() -> Value {
             "status": { "type": "integer", "minimum": 400, "maximum": 599, "description": "The HTTP status." },
             "detail": { "type": "string", "description": "What happened this time, and what to do." },
             "instance": { "type": "string", "description": "The path that was asked for." },
-            "trace_id": { "type": "string", "description": "The request's id: to be quoted when asking for help." },
+            "trace_id": { "type": "string", "description": "The id of the request's trace: to be quoted when asking for help." },
             "sqlstate": text,
             "errors": { "type": "array", "items": fault, "description": "Which parts of the request are at fault." },
         },

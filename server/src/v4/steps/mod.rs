@@ -79,11 +79,14 @@ pub(super) async fn steps(
 /// The rows of the steps in a format for rows.
 async fn encoded(gate: &Gate, series: Job, format: Format) -> Result<Response, Problem> {
     let Table { schema, batches } = answer::collect(gate, series).await?;
-    let mut encoder = Encoder::new(format, schema)?;
-    for batch in &batches {
-        encoder.batch(batch)?;
-    }
-    Ok(([(header::CONTENT_TYPE, format.content_type())], encoder.finish("SELECT")?).into_response())
+    answer::blocking(move || {
+        let mut encoder = Encoder::new(format, schema)?;
+        for batch in &batches {
+            encoder.batch(batch)?;
+        }
+        Ok(([(header::CONTENT_TYPE, format.content_type())], encoder.finish("SELECT")?).into_response())
+    })
+    .await
 }
 
 async fn rows(gate: &Gate, job: Job) -> Result<String, Problem> {
