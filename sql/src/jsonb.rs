@@ -62,8 +62,9 @@ impl Json {
             Self::Null => Value::Null,
             Self::Bool(is) => is.into(),
             Self::Number(digits) => {
-                let number = digits.parse().ok().and_then(serde_json::Number::from_f64);
-                number.map_or(Value::String(digits), Value::Number)
+                let whole = digits.parse::<i64>().map(Value::from).or_else(|_| digits.parse::<u64>().map(Value::from));
+                let number = || digits.parse().ok().and_then(serde_json::Number::from_f64).map(Value::Number);
+                whole.ok().or_else(number).unwrap_or(Value::String(digits))
             }
             Self::String(text) => text.into(),
             Self::Array(items) => items.into_iter().map(Self::value).collect(),
@@ -267,6 +268,7 @@ mod tests {
     fn a_tree_holds_what_a_double_can() {
         let tree = |text: &str| Json::parse(text).expect("JSON").value();
         assert_eq!(tree("{\"a\": [1.7976931348623157e308, null, true]}")["a"][0].as_f64(), Some(f64::MAX));
+        assert_eq!(tree("[3, 18446744073709551615, 0.5]"), serde_json::json!([3, u64::MAX, 0.5]));
         assert_eq!(tree("[1e309]")[0].as_str().map(str::len), Some(310), "no double holds it");
     }
 

@@ -1,28 +1,35 @@
 //! Whether what is seen of a target afterwards bears out that an order was carried out.
 //!
-//! Whoever carries out orders may answer that it did and have done nothing.
+//! Whoever carries out orders may answer that it did and have done nothing. It is held to what it said of the target afterwards:
+//! those who never tell of a standby, of units or of isolation cannot be told from those whose target has none.
 //!
-//! **Invariant:** what cannot be seen contradicts nothing.
+//! **Invariant:** what cannot be seen, and what nobody claimed, contradicts nothing.
 
 use std::collections::BTreeSet;
 
 use super::{Action, Observation, Order};
 
-/// How what is seen now contradicts that an order was carried out; None where nothing does.
-pub(crate) fn contradiction(order: &Order, before: &Observation, now: &Observation) -> Option<String> {
+/// How what is seen now contradicts that an order was carried out, which whoever did it said to have left the target as `after`;
+/// None where nothing does.
+pub(crate) fn contradiction(
+    order: &Order,
+    (before, after): (&Observation, &Observation),
+    now: &Observation,
+) -> Option<String> {
     let target = &order.target;
     match order.action {
         Action::Restart if runs_on(before, now) => Some(format!("no replica of \"{target}\" was started anew")),
         Action::Scale => {
             let asked = units(order, before)?;
             let is_as_before = now.wanted == before.wanted && asked != before.wanted;
-            is_as_before.then(|| format!("\"{target}\" still has {} units and not {asked}", now.wanted))
+            (after.wanted == asked && is_as_before)
+                .then(|| format!("\"{target}\" still has {} units and not {asked}", now.wanted))
         }
-        Action::Failover if now.is_failed_over == (order.params["back"] == true) => {
+        Action::Failover if after.is_failed_over != now.is_failed_over => {
             Some(format!("the standby of \"{target}\" did not take its place, or give it back"))
         }
-        Action::Isolate if !now.is_isolated => Some(format!("\"{target}\" is not isolated")),
-        Action::Resume if now.is_isolated => Some(format!("\"{target}\" is still isolated")),
+        Action::Isolate if after.is_isolated && !now.is_isolated => Some(format!("\"{target}\" is not isolated")),
+        Action::Resume if !after.is_isolated && now.is_isolated => Some(format!("\"{target}\" is still isolated")),
         Action::Stop if now.wanted > 0 && now.replicas.iter().any(|replica| replica.state == "running") => {
             Some(format!("\"{target}\" still runs"))
         }
@@ -69,11 +76,13 @@ mod tests {
     fn a_restart_is_seen_by_what_was_started_anew() {
         let restart = order(Action::Restart, Value::Null);
         let before = seen(&[Some("1"), Some("2")]);
-        assert!(contradiction(&restart, &before, &before).is_some());
+        let said = seen(&[Some("3"), Some("4")]);
+        assert!(contradiction(&restart, (&before, &said), &before).is_some());
         for now in [seen(&[Some("1"), Some("3")]), seen(&[None, None]), seen(&[])] {
-            assert_eq!(contradiction(&restart, &before, &now), None, "{now:?}");
+            assert_eq!(contradiction(&restart, (&before, &said), &now), None, "{now:?}");
         }
-        assert_eq!(contradiction(&restart, &seen(&[None]), &seen(&[None])), None, "starts are not told");
+        let untold = seen(&[None]);
+        assert_eq!(contradiction(&restart, (&untold, &untold), &untold), None, "starts are not told");
     }
 
     #[test]
@@ -81,14 +90,15 @@ mod tests {
         let (two, three) = (seen(&[None, None]), seen(&[None, None, None]));
         let scale = |params| order(Action::Scale, params);
         for params in [json!({ "replicas": 3 }), json!({ "add": 1 })] {
-            assert!(contradiction(&scale(params.clone()), &two, &two).is_some_and(|text| text.contains("not 3")));
-            assert_eq!(contradiction(&scale(params), &two, &three), None);
+            let told = contradiction(&scale(params.clone()), (&two, &three), &two);
+            assert!(told.is_some_and(|text| text.contains("not 3")));
+            assert_eq!(contradiction(&scale(params), (&two, &three), &three), None);
         }
-        assert_eq!(contradiction(&scale(json!({ "replicas": 2 })), &two, &two), None, "there were as many");
+        assert_eq!(contradiction(&scale(json!({ "replicas": 2 })), (&two, &two), &two), None, "there were as many");
     }
 
     #[test]
-    fn a_switch_that_is_not_where_it_was_put_contradicts() {
+    fn a_switch_that_is_not_where_it_was_said_to_be_contradicts() {
         let off = seen(&[None]);
         let on = Observation { is_isolated: true, is_failed_over: true, ..off.clone() };
         let none = Observation { replicas: Vec::new(), ..off.clone() };
@@ -100,9 +110,22 @@ mod tests {
             (Action::Stop, Value::Null, &none, &off),
         ] {
             let order = order(action, params);
-            assert_eq!(contradiction(&order, &off, done), None, "{order:?}");
-            assert!(contradiction(&order, &off, undone).is_some(), "{order:?}");
+            assert_eq!(contradiction(&order, (&off, done), done), None, "{order:?}");
+            assert!(contradiction(&order, (&off, done), undone).is_some(), "{order:?}");
         }
-        assert_eq!(contradiction(&order(Action::CleanDisk, Value::Null), &off, &off), None);
+        assert_eq!(contradiction(&order(Action::CleanDisk, Value::Null), (&off, &off), &off), None);
+    }
+
+    #[test]
+    fn whoever_never_tells_of_units_and_switches_claims_nothing() {
+        let untold = Observation::default();
+        for (action, params) in [
+            (Action::Isolate, Value::Null),
+            (Action::Resume, Value::Null),
+            (Action::Failover, Value::Null),
+            (Action::Scale, json!({ "replicas": 3 })),
+        ] {
+            assert_eq!(contradiction(&order(action, params), (&untold, &untold), &untold), None, "{action:?}");
+        }
     }
 }

@@ -117,6 +117,7 @@ fn decide(invocation: &Invocation) -> Doing<'_, Decision> {
     Box::pin(async move {
         let service = invocation.arguments["scope"]["service"].as_str().unwrap_or_default();
         invocation.hold("optimization", service)?;
+        whole(invocation)?;
         if invocation.flag("apply") {
             applied::check(&invocation.own, service, "/apply").await?;
         }
@@ -134,6 +135,19 @@ fn decide(invocation: &Invocation) -> Doing<'_, Decision> {
         });
         Ok(Decision { plan, approval: None })
     })
+}
+
+/// Refuses to let knobs decide for a whole service that are found for a part of it.
+fn whole(invocation: &Invocation) -> Result<()> {
+    let scope = &invocation.arguments["scope"];
+    let is_part =
+        scope["namespace"].is_string() || scope["labels"].as_object().is_some_and(|labels| !labels.is_empty());
+    let decides = invocation.flag("apply") || invocation.word("evaluation") == "canary";
+    if is_part && decides {
+        let text = "knobs are a whole service's: leave out namespace and labels, or neither apply them nor try them as a canary";
+        return Err(Refusal::new(Refused::InvalidValue, text).at("/scope").into());
+    }
+    Ok(())
 }
 
 async fn ask(invocation: &Invocation) -> Result<Ask> {
@@ -260,7 +274,7 @@ async fn run(invocation: &Invocation) -> Result<Value> {
     if is_applied {
         applied::check(&invocation.own, &ask.service, "/apply").await?;
     }
-    if is_tried {
+    if is_applied || is_tried {
         trial::check(invocation, &ask.service).await?;
     }
     let mut answer = json!({

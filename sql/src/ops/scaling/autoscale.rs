@@ -79,7 +79,7 @@ async fn end(invocation: &Invocation, service: &str) -> Result<()> {
         let text = format!("\"{service}\" was never scaled automatically: there is nothing to end");
         return Err(Refusal::new(Refused::NotFound, text).at("/service").into());
     }
-    Ok(())
+    trial::end(&invocation.own, service).await
 }
 
 async fn begin(invocation: &Invocation, service: &str) -> Result<()> {

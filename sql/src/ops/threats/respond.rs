@@ -171,7 +171,7 @@ impl Response {
             let (order, done): (Order, Done) = own.give_order(mandate, found, (action, Value::Null, limit_ms)).await?;
             let keep = "UPDATE juno_threat_responses SET given = $2, effect = $3 WHERE id = $1";
             own.changed_rows(keep, &[self.id.as_str().into(), json!(order), json!(done)]).await?;
-            own.see_done(found, &order).await?;
+            own.see_done(found, &order, &done).await?;
         }
         if let (Some(kind), Some(expires_us)) = (asked.action.blocked(), self.expires_us) {
             own.block(&self.id, (kind, &asked.name), invocation.actor(), expires_us).await?;

@@ -137,21 +137,23 @@ impl Session {
     /// Waits until a target shows nothing that contradicts an order, which was answered as carried out.
     ///
     /// # Errors
-    /// [`Refused::TargetTimeout`] where it still does after a while; what it cannot be looked at with.
-    pub(crate) async fn see_done(&self, found: &Found, order: &Order) -> Result<()> {
+    /// [`Refused::TargetTimeout`] where it still does after a while, or cannot be looked at.
+    pub(crate) async fn see_done(&self, found: &Found, order: &Order, effect: &Effect) -> Result<()> {
         let clock = self.db().system().clock();
         let until_us = clock.monotonic_us() + SEEN_US;
         loop {
-            let doubt: Option<Error> = match found.actuator.glance(&order.target).await {
-                Ok(now) => contradiction(order, &found.observed, &now).map(|text| {
-                    let text = format!("{} was answered as done, and {text}: look at the target", order.action.name());
-                    Refusal::new(Refused::TargetTimeout, text).into()
-                }),
-                Err(error) => Some(refused(error)),
+            let doubt = match found.actuator.glance(&order.target).await {
+                Ok(now) => contradiction(order, (&found.observed, &effect.after), &now),
+                Err(error) => Some(format!("\"{}\" cannot be looked at: {error}", order.target)),
             };
+            // It may have been done: whatever is in doubt is a time-out and no refusal.
+            let doubt = doubt.map(|text| {
+                let text = format!("{} was answered as done, and {text}: look at the target", order.action.name());
+                Refusal::new(Refused::TargetTimeout, text).into()
+            });
             match doubt {
                 None => return Ok(()),
-                Some(error) if clock.monotonic_us() >= until_us => return Err(error),
+                Some::<Error>(error) if clock.monotonic_us() >= until_us => return Err(error),
                 Some(_) => tokio::time::sleep(LOOK).await,
             }
         }

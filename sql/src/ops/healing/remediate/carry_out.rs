@@ -146,7 +146,7 @@ impl Work {
     async fn contradiction(&self, asked: &Asked) -> Option<String> {
         let Found { actuator, target, observed: before, .. } = &asked.found;
         let now = actuator.glance(&target.name).await.ok()?;
-        self.done.iter().find_map(|(order, _)| contradiction(order, before, &now))
+        self.done.iter().find_map(|(order, effect)| contradiction(order, (before, &effect.after), &now))
     }
 
     /// Whether nothing but the word of whoever carried out the orders says that it healed.

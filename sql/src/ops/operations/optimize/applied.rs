@@ -22,7 +22,9 @@ use crate::{Error, Result};
 const DAY_US: i64 = 86_400_000_000;
 /// The last decision of a day ends, and is written down, so much later.
 pub(super) const LATE_US: i64 = 1_800_000_000;
-/// Proposals that are older are not measured any more.
+/// So much may lie between a proposal and its application, which a trial comes before.
+const TRIED_US: i64 = 4 * DAY_US;
+/// What was applied earlier is not measured any more.
 const FORGOTTEN_US: i64 = 7 * DAY_US;
 /// So many decisions of each of the two days must have an outcome.
 const DECISIONS_MIN: usize = DAY_EPOCHS / 2;
@@ -66,10 +68,12 @@ pub(super) async fn apply(own: &Session, id: &str, (service, knobs): (&str, &Kno
 pub async fn measure_optimizations(own: &Session) -> Result<usize> {
     let now_us = own.db().system().clock().now_us();
     let due = "SELECT id, applied_at, parameters FROM (SELECT id, parameters, \
-               COALESCE(CAST(parameters ->> 'applied_at' AS TIMESTAMPTZ), timestamp) AS applied_at FROM optimization_history \
-               WHERE parameters ->> 'applied' = 'true' AND parameters -> 'measured' IS NULL) AS applied \
+               COALESCE(TRY_CAST(parameters ->> 'applied_at' AS TIMESTAMPTZ), timestamp) AS applied_at FROM optimization_history \
+               WHERE timestamp >= $3 AND parameters ->> 'applied' = 'true' AND parameters -> 'measured' IS NULL) AS applied \
                WHERE applied_at >= $1 AND applied_at < $2 ORDER BY applied_at LIMIT 100";
-    let window = [rfc3339(now_us - FORGOTTEN_US).into(), rfc3339(now_us - DAY_US - LATE_US).into()];
+    // What was on trial was proposed days before it was applied.
+    let times = [now_us - FORGOTTEN_US, now_us - DAY_US - LATE_US, now_us - FORGOTTEN_US - TRIED_US];
+    let window = times.map(|at_us| rfc3339(at_us).into());
     let due = own.objects(due, &window).await?;
     for row in &due {
         measure(own, row).await?;

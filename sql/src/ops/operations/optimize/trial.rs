@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 
 use super::applied;
 use super::{Ask, Found, LOAD_DAYS, SEED, verdict};
-use crate::operation::{Refusal, Refused, time_us};
+use crate::operation::{Refusal, Refused, duration_us, time_us};
 use crate::ops::rl::load::read;
 use crate::ops::rl::policy::action::Knobs;
-use crate::ops::rl::policy::comparison::Improvement;
+use crate::ops::rl::policy::comparison::{Improvement, of_pairs};
 use crate::ops::rl::policy::reward::Objective;
 use crate::ops::rl::policy::simulator::Control;
 use crate::ops::rl::scene::{Scene, Unit, knobs_json, knobs_of, lead};
@@ -28,7 +28,6 @@ const TRIAL_US: i64 = 2 * DAY_US;
 const DECISIONS_MIN: usize = 8;
 /// Decisions of others this near to one of a canary are held against it.
 const NEAR_US: i64 = 2 * 900_000_000;
-const RESAMPLES: usize = 2_000;
 
 /// What a request may ask for.
 pub(super) const EVALUATIONS: &[&str] = &["offline", "shadow", "canary"];
@@ -38,9 +37,10 @@ pub(super) fn is_wanted(invocation: &Invocation) -> bool {
     invocation.word("evaluation") != "offline"
 }
 
-/// Refuses where one of the service is under way, or where nothing would let a canary decide.
+/// Refuses what would begin a trial, or put knobs in force, where one of the service is under way; and a canary that nothing would
+/// let decide.
 pub(super) async fn check(invocation: &Invocation, service: &str) -> Result<()> {
-    if !is_wanted(invocation) {
+    if !is_wanted(invocation) && !invocation.flag("apply") {
         return Ok(());
     }
     let running = "SELECT evaluation, ends_at FROM juno_optimization_trials WHERE service = $1 AND state = 'running'";
@@ -51,7 +51,8 @@ pub(super) async fn check(invocation: &Invocation, service: &str) -> Result<()> 
             evaluation.unwrap_or_default(),
             ends_at.unwrap_or_default()
         );
-        return Err(Refusal::new(Refused::Conflict, text).at("/evaluation").into());
+        let at = if is_wanted(invocation) { "/evaluation" } else { "/apply" };
+        return Err(Refusal::new(Refused::Conflict, text).at(at).into());
     }
     match invocation.word("evaluation") {
         "canary" => applied::check(&invocation.own, service, "/evaluation").await,
@@ -110,13 +111,30 @@ pub(crate) async fn end(own: &Session, service: &str) -> Result<()> {
 /// Where juno's own tables cannot be read or written.
 pub async fn conclude_trials(own: &Session) -> Result<usize> {
     let now_us = own.db().system().clock().now_us();
-    let due = "SELECT t.*, h.parameters FROM juno_optimization_trials t JOIN optimization_history h ON h.id = t.optimization_id \
+    let due = "SELECT t.*, h.parameters FROM juno_optimization_trials t LEFT JOIN optimization_history h ON h.id = t.optimization_id \
                WHERE t.state = 'running' AND t.ends_at < $1 ORDER BY t.ends_at LIMIT 100";
-    let due = own.objects(due, &[rfc3339(now_us - applied::LATE_US).into()]).await?;
+    let due = own.objects(due, &[rfc3339(now_us - 3 * applied::LATE_US).into()]).await?;
+    let mut failed = None;
     for row in &due {
-        Trial::of(row)?.conclude(own).await?;
+        let concluded = match Trial::of(row) {
+            Ok(trial) => trial.conclude(own).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = concluded {
+            // One that cannot be judged keeps no other from it, and its service from no other trial.
+            if let Some(id) = row["optimization_id"].as_str() {
+                claim(own, id, "unknown").await?;
+            }
+            failed = failed.or(Some(error));
+        }
     }
-    Ok(due.len())
+    failed.map_or(Ok(due.len()), Err)
+}
+
+/// Ends a running trial; whether it was still running.
+async fn claim(own: &Session, id: &str, state: &str) -> Result<bool> {
+    let update = "UPDATE juno_optimization_trials SET state = $2 WHERE optimization_id = $1 AND state = 'running'";
+    Ok(own.changed_rows(update, &[id.into(), state.into()]).await? > 0)
 }
 
 /// One that is over.
@@ -177,6 +195,10 @@ impl<'a> Trial<'a> {
             Err(error) => return Err(error),
         };
         told["state"] = state.into();
+        // Whoever declared the service anew meanwhile has ended it.
+        if !claim(own, self.id, state).await? {
+            return Ok(());
+        }
         let mut parameters = self.parameters.clone();
         if state == "better" && self.request.get("apply") == Some(&Value::Bool(true)) {
             match applied::check(own, self.service, "/apply").await {
@@ -192,14 +214,14 @@ impl<'a> Trial<'a> {
         tracing::info!(service = self.service, evaluation = self.evaluation, state, "a trial of knobs is over");
         parameters["trial"] = told;
         let update = "UPDATE optimization_history SET parameters = $2 WHERE id = $1";
-        own.changed_rows(update, &[self.id.into(), parameters]).await?;
-        let update = "UPDATE juno_optimization_trials SET state = $2 WHERE optimization_id = $1";
-        own.changed_rows(update, &[self.id.into(), state.into()]).await.map(drop)
+        own.changed_rows(update, &[self.id.into(), parameters]).await.map(drop)
     }
 
     /// What the load since the begin would have been worth.
     async fn shadowed(&self, own: &Session) -> Result<Improvement> {
-        let window = (self.ends_us - LOAD_DAYS * DAY_US, self.ends_us + applied::LATE_US);
+        // What begins within the last step is not whole yet.
+        let step_us = self.request.get("step").and_then(Value::as_str).and_then(duration_us).unwrap_or_default();
+        let window = (self.ends_us - LOAD_DAYS * DAY_US, self.ends_us + applied::LATE_US.max(step_us));
         let load = read(own, self.request, self.service, window, "/scope/service").await?;
         let constraint = |name: &str| self.request.get("constraints").and_then(|all| all[name].as_f64());
         let bounds = constraint("min_replicas").unwrap_or(1.0).max(1.0);
@@ -257,17 +279,7 @@ fn against_neighbours(decisions: &[(i64, bool, f64)]) -> Option<Improvement> {
     if pairs.len() < DECISIONS_MIN {
         return None;
     }
-    let percent = |places: &mut dyn Iterator<Item = usize>| {
-        let (own, usual) =
-            places.map(|place| pairs[place]).fold((0.0, 0.0), |sum, pair| (sum.0 + pair.0, sum.1 + pair.1));
-        100.0 * (own - usual) / usual.abs().max(1e-9)
-    };
-    let mut random = juno_kernels::SplitMix::new(SEED, 6);
-    let mut drawn: Vec<f64> =
-        (0..RESAMPLES).map(|_| percent(&mut (0..pairs.len()).map(|_| random.below(pairs.len())))).collect();
-    drawn.sort_by(f64::total_cmp);
-    let ci95 = [drawn[RESAMPLES / 40], drawn[RESAMPLES - 1 - RESAMPLES / 40]];
-    Some(Improvement { percent: percent(&mut (0..pairs.len())), ci95 })
+    Some(of_pairs(&pairs, SEED))
 }
 
 #[cfg(test)]
@@ -290,7 +302,7 @@ mod tests {
 
     /// Lets a trial have begun so long ago that it is over.
     async fn let_pass(world: &World) -> (i64, i64) {
-        let ends_us = world.own.db().system().clock().now_us() - 2 * applied::LATE_US;
+        let ends_us = world.own.db().system().clock().now_us() - 4 * applied::LATE_US;
         let update = "UPDATE juno_optimization_trials SET began_at = $1, ends_at = $2";
         let (began, ends) = (rfc3339(ends_us - TRIAL_US), rfc3339(ends_us));
         world.own.changed_rows(update, &[began.into(), ends.into()]).await.unwrap();
@@ -305,6 +317,14 @@ mod tests {
         assert_eq!((&told["applied"], &told["trial"]["state"]), (&json!(false), &json!("running")), "{told:#}");
         assert_eq!(conclude_trials(&world.own).await.unwrap(), 0, "it has only begun");
         assert_eq!(refusal(world.ask(&OPERATION, ADA, body("canary")).await), Refused::Conflict, "one at a time");
+        assert_eq!(
+            refusal(world.ask(&OPERATION, ADA, body("offline")).await),
+            Refused::Conflict,
+            "it would be applied"
+        );
+        let mut part = body("canary");
+        part["scope"]["labels"] = json!({ "service": "shop" });
+        assert_eq!(refusal(world.ask(&OPERATION, ADA, part).await), Refused::InvalidValue, "a part of the service");
         assert_eq!(canary(&world.own, "shop", 0).await.unwrap(), None, "it decides nothing");
         let_pass(&world).await;
         assert_eq!(conclude_trials(&world.own).await.unwrap(), 1);

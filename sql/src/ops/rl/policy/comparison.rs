@@ -1,6 +1,7 @@
 //! What a run in the simulator brought over another one on the same load.
 //!
-//! The interval is a bootstrap of whole days, 96 epochs, the same days for both, as neighbouring epochs are alike.
+//! The interval is a bootstrap of blocks of time, the same for both, as neighbouring epochs are alike: of whole days, 96 epochs,
+//! and where there are fewer than a week of these, of four hours. What is left over at the end is not judged.
 //!
 //! **Invariant:** the interval follows from the runs and the seed.
 
@@ -12,6 +13,10 @@ use super::simulator::{EPOCH_SLOTS, Run, SLOT_S};
 
 /// Epochs of a day.
 pub const DAY_EPOCHS: usize = 86_400 / (EPOCH_SLOTS * SLOT_S as usize);
+/// Days from which on they are the blocks.
+const DAYS_MIN: usize = 7;
+/// Epochs of the blocks of fewer days: four hours.
+const SHORT_EPOCHS: usize = DAY_EPOCHS / 6;
 const RESAMPLES: usize = 2_000;
 
 /// How much better a run was, in percent of the other's reward.
@@ -35,29 +40,32 @@ pub fn improvement(runs: &[&Run], base: &Run, objective: &Objective, price: f64,
     if runs.iter().any(|run| run.outcomes.len() != base.outcomes.len()) {
         return Err(Refusal::Parameter("runs of other lengths cannot be compared".to_owned()));
     }
-    let days = |run: &Run| -> Vec<f64> {
+    let block = if base.outcomes.len() < DAYS_MIN * DAY_EPOCHS { SHORT_EPOCHS } else { DAY_EPOCHS };
+    let blocks = |run: &Run| -> Vec<f64> {
         let rewards: Vec<f64> = run.outcomes.iter().map(|outcome| objective.reward(outcome, price)).collect();
-        rewards.chunks(DAY_EPOCHS).map(|day| day.iter().sum()).collect()
+        rewards.chunks_exact(block).map(|block| block.iter().sum()).collect()
     };
-    let theirs = days(base);
+    let theirs = blocks(base);
     let mut own = vec![0.0; theirs.len()];
     for run in runs {
-        own.iter_mut().zip(days(run)).for_each(|(sum, day)| *sum += day / runs.len() as f64);
+        own.iter_mut().zip(blocks(run)).for_each(|(sum, block)| *sum += block / runs.len() as f64);
     }
-    let percent = |places: &[usize]| {
-        let sum = |days: &[f64]| places.iter().map(|day| days[*day]).sum::<f64>();
-        100.0 * (sum(&own) - sum(&theirs)) / sum(&theirs).abs().max(1e-9)
+    let pairs: Vec<(f64, f64)> = own.into_iter().zip(theirs).collect();
+    Ok(of_pairs(&pairs, seed))
+}
+
+/// How much more the first of pairs are than the second, in percent of these, with a bootstrap of the pairs.
+pub fn of_pairs(pairs: &[(f64, f64)], seed: u64) -> Improvement {
+    let percent = |places: &mut dyn Iterator<Item = usize>| {
+        let sum = places.map(|place| pairs[place]).fold((0.0, 0.0), |sum, pair| (sum.0 + pair.0, sum.1 + pair.1));
+        100.0 * (sum.0 - sum.1) / sum.1.abs().max(1e-9)
     };
     let mut random = SplitMix::new(seed, 5);
-    let mut draw = |_| {
-        let places: Vec<usize> = (0..theirs.len()).map(|_| random.below(theirs.len())).collect();
-        percent(&places)
-    };
-    let mut drawn: Vec<f64> = (0..RESAMPLES).map(&mut draw).collect();
+    let mut drawn: Vec<f64> =
+        (0..RESAMPLES).map(|_| percent(&mut (0..pairs.len()).map(|_| random.below(pairs.len())))).collect();
     drawn.sort_by(f64::total_cmp);
-    let all: Vec<usize> = (0..theirs.len()).collect();
     let ci95 = [drawn[RESAMPLES / 40], drawn[RESAMPLES - 1 - RESAMPLES / 40]];
-    Ok(Improvement { percent: percent(&all), ci95 })
+    Improvement { percent: percent(&mut (0..pairs.len())), ci95 }
 }
 
 #[cfg(test)]
