@@ -102,7 +102,7 @@ impl Problem {
                 |(pointer, detail): &(String, String)| Fault { pointer: pointer.clone(), detail: detail.clone() };
             problem.errors = refusal.faults.iter().map(fault).collect();
             problem.retry_after_s = refusal.retry_after_s;
-            problem.quota = refusal.quota;
+            problem.quota = refusal.quota.as_deref().copied();
         }
         problem
     }

@@ -97,7 +97,7 @@ pub struct Refusal {
     /// When to try again, in seconds.
     pub retry_after_s: Option<u64>,
     /// The quota of which nothing is left, where that is why.
-    pub quota: Option<Quota>,
+    pub quota: Option<Box<Quota>>,
 }
 
 impl Refusal {
@@ -124,7 +124,7 @@ impl Refusal {
     #[must_use]
     pub fn out_of(mut self, quota: Quota) -> Self {
         self.retry_after_s = quota.reset_s.or(self.retry_after_s);
-        self.quota = Some(quota);
+        self.quota = Some(Box::new(quota));
         self
     }
 }
