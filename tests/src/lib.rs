@@ -9,10 +9,13 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+/// How long the log is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The first argument that makes a measuring command become juno.
 const AS_JUNO: &str = "as-juno";
 
@@ -67,6 +70,31 @@ pub struct Server {
     http_port: u16,
     variables: Vec<(String, String)>,
     before: Option<String>,
+    log: Arc<Log>,
+}
+
+/// What the server has said on stderr since it was ready.
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    more: Condvar,
+}
+
+impl Log {
+    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, line: String) {
+        eprintln!("juno: {line}");
+        self.lines().push(line);
+        self.more.notify_all();
+    }
+}
+
+/// How many lines have this text.
+fn count(lines: &[String], text: &str) -> usize {
+    lines.iter().filter(|line| line.contains(text)).count()
 }
 
 impl Server {
@@ -88,8 +116,8 @@ impl Server {
         let directory = tempfile::tempdir()?;
         let data = directory.path().join("data");
         let directory = Some(directory);
-        let (variables, before) = (Vec::new(), None);
-        Ok(Server { directory, data, child: None, pg_port: 0, http_port: 0, variables, before })
+        let (variables, before, log) = (Vec::new(), None, Arc::default());
+        Ok(Server { directory, data, child: None, pg_port: 0, http_port: 0, variables, before, log })
     }
 
     /// A shell runs this before it becomes the server, where it may mount what nobody else sees; `$DATA` is the data directory.
@@ -140,9 +168,8 @@ impl Server {
         // Both pipes are read on, so that the server never waits for a reader.
         let errors = child.stderr.take().context("stderr is piped")?;
         std::thread::spawn(move || lines.for_each(drop));
-        std::thread::spawn(move || {
-            BufReader::new(errors).lines().map_while(Result::ok).for_each(|line| eprintln!("juno: {line}"))
-        });
+        let log = Arc::clone(&self.log);
+        std::thread::spawn(move || BufReader::new(errors).lines().map_while(Result::ok).for_each(|line| log.add(line)));
         self.child = Some(child);
         Ok(())
     }
@@ -174,6 +201,23 @@ impl Server {
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().map_or(0, Child::id)
+    }
+
+    /// How many lines of its log have this text.
+    pub fn logged(&self, text: &str) -> usize {
+        count(&self.log.lines(), text)
+    }
+
+    /// Waits until more than so many lines of its log have this text.
+    ///
+    /// # Errors
+    /// Where that does not happen.
+    pub fn until_logged(&self, text: &str, before: usize) -> Result<()> {
+        let lines = self.log.lines();
+        let waited = self.log.more.wait_timeout_while(lines, PATIENCE, |lines| count(lines, text) <= before);
+        let (lines, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        ensure!(count(&lines, text) > before, "the log does not say \"{text}\"");
+        Ok(())
     }
 
     /// Its data directory.

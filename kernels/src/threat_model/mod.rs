@@ -190,15 +190,8 @@ impl ThreatModel {
         Ok(model)
     }
 
-    /// Whether new, mostly ordinary rows score as those that the model was calibrated on did. None for no rows.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the columns are not those of the model.
-    pub fn drift(&self, device: &Device, values: &[Values]) -> Result<Option<conformal::Drift>> {
-        Ok(self.drift_of(&self.score(device, values)?.p_values))
-    }
-
-    /// The same of p-values that it gave. None for no rows.
+    /// Whether new, mostly ordinary rows score as those that the model was calibrated on did, by the p-values that it gave them.
+    /// None for no rows.
     #[must_use]
     pub fn drift_of(&self, p_values: &[f64]) -> Option<conformal::Drift> {
         self.fused.drift(p_values)

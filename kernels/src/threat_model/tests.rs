@@ -167,10 +167,14 @@ fn a_place_of_other_habits_alarms_until_it_is_calibrated() {
     let mut there = only(&sample(9_000..17_000), false);
     there.bytes.iter_mut().for_each(|bytes| *bytes *= 2.5);
     let device = Device::cpu();
-    let drift = with(&there, |v| model.drift(&device, v)).unwrap().unwrap();
+    let drift_by = |model: &ThreatModel| {
+        let scores = with(&there, |v| model.score(&device, v)).unwrap();
+        model.drift_of(&scores.p_values).unwrap()
+    };
+    let drift = drift_by(&model);
     assert!(drift.alarm && drift.share > drift.level, "{drift:?}");
     let local = with(&there, |v| model.recalibrated(&device, v)).unwrap();
-    assert!(!with(&there, |v| local.drift(&device, v)).unwrap().unwrap().alarm);
+    assert!(!drift_by(&local).alarm);
     assert_eq!(local.calibrated_rows(), there.bytes.len() as u32);
     assert_eq!(local.schema_hash(), model.schema_hash());
 }

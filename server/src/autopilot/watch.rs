@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use juno_sql::healing::alarm::Alarm;
 use juno_sql::healing::budget::Budget;
-use juno_sql::healing::graph::Graph;
 use juno_sql::healing::group::{Group, Watch, groups};
 use juno_sql::healing::severity::{Impact, Severity, severity};
 use juno_sql::healing::status::Status;
@@ -90,7 +89,7 @@ impl Watching {
         let budget = Budget::of(self.session.operation_settings().anomaly_sensitivity);
         let budget = budget.map_err(Error::InvalidArgument)?;
         let watch = Watch { series, step_us: STEP_US };
-        let graph = self.graph().await?;
+        let graph = self.session.calls_graph().await?;
         for group in groups(&self.alarms, &graph, GAP_US) {
             let known = self.open.iter_mut().find(|open| !open.services.is_disjoint(&group.services));
             if let Some(open) = known {
@@ -118,17 +117,6 @@ impl Watching {
             Ok(_) | Err(Error::Refused(_)) => Ok(()),
             Err(error) => Err(error),
         }
-    }
-
-    /// Who calls whom, where a table says so.
-    async fn graph(&self) -> Result<Graph> {
-        let Some(table) = self.session.calls_table() else { return Ok(Graph::default()) };
-        let sql =
-            format!("SELECT DISTINCT CAST(caller AS TEXT) AS caller, CAST(callee AS TEXT) AS callee FROM {table}");
-        let rows = self.session.objects(&sql, &[]).await?;
-        let pair =
-            |row: &Map<String, Value>| Some((row["caller"].as_str()?.to_owned(), row["callee"].as_str()?.to_owned()));
-        Ok(Graph::new(rows.iter().filter_map(pair)))
     }
 
     /// Ends incidents that are over, and calls people to those that last too long.

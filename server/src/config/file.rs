@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
-use super::check::wrong;
+use super::check::{first_line, wrong};
 use super::{Cli, FILE, all_settings};
 
 /// The longest file, in bytes.
@@ -74,8 +74,7 @@ impl SettingsFile {
             Some(ContextValue::String(arg)) => arg.split([' ', '=']).next().unwrap_or_default().to_owned(),
             _ => String::new(),
         };
-        let text = error.to_string();
-        let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let what = first_line(&error);
         match self.entries.iter().find(|entry| entry.flag == blamed) {
             Some(entry) => Err(format!("{}:{}: {}: {what}", self.path.display(), entry.line, entry.variable)),
             // It is wrong elsewhere.

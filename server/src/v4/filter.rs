@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use juno_sql::rfc3339;
 use serde_json::Value;
 
-use super::range;
+use super::{Pairs, range};
 use crate::http::problem::Problem;
 
 /// How a parameter's text is read.
@@ -79,7 +79,7 @@ impl Conditions {
     }
 
     /// Adds the filter's condition for all its values, joined by OR.
-    pub(super) fn filter(&mut self, filter: &Filter, texts: &[&str], now_us: i64) -> Result<(), Problem> {
+    fn filter(&mut self, filter: &Filter, texts: &[&str], now_us: i64) -> Result<(), Problem> {
         let mut any = vec![];
         for text in texts {
             let value = read(filter, text, now_us)?;
@@ -92,9 +92,28 @@ impl Conditions {
         Ok(())
     }
 
+    /// Adds the conditions of all filters that a request names.
+    pub(super) fn filters(&mut self, filters: &[Filter], pairs: &Pairs, now_us: i64) -> Result<(), Problem> {
+        for filter in filters {
+            let given = pairs.iter().filter(|(name, _)| name == filter.name);
+            let texts: Vec<&str> = given.map(|(_, text)| text.as_str()).collect();
+            self.filter(filter, &texts, now_us)?;
+        }
+        Ok(())
+    }
+
     /// ` WHERE …`, or nothing.
     pub(super) fn clause(&self) -> String {
         if self.sql.is_empty() { String::new() } else { format!(" WHERE {}", self.sql.join(" AND ")) }
+    }
+}
+
+/// Refuses a parameter that is no filter and none of these others.
+pub(super) fn only_known(pairs: &Pairs, filters: &[Filter], others: &[&str]) -> Result<(), Problem> {
+    let known: Vec<&str> = filters.iter().map(|filter| filter.name).chain(others.iter().copied()).collect();
+    match pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+        Some((name, _)) => Err(Problem::unknown_parameter(name, &known)),
+        None => Ok(()),
     }
 }
 
@@ -131,6 +150,23 @@ mod tests {
         conditions.and("success");
         assert_eq!(conditions.clause(), " WHERE (severity = $1 OR severity = $2) AND success");
         assert_eq!(conditions.values[1], "'; DROP TABLE x; --");
+    }
+
+    #[test]
+    fn filters_take_what_is_theirs_and_other_parameters_must_be_known() {
+        let filters = [Filter::new("a", "a = {}", Kind::Text), Filter::new("b", "b = {}", Kind::Number)];
+        let given = |pairs: &[(&str, &str)]| -> Pairs {
+            pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+        };
+        let mut conditions = Conditions::default();
+        let pairs = given(&[("b", "7"), ("a", "x"), ("from", "now-1h"), ("a", "y")]);
+        conditions.filters(&filters, &pairs, 0).unwrap();
+        assert_eq!(conditions.clause(), " WHERE (a = $1 OR a = $2) AND (b = $3)");
+        assert_eq!(conditions.values, [Value::from("x"), Value::from("y"), Value::from(7.0)]);
+        assert!(conditions.filters(&filters, &given(&[("b", "seven")]), 0).is_err());
+        assert!(only_known(&pairs, &filters, &["from"]).is_ok());
+        let refused = only_known(&pairs, &filters, &[]).unwrap_err();
+        assert_eq!((refused.status, refused.errors[0].pointer.as_str()), (400, "?from"));
     }
 
     #[test]

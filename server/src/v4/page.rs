@@ -24,7 +24,7 @@ use juno_sql::rfc3339;
 
 use self::count::{Count, Wanted};
 use super::Pairs;
-use super::filter::{Conditions, Filter, Kind, invalid};
+use super::filter::{Conditions, Filter, Kind, invalid, only_known};
 use super::range::{self, Range};
 use crate::http::Gate;
 use crate::http::accept::{Format, negotiate};
@@ -148,10 +148,7 @@ async fn found(gate: &Gate, list: &List<'_>, pairs: &Pairs, now_us: i64) -> Resu
 
 /// Turns the parameters into a statement that asks for one row more than the page has, among those from `since_us` on.
 fn read(list: &List<'_>, pairs: &Pairs, now_us: i64, since_us: Option<i64>) -> Result<Request, Problem> {
-    let known: Vec<&str> = list.filters.iter().map(|filter| filter.name).chain(PARAMETERS.iter().copied()).collect();
-    if let Some((name, _)) = pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-        return Err(Problem::unknown_parameter(name, &known));
-    }
+    only_known(pairs, list.filters, PARAMETERS)?;
     let (limit, order) = size(pairs)?;
     let cursor = single(pairs, "cursor")?.map(|text| valid_cursor(text, order, now_us)).transpose()?;
     let (from, to) = (single(pairs, "from")?, single(pairs, "to")?);
@@ -161,11 +158,7 @@ fn read(list: &List<'_>, pairs: &Pairs, now_us: i64, since_us: Option<i64>) -> R
     };
     let mut conditions = Conditions::default();
     conditions.within(list.time, range);
-    for filter in list.filters {
-        let texts: Vec<&str> =
-            pairs.iter().filter(|(name, _)| name == filter.name).map(|(_, text)| text.as_str()).collect();
-        conditions.filter(filter, &texts, now_us)?;
-    }
+    conditions.filters(list.filters, pairs, now_us)?;
     let counted = Wanted::of(pairs)?.map(|wanted| (wanted, conditions.clone()));
     if let Some(since_us) = since_us {
         conditions.within(list.time, Range { from_us: Some(since_us), to_us: None });

@@ -87,6 +87,12 @@ pub(crate) const TARGET: &[Member] = &[
     Member::new("name", Form::Text, "Its name there."),
 ];
 
+/// How much is acted on.
+pub(crate) const BLAST_RADIUS: &[Member] = &[
+    Member::new("targets", Form::Integer, "How many targets of actuators are acted on."),
+    Member::new("pct_of_fleet", Form::Number, "What share of the fleet that is, in percent."),
+];
+
 /// A problem within an answer: what a failed job has.
 pub(crate) const PROBLEM: &[Member] = &[
     Member::new("type", Form::Text, "A page of this server that explains it.").sometimes(),

@@ -38,6 +38,7 @@ use crate::operation::{
     Refusal, Refused, Request, check, in_trace, time_us,
 };
 use crate::ops::operations::policy::{Freeze, Gates, gate};
+use crate::ops::threats::sigma::AtRest;
 use crate::{Error, Result, jsonb};
 
 /// How long events of the stream are kept at least: a week; older ones go when the database is opened, and once an hour.
@@ -75,6 +76,8 @@ pub(crate) struct Operations {
     /// Logons that doors refused and nobody has looked at yet.
     refused_logons: Mutex<Vec<RefusedLogon>>,
     holds: hold::Holds,
+    /// Sigma rules that analyses share.
+    pub(crate) rules: AtRest,
 }
 
 impl Operations {
@@ -94,6 +97,7 @@ impl Operations {
             incidents: tokio::sync::Mutex::default(),
             refused_logons: Mutex::default(),
             holds: hold::Holds::default(),
+            rules: AtRest::default(),
         }
     }
 

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 
 use super::Pairs;
-use super::filter::{Conditions, Filter, invalid};
+use super::filter::{Conditions, Filter, invalid, only_known};
 use super::page::single;
 use super::range::{self, Range};
 use crate::http::Gate;
@@ -100,10 +100,7 @@ async fn rows(gate: &Gate, job: Job) -> Result<String, Problem> {
 }
 
 fn read(sql: &str, steps: &Steps, pairs: &Pairs, now_us: i64, format: Format) -> Result<Asked, Problem> {
-    let known: Vec<&str> = steps.filters.iter().map(|filter| filter.name).chain(PARAMETERS.iter().copied()).collect();
-    if let Some((name, _)) = pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-        return Err(Problem::unknown_parameter(name, &known));
-    }
+    only_known(pairs, steps.filters, PARAMETERS)?;
     let range = Range::read(single(pairs, "from")?, single(pairs, "to")?, true, now_us)?;
     let step = single(pairs, "step")?.unwrap_or(STEP_DEFAULT);
     let step_us = range::step(step).ok_or_else(|| invalid("step", step, "a step such as 15m, 1h or 1d"))?;
@@ -115,11 +112,7 @@ fn read(sql: &str, steps: &Steps, pairs: &Pairs, now_us: i64, format: Format) ->
     }
     let mut conditions = Conditions::default();
     conditions.within(steps.time, range);
-    for filter in steps.filters {
-        let texts: Vec<&str> =
-            pairs.iter().filter(|(name, _)| name == filter.name).map(|(_, text)| text.as_str()).collect();
-        conditions.filter(filter, &texts, now_us)?;
-    }
+    conditions.filters(steps.filters, pairs, now_us)?;
     let rows = format!("({sql}{})", conditions.clause());
     let job = |template: &str| Job {
         sql: filled(template, &rows, step_us),

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use juno_sql::rfc3339;
 
 use super::Pairs;
-use super::filter::{Conditions, invalid};
+use super::filter::{Conditions, invalid, only_known};
 use super::page::{self, List, single};
 use super::range::Range;
 use crate::http::Gate;
@@ -66,19 +66,11 @@ pub(super) async fn history(
 
 /// Turns the parameters into the statement of the totals.
 fn read((list, summary): (&List<'_>, &str), pairs: &Pairs, now_us: i64) -> Result<(Job, Range), Problem> {
-    let own = ["from", "to", PARAMETER];
-    let known: Vec<&str> = list.filters.iter().map(|filter| filter.name).chain(own).collect();
-    if let Some((name, _)) = pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-        return Err(Problem::unknown_parameter(name, &known));
-    }
+    only_known(pairs, list.filters, &["from", "to", PARAMETER])?;
     let range = Range::read(single(pairs, "from")?, single(pairs, "to")?, list.last_day, now_us)?;
     let mut conditions = Conditions::default();
     conditions.within(list.time, range);
-    for filter in list.filters {
-        let texts: Vec<&str> =
-            pairs.iter().filter(|(name, _)| name == filter.name).map(|(_, text)| text.as_str()).collect();
-        conditions.filter(filter, &texts, now_us)?;
-    }
+    conditions.filters(list.filters, pairs, now_us)?;
     let sql = summary.replace("{rows}", &format!("({}{})", list.sql, conditions.clause()));
     Ok((Job { sql, values: conditions.values, types: conditions.types }, range))
 }

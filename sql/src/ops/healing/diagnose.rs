@@ -56,10 +56,6 @@ const EVIDENCE: &[Member] = &[
     Member::new("at", Form::Time, "When something happened.").sometimes(),
     Member::new("what", Form::Text, "What happened.").or_null().sometimes(),
 ];
-const BLAST: &[Member] = &[
-    Member::new("targets", Form::Integer, "How many targets it acts on."),
-    Member::new("pct_of_fleet", Form::Number, "Their share of all, in percent."),
-];
 const ACTION: &[Member] = &[
     Member::new("runbook", Form::Text, "The runbook."),
     Member::new("target", Form::Map(&Form::Any), "What it acts on."),
@@ -67,7 +63,7 @@ const ACTION: &[Member] = &[
     Member::new("params", Form::Any, "The parameters of its step."),
     Member::new("risk", Form::Text, "How risky it is."),
     Member::new("expected_success", Form::Number, "How probable it is that it heals, by what it has achieved."),
-    Member::new("blast_radius", Form::Object(BLAST), "How much it acts on."),
+    Member::new("blast_radius", Form::Object(answer::BLAST_RADIUS), "How much it acts on."),
 ];
 const CANDIDATE: &[Member] = &[
     Member::new("cause", Form::Text, "The cause, in words."),
@@ -143,7 +139,7 @@ fn is_long(arguments: &Map<String, Value>) -> bool {
 async fn diagnose(invocation: &Invocation) -> Result<Value> {
     let began_us = invocation.own.db().system().clock().monotonic_us();
     let asked = Asked::of(invocation).await?;
-    let graph = graph(&invocation.session).await?;
+    let graph = invocation.session.calls_graph().await?;
     let mut warnings = Vec::new();
     let Some(rows) = telemetry::rows(invocation, &asked, &graph, &mut warnings).await? else {
         let text = "no telemetry table has a tag service: diagnose('table', …) in SQL takes any table";
@@ -181,7 +177,7 @@ async fn diagnose(invocation: &Invocation) -> Result<Value> {
 
 impl Session {
     /// The table that says which service calls which.
-    pub fn calls_table(&self) -> Option<&'static str> {
+    pub(crate) fn calls_table(&self) -> Option<&'static str> {
         let catalog = self.db().catalog();
         let says = |name: &&str| {
             catalog
@@ -190,16 +186,20 @@ impl Session {
         };
         ["calls", "service_calls"].into_iter().find(says)
     }
-}
 
-/// Who calls whom, where a table says so.
-async fn graph(session: &Session) -> Result<Graph> {
-    let Some(table) = session.calls_table() else { return Ok(Graph::default()) };
-    let sql = format!("SELECT DISTINCT CAST(caller AS TEXT) AS caller, CAST(callee AS TEXT) AS callee FROM {table}");
-    let rows = session.objects(&sql, &[]).await?;
-    let pair =
-        |row: &Map<String, Value>| Some((row["caller"].as_str()?.to_owned(), row["callee"].as_str()?.to_owned()));
-    Ok(Graph::new(rows.iter().filter_map(pair)))
+    /// Who calls whom, where a table says so.
+    ///
+    /// # Errors
+    /// As [`Session::query`].
+    pub async fn calls_graph(&self) -> Result<Graph> {
+        let Some(table) = self.calls_table() else { return Ok(Graph::default()) };
+        let sql =
+            format!("SELECT DISTINCT CAST(caller AS TEXT) AS caller, CAST(callee AS TEXT) AS callee FROM {table}");
+        let rows = self.objects(&sql, &[]).await?;
+        let pair =
+            |row: &Map<String, Value>| Some((row["caller"].as_str()?.to_owned(), row["callee"].as_str()?.to_owned()));
+        Ok(Graph::new(rows.iter().filter_map(pair)))
+    }
 }
 
 /// The causes that are told, each with its evidence.
@@ -265,14 +265,20 @@ fn candidate(cause: &Ranked, first: Value, context: &[Value]) -> Value {
     })
 }
 
-/// Keeps the diagnosis with its incident, or with a new one.
+/// Keeps the diagnosis with its incident, or with a new one. What the loop had found stays as its member `loop`: the loop writes
+/// it down again only where it finds something else.
 async fn keep(invocation: &Invocation, asked: &Asked, diagnosis: &Value) -> Result<(String, bool)> {
     if let Some(incident) = &asked.incident {
         let id = incident["id"].as_str().unwrap_or_default().to_owned();
-        let is_open = invocation.own.incident(&id).await?.status == Status::Open;
-        let status = is_open.then_some(Status::Diagnosing);
-        let change = IncidentChange { status, diagnosis: Some(diagnosis.clone()), ..IncidentChange::default() };
-        invocation.own.change_incident(&id, change).await?;
+        let _turn = invocation.own.operations().incidents.lock().await;
+        let incident = invocation.own.incident(&id).await?;
+        let status = (incident.status == Status::Open).then_some(Status::Diagnosing);
+        let mut kept = diagnosis.clone();
+        if let Some(found) = incident.found_by_loop() {
+            kept["loop"] = found.clone();
+        }
+        let change = IncidentChange { status, diagnosis: Some(kept), ..IncidentChange::default() };
+        invocation.own.change_in_turn(&id, change).await?;
         return Ok((id, false));
     }
     let id = invocation.new_id();

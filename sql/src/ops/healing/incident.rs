@@ -8,7 +8,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::policy::cause::Cause;
+use super::policy::cause::{CAUSE_NAMES, Cause};
 use super::policy::severity::Severity;
 use super::policy::status::Status;
 use crate::operation::{Refusal, Refused, time_us};
@@ -84,18 +84,25 @@ impl Incident {
 
     /// The first cause that its diagnosis names for a service.
     pub(crate) fn cause(&self, service: &str) -> Option<String> {
-        let first = self.candidates().find(|candidate| candidate["component"] == service)?;
-        first["cause"].as_str().map(str::to_owned)
+        let mut named = self.candidates().filter(|candidate| candidate["component"] == service).filter_map(class);
+        named.next().map(str::to_owned)
     }
 
     /// How probable its diagnosis called a cause of a service.
     pub(crate) fn probability(&self, service: &str, cause: Cause) -> Option<f64> {
-        let is_meant = |candidate: &&Value| candidate["component"] == service && candidate["cause"] == cause.name();
+        let is_meant = |candidate: &&Value| candidate["component"] == service && class(candidate) == Some(cause.name());
         self.candidates().find(is_meant)?["probability"].as_f64()
     }
 
+    /// What the loop that heals found, where a diagnosis holds that.
+    pub(crate) fn found_by_loop(&self) -> Option<&Value> {
+        of_loop(&self.diagnosis)
+    }
+
+    /// The candidates of its diagnosis, and after them those that the loop had found before.
     fn candidates(&self) -> impl Iterator<Item = &Value> {
-        self.diagnosis["candidates"].as_array().into_iter().flatten()
+        let all = [&self.diagnosis["candidates"], &self.diagnosis["loop"]["candidates"]];
+        all.into_iter().filter_map(Value::as_array).flatten()
     }
 
     fn note(&mut self, member: &str, value: Value) {
@@ -106,6 +113,17 @@ impl Incident {
             }
         }
     }
+}
+
+/// What runbooks call the cause of a candidate: the loop names it so, and other diagnoses beside what they call it in words.
+fn class(candidate: &Value) -> Option<&str> {
+    let named = candidate["cause_class"].as_str().or(candidate["cause"].as_str());
+    named.filter(|name| CAUSE_NAMES.contains(name))
+}
+
+/// The diagnosis of the loop that heals: it is this one, or the one that this one took the place of.
+pub(crate) fn of_loop(diagnosis: &Value) -> Option<&Value> {
+    [diagnosis, &diagnosis["loop"]].into_iter().find(|one| one["method"] == "evidence")
 }
 
 impl Session {
@@ -251,5 +269,35 @@ mod tests {
         assert_eq!((&row["status"], &row["escalated_to"]), (&json!("escalated"), &json!("pager.example")));
         let gone = world.own.note_called("00000000-0000-7000-8000-0000000000ff", "pager.example").await;
         assert!(gone.is_ok(), "{gone:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_cause_is_what_runbooks_call_it_whoever_found_it() {
+        let world = World::open().await;
+        let opening = IncidentOpening {
+            incident_type: "performance".into(),
+            severity: Severity::Low,
+            symptoms: json!({ "service": "shop" }),
+        };
+        let id = world.own.open_incident(&opening).await.expect("an incident");
+        let by_person = json!({
+            "method": "explain_away",
+            "candidates": [
+                { "component": "shop", "cause": "web.visits of shop", "cause_class": null, "probability": 0.6 },
+                { "component": "shop", "cause": "web.latency of shop", "cause_class": "slow", "probability": 0.3 },
+            ],
+            "loop": {
+                "method": "evidence",
+                "candidates": [{ "component": "shop", "cause": "saturation", "probability": 0.9 }],
+            },
+        });
+        let change = IncidentChange { diagnosis: Some(by_person), ..IncidentChange::default() };
+        world.own.change_incident(&id, change).await.expect("a diagnosis");
+        let incident = world.own.incident(&id).await.expect("the incident");
+        assert_eq!((incident.cause("shop").as_deref(), incident.cause("mail")), (Some("slow"), None));
+        assert_eq!(incident.probability("shop", Cause::Slow), Some(0.3));
+        assert_eq!(incident.probability("shop", Cause::Saturation), Some(0.9), "the loop found it before");
+        assert_eq!(incident.probability("mail", Cause::Slow), None);
+        assert!(incident.found_by_loop().is_some());
     }
 }

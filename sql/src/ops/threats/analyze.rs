@@ -1,7 +1,7 @@
 //! `threats_analyze`: whether events are suspicious, by a threat model; and whether indicators are in feeds, or were in threats before.
 //!
-//! Events of an entity are read from `security_events` where no other table is named. An alarm has the ATT&CK techniques that the
-//! event names itself, and those of the Sigma rules that it matches.
+//! Events of an entity are read from `security_events` where no other table is named, those of the last 24 hours where no window is. An
+//! alarm has the ATT&CK techniques that the event names itself, and those of the Sigma rules that it matches.
 //!
 //! An event alarms when its p-value is within the share of false alarms that THREAT_DETECTION_SENSITIVITY allows. The whole is
 //! malicious where one event would alarm even if that share were meant for all events together.
@@ -19,16 +19,20 @@ use super::feed::normal;
 use super::sigma;
 use super::sigma::event::Subject;
 use crate::model::rows::{fitted, refused, with_values};
-use crate::operation::{Component, Doing, Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused};
+use crate::operation::{
+    Component, Doing, Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused, time_us,
+};
 use crate::ops::operations::predict::quoted;
 use crate::role::Role;
-use crate::session::{Invocation, Session, blocking};
+use crate::session::{Invocation, Session, blocking, rfc3339};
 use crate::{Error, Result};
 
 /// Events of one request.
 const EVENTS_MAX: usize = 10_000;
 /// Alarms that are told of.
 const ALARMS_MAX: usize = 50;
+/// How far back events of an entity are read.
+const READ_US: i64 = 86_400_000_000;
 /// Features that are named of an alarm.
 const FEATURES_MAX: usize = 5;
 
@@ -37,7 +41,7 @@ const INDICATOR: &[Parameter] = &[
     Parameter::new("value", Kind::Text, "The indicator.").required(),
 ];
 const WINDOW: &[Parameter] = &[
-    Parameter::new("from", Kind::Time, "Its begin.").required(),
+    Parameter::new("from", Kind::Time, "Its begin; 24 hours before its end where it is left out."),
     Parameter::new("to", Kind::Time, "Its end; now where it is left out."),
 ];
 
@@ -105,7 +109,7 @@ pub(crate) const OPERATION: Operation = Operation {
         ),
         Parameter::new("entity", Kind::Text, "Whose events are read from the source."),
         Parameter::new("source", Kind::Text, "The table of events of the entity.").or("\"security_events\""),
-        Parameter::new("window", Kind::Object(WINDOW), "When they were."),
+        Parameter::new("window", Kind::Object(WINDOW), "When they were; the last 24 hours where it is left out."),
         Parameter::new("indicators", Kind::List(&Kind::Object(INDICATOR), 1_000), "What to look for."),
         Parameter::new("model", Kind::Text, "The model, such as web or web@3; the newest where it is left out."),
         Parameter::new("persist", Kind::Boolean, "Whether an alarm becomes a row of threat_events.").or("false"),
@@ -165,13 +169,9 @@ async fn events_of(invocation: &Invocation) -> Result<Vec<Value>> {
     }
     let values = vec![Value::from(invocation.word("entity")); names.len()];
     let mut conditions = vec![format!("({})", names.join(" OR "))];
-    if let (Some(time), Some(window)) = (table.time(), invocation.arguments.get("window")) {
-        let time = quoted(&table.columns[time].name);
-        for (member, sign) in [("from", ">="), ("to", "<")] {
-            if let Some(end) = window[member].as_str() {
-                conditions.push(format!("{time} {sign} TIMESTAMPTZ '{end}'"));
-            }
-        }
+    if let Some(time) = table.time() {
+        let (time, [from, to]) = (quoted(&table.columns[time].name), window(invocation).map(rfc3339));
+        conditions.push(format!("{time} >= TIMESTAMPTZ '{from}' AND {time} < TIMESTAMPTZ '{to}'"));
     }
     let sql = format!("SELECT * FROM {} WHERE {} LIMIT {}", quoted(source), conditions.join(" AND "), EVENTS_MAX + 1);
     let rows = invocation.session.objects(&sql, &values).await?;
@@ -184,6 +184,14 @@ async fn events_of(invocation: &Invocation) -> Result<Vec<Value>> {
         return Err(Refusal::new(Refused::InvalidValue, text).at("/window").into());
     }
     Ok(rows.into_iter().map(Value::Object).collect())
+}
+
+/// From when and until when events are read.
+fn window(invocation: &Invocation) -> [i64; 2] {
+    let window = invocation.arguments.get("window");
+    let end = |name: &str| window.and_then(|window| window[name].as_str()).and_then(time_us);
+    let to_us = end("to").unwrap_or_else(|| invocation.now_us());
+    [end("from").unwrap_or_else(|| to_us.saturating_sub(READ_US)), to_us]
 }
 
 async fn judge(invocation: &Invocation, events: Vec<Value>) -> Result<Value> {
@@ -261,18 +269,28 @@ fn severity(share: f64) -> &'static str {
     }
 }
 
-/// The ATT&CK techniques of each event: those that it names itself, and those of the Sigma rules that it matches.
+/// The ATT&CK techniques of each event: those that it names itself, and those of the Sigma rules that it matches. Rules see the
+/// events in the order of their times, as some count.
 async fn techniques(own: &Session, events: Vec<Map<String, Value>>, now_us: i64) -> Result<Vec<Vec<String>>> {
-    let has_rules = !events.is_empty() && sigma::edition(own).await?.is_some();
-    let mut judge = if has_rules { Some(sigma::judge(own).await?) } else { None };
-    let of = move |event: &Map<String, Value>| {
-        let mut all = named_techniques(event);
-        let time_us = Subject::of(event).map_or(now_us, |subject| subject.time_us);
-        let matched = judge.as_mut().map(|judge| judge.judge(event, time_us)).unwrap_or_default();
-        all.extend(matched.into_iter().flat_map(|one| one.techniques));
-        all.into_iter().collect::<Vec<String>>()
+    let mut rules = if events.is_empty() { None } else { sigma::borrow(own).await? };
+    let work = move || -> Result<_> {
+        let mut all: Vec<BTreeSet<String>> = events.iter().map(named_techniques).collect();
+        if let Some(rules) = &mut rules {
+            let at_us = |event: &Map<String, Value>| Subject::of(event).map_or(now_us, |subject| subject.time_us);
+            let mut order: Vec<(i64, usize)> = events.iter().map(at_us).zip(0..).collect();
+            order.sort_unstable();
+            for (at_us, number) in order {
+                let matched = rules.judge.judge(&events[number], at_us);
+                all[number].extend(matched.into_iter().flat_map(|one| one.techniques));
+            }
+        }
+        Ok((all, rules))
     };
-    blocking(move || Ok(events.iter().map(of).collect())).await
+    let (all, rules) = blocking(work).await?;
+    if let Some(rules) = rules {
+        rules.give_back(own);
+    }
+    Ok(all.into_iter().map(|techniques| techniques.into_iter().collect()).collect())
 }
 
 /// The techniques that an event names itself, in `mitre` or `technique`: T1110, T1110.001.

@@ -2,7 +2,7 @@
 //!
 //! The p-values of the newest rows of each active model are kept in `juno_model_drift`; once there are [`ROWS_MIN`] of them, the model is
 //! steady or has drifted. Another version that becomes active begins anew: calibrating on new ordinary rows, and promoting that, ends
-//! a drift.
+//! a drift, and so does dropping the model.
 //!
 //! **Invariant:** nothing is told of fewer than [`ROWS_MIN`] rows; a drift is told once, when it begins and when it ends.
 
@@ -52,9 +52,13 @@ pub async fn watch_models(own: &Session) -> Result<()> {
 /// Forgets models that are not watched any more.
 async fn forget(own: &Session, models: &[Map<String, Value>]) -> Result<()> {
     let watched: BTreeSet<&str> = models.iter().filter_map(|model| model["name"].as_str()).collect();
-    for row in own.objects("SELECT name FROM juno_model_drift", &[]).await? {
-        if !row["name"].as_str().is_some_and(|name| watched.contains(name)) {
-            own.changed_rows("DELETE FROM juno_model_drift WHERE name = $1", &[row["name"].clone()]).await?;
+    for row in own.objects("SELECT name, version, drifted_at FROM juno_model_drift", &[]).await? {
+        let name = row["name"].as_str().unwrap_or_default();
+        if !watched.contains(name) {
+            own.changed_rows("DELETE FROM juno_model_drift WHERE name = $1", &[name.into()]).await?;
+            if !row["drifted_at"].is_null() {
+                tell_left(own, name, &row["version"], "it is watched no more").await?;
+            }
         }
     }
     Ok(())
@@ -89,6 +93,9 @@ async fn watch(own: &Session, model: &Map<String, Value>, attackers: &HashSet<St
     let is_over = record.judge(found.as_ref(), now_us);
     let told = record.told(found.as_ref());
     record.keep(own, &told).await?;
+    if let Some(version) = &record.left {
+        tell_left(own, name, version, "another version became the active one, or it was promoted again").await?;
+    }
     match is_over {
         None => Ok(()),
         Some(is_over) => tell(own, &record, is_over, told).await,
@@ -113,6 +120,13 @@ async fn tell(own: &Session, record: &Record, is_over: bool, drift: Value) -> Re
     own.tell("threat", name, data).await
 }
 
+/// Says that the drift of a version is over as nobody looks at that version any more.
+async fn tell_left(own: &Session, name: &str, version: &Value, reason: &str) -> Result<()> {
+    tracing::info!(model = name, %version, reason, "the drift of a threat model is over");
+    let model = json!({ "name": name, "version": version });
+    own.tell("threat", name, json!({ "status": "over", "model": model, "drift": null, "reason": reason })).await
+}
+
 /// What is kept of a model.
 #[derive(Debug)]
 struct Record {
@@ -125,6 +139,8 @@ struct Record {
     /// In millionths, oldest first.
     p_values: Vec<u32>,
     drifted_us: Option<i64>,
+    /// The version that its row was of, where that had drifted and the row is not of this one.
+    left: Option<Value>,
     /// Whether there is a row of it.
     is_kept: bool,
 }
@@ -139,6 +155,7 @@ impl Record {
             until_us: since_us,
             p_values: Vec::new(),
             drifted_us: None,
+            left: None,
             is_kept: false,
         };
         let kept = own.objects("SELECT * FROM juno_model_drift WHERE name = $1", &[name.into()]).await?.pop();
@@ -150,6 +167,8 @@ impl Record {
             record.until_us = time("seen_until").unwrap_or(since_us);
             record.drifted_us = time("drifted_at");
             record.is_kept = true;
+        } else if !row["drifted_at"].is_null() {
+            record.left = Some(row["version"].clone());
         }
         Ok(record)
     }

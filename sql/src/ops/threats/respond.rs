@@ -13,7 +13,8 @@ use self::asked::{Asked, On};
 use super::policy::{Action, VERDICT};
 use crate::actuator::{Effect as Done, Order};
 use crate::operation::{
-    Component, Decision, Doing, Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused, time_us,
+    Component, Decision, Doing, Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused, answer,
+    time_us,
 };
 use crate::role::Role;
 use crate::session::{Invocation, Session, rfc3339};
@@ -33,7 +34,7 @@ const ANSWER: &[Member] = &[
     Member::new("target", Form::Object(asked::ON), "On what.").or_null(),
     Member::new("state", Form::Choice(&["active", "done"]), "Whether it is in force, or over."),
     Member::new("policy", Form::Object(VERDICT), "What the rules say of it."),
-    Member::new("blast_radius", Form::Object(asked::BLAST_RADIUS), "How much it touches."),
+    Member::new("blast_radius", Form::Object(answer::BLAST_RADIUS), "How much it touches."),
     Member::new("contained_at", Form::Time, "When it contained the threat.").or_null(),
     Member::new("containment_s", Form::Number, "How long after its detection, in seconds.").or_null(),
     Member::new("expires_at", Form::Time, "When it is taken back.").or_null(),

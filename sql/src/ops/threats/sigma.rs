@@ -10,6 +10,7 @@ mod document;
 
 use std::collections::BTreeSet;
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
 use self::document::{Document, read, techniques};
@@ -118,6 +119,34 @@ async fn replace(own: &Session, gone: Vec<String>, new: &[(&str, Vec<Document>)]
 pub(crate) async fn edition(own: &Session) -> Result<Option<String>> {
     let row = own.objects("SELECT count(*) AS n, max(loaded_at) AS at FROM juno_sigma_rules", &[]).await?.pop();
     Ok(row.filter(|row| row["n"] != 0).map(|row| format!("{} of {}", row["n"], row["at"])))
+}
+
+/// Compiled rules that nobody uses at present.
+pub(crate) type AtRest = Mutex<Option<Rules>>;
+
+/// All rules of an edition, compiled, with nothing counted.
+pub(crate) struct Rules {
+    edition: String,
+    pub(crate) judge: Judge,
+}
+
+impl Rules {
+    /// Lets the next who needs them have them.
+    pub(crate) fn give_back(mut self, own: &Session) {
+        self.judge.forget();
+        *own.operations().rules.lock() = Some(self);
+    }
+}
+
+/// All rules, for who has some events to judge and gives them back then; None where there are none. They are compiled where they
+/// were loaded anew, or another has them.
+pub(crate) async fn borrow(own: &Session) -> Result<Option<Rules>> {
+    let Some(edition) = edition(own).await? else { return Ok(None) };
+    let at_rest = own.operations().rules.lock().take();
+    match at_rest.filter(|rules| rules.edition == edition) {
+        Some(rules) => Ok(Some(rules)),
+        None => Ok(Some(Rules { judge: judge(own).await?, edition })),
+    }
 }
 
 /// All rules, compiled.

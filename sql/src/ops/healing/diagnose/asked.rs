@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::Result;
 use crate::operation::{Refusal, Refused, duration_us, time_us};
+use crate::ops::healing::incident::of_loop;
 use crate::ops::healing::policy::diagnosis::Diagnosis;
 use crate::session::Invocation;
 
@@ -64,10 +65,7 @@ impl Asked {
 
     /// What the loop that heals made of the incident: it knows of processes what no metric tells.
     pub(super) fn loop_diagnosis(&self) -> Option<Diagnosis> {
-        let diagnosis = &self.incident.as_ref()?["diagnosis"];
-        if diagnosis["method"] != "evidence" {
-            return None;
-        }
+        let diagnosis = of_loop(&self.incident.as_ref()?["diagnosis"])?;
         serde_json::from_value(diagnosis.clone()).ok()
     }
 }

@@ -36,7 +36,8 @@ pub(super) struct Ranked {
     pub(super) during: f64,
     /// None where it is no number: it moved from nothing.
     pub(super) deviation: Option<f64>,
-    pub(super) correlation: f64,
+    /// None where there is nothing that it could have moved with.
+    pub(super) correlation: Option<f64>,
 }
 
 impl Ranked {
@@ -51,7 +52,7 @@ impl Ranked {
             before: number("before"),
             during: number("during"),
             deviation: row["deviation"].as_f64(),
-            correlation: number("correlation"),
+            correlation: row["correlation"].as_f64(),
         }
     }
 }
@@ -176,7 +177,7 @@ mod tests {
             before: 1.0,
             during: 2.0,
             deviation: Some(3.0),
-            correlation: 0.0,
+            correlation: Some(0.0),
         }
     }
 
@@ -184,6 +185,20 @@ mod tests {
         let pooled = pooled(rankings);
         assert!((pooled.iter().map(|one| one.probability).sum::<f64>() - 1.0).abs() < 1e-9, "{pooled:?}");
         (pooled[0].service.clone(), pooled[0].probability)
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_told_as_nothing() {
+        let row = |unknown: Value| {
+            let row = serde_json::json!({
+                "service": "store", "metric": "latency", "score": 1.0, "probability": 0.5, "before": 1.0, "during": 2.0,
+                "deviation": unknown, "correlation": unknown,
+            });
+            Ranked::of(row.as_object().expect("an object"))
+        };
+        let (unknown, known) = (row(Value::Null), row(Value::from(0.5)));
+        assert_eq!((unknown.deviation, unknown.correlation), (None, None));
+        assert_eq!((known.deviation, known.correlation), (Some(0.5), Some(0.5)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The telemetry that a diagnosis looks at: columns of numbers whose table has a tag `service`.
 //!
-//! Where there are more than [`METRICS_MAX`], first come those that symptoms name, then those of tables that have rows of the
-//! services asked about, of what these call, directly or not, and of who calls them.
+//! Where there are more than [`METRICS_MAX`], first come those that symptoms name, or whose table may have what symptoms name, then
+//! those of tables that have rows of the services asked about, of what these call, directly or not, and of who calls them.
 //!
 //! **Invariant:** what is left out is told.
 
@@ -33,12 +33,14 @@ impl Column {
         format!("{}.{}", self.table, self.name)
     }
 
+    /// Its name as a metric, where no tag names what is measured.
+    fn own_name(&self) -> Option<String> {
+        (!self.names_metrics).then(|| self.metric())
+    }
+
     /// The query of its times, services, names and values.
     fn rows(&self, (since_us, until_us): (i64, i64)) -> String {
-        let metric = match self.names_metrics {
-            true => "CAST(metric AS TEXT)".to_owned(),
-            false => literal(&self.metric()),
-        };
+        let metric = self.own_name().map_or_else(|| "CAST(metric AS TEXT)".to_owned(), |name| literal(&name));
         format!(
             "SELECT {} AS time, CAST(service AS TEXT) AS service, {metric} AS metric, CAST({} AS DOUBLE PRECISION) AS value \
              FROM {} WHERE {}",
@@ -94,8 +96,11 @@ fn left_out(count: usize) -> String {
 
 /// Those to look at.
 fn chosen(mut columns: Vec<Column>, symptoms: &BTreeSet<&str>, near: &BTreeSet<String>) -> Vec<Column> {
+    let names: BTreeSet<String> = columns.iter().filter_map(Column::own_name).collect();
+    // What is named by no column can be what a tag names.
+    let is_elsewhere = symptoms.iter().any(|symptom| !names.contains(*symptom));
     columns.sort_by_cached_key(|column| match () {
-        () if symptoms.contains(column.metric().as_str()) => 0,
+        () if column.own_name().map_or(is_elsewhere, |name| symptoms.contains(name.as_str())) => 0,
         () if near.contains(&column.table) => 1,
         () => 2,
     });
@@ -170,6 +175,23 @@ mod tests {
         let first: Vec<String> = kept[..5].iter().map(Column::metric).collect();
         assert_eq!(first, ["far.c299", "near.c0", "near.c1", "near.c2", "far.c0"]);
         assert!(left_out(303).starts_with("47 of 303 metrics"), "{}", left_out(303));
+    }
+
+    #[test]
+    fn a_symptom_that_is_no_column_may_be_one_that_a_tag_names() {
+        let columns = || {
+            let far = (0..300).map(|number| column("far", number));
+            let named = Column { name: "value".into(), names_metrics: true, ..column("points", 0) };
+            far.chain([named]).collect::<Vec<Column>>()
+        };
+        let first = |symptoms: &[&str]| {
+            let kept = chosen(columns(), &symptoms.iter().copied().collect(), &BTreeSet::new());
+            assert_eq!(kept.len(), METRICS_MAX);
+            kept[..2].iter().map(Column::metric).collect::<Vec<String>>()
+        };
+        assert_eq!(first(&["latency", "far.c7"]), ["far.c7", "points.value"]);
+        assert_eq!(first(&["far.c7"]), ["far.c7", "far.c0"]);
+        assert_eq!(first(&[]), ["far.c0", "far.c1"]);
     }
 
     #[test]

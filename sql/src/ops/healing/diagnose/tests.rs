@@ -136,6 +136,13 @@ async fn what_the_loop_found_is_acted_on() {
     let told = diagnosed(&world, json!({ "incident_id": id })).await;
     let action = &told["recommended_actions"][0];
     assert_eq!((&action["runbook"], &action["cause"]), (&json!("scale_up"), &json!("saturation")), "{told}");
+    let again = diagnosed(&world, json!({ "incident_id": id })).await;
+    let actions = (&told["recommended_actions"], &again["recommended_actions"]);
+    assert_eq!(actions.0, actions.1, "a diagnosis leaves what the loop found");
+    let incident = world.own.incident(id).await.expect("the incident");
+    assert_eq!(incident.cause("shop").as_deref(), Some("slow"), "the latest diagnosis comes first");
+    assert_eq!(incident.probability("shop", Cause::Saturation), Some(0.9));
+    assert_eq!(told.get("loop"), None, "it is kept, and not told");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,10 +44,6 @@ const VERDICT: &[Member] = &[
     Member::new("decision", Form::Choice(&["allow", "needs_approval", "deny", "dry_run"]), "What they say together."),
     Member::new("rules", Form::List(&Form::Object(RULING)), "What each guard says."),
 ];
-const BLAST_RADIUS: &[Member] = &[
-    Member::new("targets", Form::Integer, "How many targets are acted on."),
-    Member::new("pct_of_fleet", Form::Number, "What share of the fleet that is, in percent."),
-];
 /// What is told of what would be done.
 pub(super) const PLAN: &[Member] = &[
     Member::new("incident_id", Form::Id, "The incident."),
@@ -58,7 +54,7 @@ pub(super) const PLAN: &[Member] = &[
     Member::new("steps", Form::List(&Form::Object(STEP)), "The steps."),
     Member::new("verify", Form::Object(VERIFY), "How it is seen that it healed."),
     Member::new("policy", Form::Object(VERDICT), "What the guards say."),
-    Member::new("blast_radius", Form::Object(BLAST_RADIUS), "How much it touches."),
+    Member::new("blast_radius", Form::Object(answer::BLAST_RADIUS), "How much it touches."),
 ];
 
 /// What is asked for.

@@ -68,7 +68,10 @@ async fn a_drift_is_told_of_enough_rows_once_and_ends_with_another_calibration()
     world.own.query("CALL promote_model('web', 2)").await.expect("a promotion");
     let anew = look(&world).await;
     assert_eq!((&anew["state"], &anew["n"], &anew["since"]), (&json!("collecting"), &json!(0), &Value::Null));
-    assert_eq!(told(&world).await, ["drifted"]);
+    look(&world).await;
+    assert_eq!(told(&world).await, ["drifted", "over"], "once");
+    let over = "SELECT data FROM operations_events WHERE type = 'threat' AND subject = 'web' ORDER BY id DESC LIMIT 1";
+    assert_eq!(world.row(over).await["data"]["model"], json!({ "name": "web", "version": 1 }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,9 +93,14 @@ async fn a_model_that_is_gone_is_forgotten() {
     look(&world).await;
     let kept = "SELECT count(*) AS n FROM juno_model_drift";
     assert_eq!(world.row(kept).await["n"], 1);
+    let drifted = "UPDATE juno_model_drift SET drifted_at = $1 WHERE name = 'web'";
+    world.own.changed_rows(drifted, &[world.own.now().into()]).await.expect("a drift");
     world.own.query("CALL drop_model('web', 1)").await.expect("it is dropped");
-    watch_models(&world.own).await.expect("a look");
-    assert_eq!(world.row(kept).await["n"], 0);
+    for _ in 0..2 {
+        watch_models(&world.own).await.expect("a look");
+        assert_eq!(world.row(kept).await["n"], 0);
+        assert_eq!(told(&world).await, ["over"]);
+    }
 }
 
 #[test]
@@ -104,6 +112,7 @@ fn so_many_p_values_are_kept_and_none_is_at_a_level_that_it_was_above() {
         until_us: 0,
         p_values: vec![7; ROWS_KEPT],
         drifted_us: None,
+        left: None,
         is_kept: true,
     };
     record.add(&[0.05, 0.050_000_01, 1e-300, 1.0]);

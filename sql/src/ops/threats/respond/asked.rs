@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use crate::operation::{Form, Member, Quota, Refusal, Refused, time_us};
+use crate::operation::{Form, Member, Quota, Refusal, Refused, answer, time_us};
 use crate::ops::governance;
 use crate::ops::threats::policy::{
     Action, Proposal, Situation, VERDICT, Verdict, protected_address, protected_user, verdict,
@@ -23,11 +23,6 @@ pub(super) const ON: &[Member] = &[
     Member::new("executor", Form::Text, "What acts on it."),
     Member::new("name", Form::Text, "The service, the address, or the user."),
 ];
-/// How much is acted on.
-pub(super) const BLAST_RADIUS: &[Member] = &[
-    Member::new("targets", Form::Integer, "How many targets of actuators are acted on."),
-    Member::new("pct_of_fleet", Form::Number, "What share of the fleet that is, in percent."),
-];
 /// What is told of what would be done.
 pub(super) const PLAN: &[Member] = &[
     Member::new("threat_event_id", Form::Id, "The threat."),
@@ -35,7 +30,7 @@ pub(super) const PLAN: &[Member] = &[
     Member::new("target", Form::Object(ON), "On what.").or_null(),
     Member::new("steps", Form::List(&Form::Text), "The steps."),
     Member::new("policy", Form::Object(VERDICT), "What the rules say of it."),
-    Member::new("blast_radius", Form::Object(BLAST_RADIUS), "How much it touches."),
+    Member::new("blast_radius", Form::Object(answer::BLAST_RADIUS), "How much it touches."),
 ];
 
 /// What is asked for.

@@ -78,6 +78,12 @@ impl Judge {
         self.engine.export_state()
     }
 
+    /// Forgets what correlations have counted.
+    pub(crate) fn forget(&mut self) {
+        // By then all of it is too long ago; no event is later.
+        self.engine.evict_expired(i64::MAX / 2);
+    }
+
     /// The rules that a row of `security_events` matches.
     pub(crate) fn judge(&mut self, row: &Map<String, Value>, time_us: i64) -> Vec<Match> {
         let Event { value, sources } = Event::of(row);

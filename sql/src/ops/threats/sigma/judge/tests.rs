@@ -154,6 +154,9 @@ fn what_was_counted_goes_on_when_rules_are_loaded_anew() {
     let mut after = judge(&[&failed, many]);
     after.go_on(before.counted());
     assert_eq!(matched(&mut after, sshd("ada", "203.0.113.7")), ["many"]);
+    after.forget();
+    assert!(matched(&mut after, sshd("ada", "203.0.113.7")).is_empty(), "it counts anew");
+    assert_eq!(matched(&mut after, sshd("ada", "203.0.113.7")), ["many"]);
 }
 
 #[test]
