@@ -162,7 +162,9 @@ async fn audited(own: &Session) -> Result<Vec<Since>> {
     let all = "SELECT at, record FROM juno_audit WHERE record ->> 'stage' = 'after' \
                AND record ->> 'operation' IN ('governance_propose', 'governance_rollback') ORDER BY seq";
     let one = |row: Map<String, Value>| {
-        let result = row["record"]["result"].as_object().filter(|result| result["policy_type"] == APPROVALS)?;
+        let result = row["record"]["result"]
+            .as_object()
+            .filter(|result| result.get("policy_type").is_some_and(|kind| kind == APPROVALS))?;
         // A proposal tells the new policy, a rollback the policy.
         let policy = result.get("new_policy").or(result.get("policy"))?.as_object().cloned()?;
         Some(Since { at_us: row["at"].as_str().and_then(time_us)?, policy })
