@@ -12,6 +12,7 @@ use super::Runs;
 /// Between two sweeps.
 const SWEEP: Duration = Duration::from_secs(5);
 /// Sweeps from one in which old events and forecasts go to the next: an hour of them. They went when the database was opened, too.
+/// As often all jobs are looked at that wait for an approval, the first time at once.
 const PURGE: u64 = 720;
 
 /// Sweeps for ever; failures are told in `operations_status` and, once each, in the log.
@@ -23,7 +24,11 @@ pub async fn sweep(session: Session) {
         threats.due().await;
         threats.failed(expire_responses(&session).await.map(drop));
         scaling.failed(verify_scaling(&session).await.map(drop));
-        approvals.failed(session.expire_approvals().await.map(drop));
+        let expired = match sweep % PURGE {
+            1 => session.expire_approvals().await,
+            _ => session.expire_due_approvals().await,
+        };
+        approvals.failed(expired.map(drop));
         if sweep.is_multiple_of(PURGE) {
             purge(&session).await;
         }

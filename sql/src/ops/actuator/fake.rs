@@ -25,6 +25,8 @@ pub(crate) struct Fake {
     pub(crate) fails: Mutex<Option<ActuatorError>>,
     /// Whether orders are answered as done and nothing is done.
     pub(crate) lies: Mutex<bool>,
+    /// What happens elsewhere while all targets are asked for: one statement a time, none where it is empty.
+    pub(crate) meanwhile: Mutex<Vec<(Session, String)>>,
 }
 
 impl Fake {
@@ -78,6 +80,10 @@ impl Actuator for Fake {
     }
 
     async fn targets(&self) -> Result<Vec<Target>, ActuatorError> {
+        let next = self.meanwhile.lock().pop();
+        if let Some((session, sql)) = next.filter(|(_, sql)| !sql.is_empty()) {
+            session.changed_rows(&sql, &[]).await.expect("a change");
+        }
         Ok(self.targets.lock().values().map(|(target, _)| target.clone()).collect())
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::lesson::{Outcomes, Share, effectiveness, learn};
 use super::{propose, rollback, stored};
 use crate::operation::{Request, time_us};
+use crate::ops::healing::AUTOPILOT;
 use crate::session::{Session, rfc3339};
 use crate::{Error, Result};
 
@@ -72,12 +73,13 @@ impl Session {
 
     async fn adapt_one(&self, autopilot: &Session, policy_type: &str, sql: &str) -> Result<Option<Adapted>> {
         let now_us = self.db().system().clock().now_us();
-        let last = "SELECT id, timestamp, effectiveness_score FROM governance_adaptations WHERE policy_type = $1 \
-                    AND rollback_at IS NULL ORDER BY timestamp DESC, id DESC LIMIT 1";
-        let last = self.objects(last, &[policy_type.into()]).await?.pop();
-        let changed = "SELECT changed_at FROM juno_policies WHERE policy_type = $1";
-        let changed = self.objects(changed, &[policy_type.into()]).await?.pop();
-        let changed_us = changed.and_then(|row| row["changed_at"].as_str().and_then(time_us)).unwrap_or(now_us);
+        let policy = stored(self, policy_type).await?;
+        // The policy itself says which adaptation is its newest: rows of adaptations are written by people, too.
+        let last = "SELECT id, timestamp, effectiveness_score FROM governance_adaptations WHERE id = $1 AND rollback_at IS NULL";
+        let last = match &policy.adaptation_id {
+            Some(id) => self.objects(last, &[id.as_str().into()]).await?.pop(),
+            None => None,
+        };
         let told = |what, reason: String| Ok(Some(Adapted { policy_type: policy_type.to_owned(), what, reason }));
         if let Some(row) = last.filter(|row| row["effectiveness_score"].is_null()) {
             let at_us = row["timestamp"].as_str().and_then(time_us).unwrap_or(now_us);
@@ -94,22 +96,46 @@ impl Session {
                 return told("measured", reason);
             }
             let arguments = json!({ "id": row["id"], "reason": reason });
-            let etag = stored(self, policy_type).await?.etag();
-            autopilot.operate(&rollback::OPERATION, request(arguments, Some(etag))).await?;
-            return told("rolled_back", reason);
+            return match autopilot.operate(&rollback::OPERATION, request(arguments, Some(policy.etag()))).await {
+                // To go back to what is much looser people are asked about.
+                Ok(answered) if answered.pending => told("proposed", reason),
+                Ok(_) => told("rolled_back", reason),
+                Err(Error::Refused(refusal)) => told("refused", refusal.detail),
+                Err(error) => Err(error),
+            };
         }
-        if now_us - changed_us < REST_US {
+        if now_us - policy.changed_us < REST_US {
             return Ok(None);
         }
-        let stored = stored(self, policy_type).await?;
-        let outcomes = self.outcomes(sql, changed_us.max(now_us - WINDOW_US), now_us).await?;
-        let Some(lesson) = learn(policy_type, &stored.policy, outcomes) else { return Ok(None) };
+        let outcomes = self.outcomes(sql, policy.changed_us.max(now_us - WINDOW_US), now_us).await?;
+        let Some(lesson) = learn(policy_type, &policy.policy, outcomes) else { return Ok(None) };
+        if self.rests(policy_type).await? {
+            return Ok(None);
+        }
         let arguments = json!({ "policy_type": policy_type, "policy": lesson.policy, "reason": lesson.reason });
-        match autopilot.operate(&propose::OPERATION, request(arguments, Some(stored.etag()))).await {
+        match autopilot.operate(&propose::OPERATION, request(arguments, Some(policy.etag()))).await {
             Ok(_) => told("proposed", lesson.reason),
             Err(Error::Refused(refusal)) => told("refused", refusal.detail),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether people have yet to decide about what juno proposed for a policy, or it was denied or refused within a day: then
+    /// nothing is proposed.
+    pub(super) async fn rests(&self, policy_type: &str) -> Result<bool> {
+        let now_us = self.db().system().clock().now_us();
+        let (now, day) = (rfc3339(now_us), rfc3339(now_us - REST_US));
+        let asked = "SELECT id FROM juno_approvals WHERE requested_by = $1 AND plan ->> 'policy_type' = $2 \
+                     AND operation IN ('governance_propose', 'governance_rollback') \
+                     AND ((state = 'pending' AND expires_at > $3) OR (state = 'denied' AND decided_at > $4)) LIMIT 1";
+        let values = [AUTOPILOT.into(), policy_type.into(), now.into(), day.clone().into()];
+        if !self.objects(asked, &values).await?.is_empty() {
+            return Ok(true);
+        }
+        let refused = "SELECT record FROM juno_audit WHERE at > $1 AND record ->> 'stage' = 'refused' \
+                       AND record ->> 'operation' = 'governance_propose' AND record ->> 'actor' = $2";
+        let refused = self.objects(refused, &[day.into(), AUTOPILOT.into()]).await?;
+        Ok(refused.iter().any(|row| row["record"]["arguments"]["policy_type"] == policy_type))
     }
 
     async fn outcomes(&self, sql: &str, from_us: i64, to_us: i64) -> Result<Outcomes> {
@@ -131,7 +157,6 @@ mod tests {
     use juno_kernels::Device;
 
     use super::*;
-    use crate::AUTOPILOT;
     use crate::role::{Role, User};
 
     /// A session of juno's own, and one of who adapts.

@@ -6,15 +6,19 @@
 //! the successes in a row since the last failure, and since the policy last said something else of the runbook, lies above 0.95:
 //! after 73 of them. One failure ends it, and so does taking the change back; then they count anew.
 //!
-//! **Invariant:** what people asked for themselves, what nobody decided, and what never ran teaches nothing.
+//! What fails counts since the policy was changed last, as `juno_policies` has it; each change sets those to 0 that had failed by
+//! then ([`settle`]), so that none is forgotten. What earns counts since the policy said something else, as the audit has it.
+//!
+//! **Invariant:** what people asked for themselves, what nobody decided, and what never ran teaches nothing; rows that people may
+//! write decide nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
 use super::adapt::{Adapted, request};
 use super::policy::APPROVALS;
-use super::{propose, rollback, stored};
+use super::{Stored, propose, rollback, stored};
 use crate::operation::{Request, time_us};
 use crate::ops::healing::AUTOPILOT;
 use crate::ops::healing::policy::track_record::{AUTONOMY_MIN, wilson_lower};
@@ -31,13 +35,12 @@ struct Known {
     is_good: bool,
 }
 
-/// A change of the policy.
+/// An adaptation of the policy that is in force, as its row has it.
 struct Change {
-    id: Value,
+    id: String,
     old: Map<String, Value>,
     new: Map<String, Value>,
     at_us: i64,
-    rolled_back_us: Option<i64>,
     is_measured: bool,
 }
 
@@ -48,23 +51,58 @@ impl Change {
     }
 }
 
+/// What the policy was from a time on.
+struct Since {
+    at_us: i64,
+    policy: Map<String, Value>,
+}
+
 /// Whether a policy lets a runbook run without asking.
 fn says(policy: &Map<String, Value>, runbook: &str) -> bool {
     policy.get(runbook).and_then(Value::as_f64).is_some_and(|steps| steps >= 1.0)
 }
 
-/// Whether a runbook may run at one level of risk more without asking: the policy says so, and nothing has happened since.
-pub(crate) async fn is_automated(own: &Session, runbook: &str) -> Result<bool> {
-    if !says(&stored(own, APPROVALS).await?.policy, runbook) {
-        return Ok(false);
-    }
-    let since_us = changed_us(&changes(own).await?, runbook);
-    Ok(!known(own).await?.get(runbook).is_some_and(|known| has_failed(known, since_us)))
+/// The runbooks that may run at one level of risk more without asking: the policy says so, and nothing has happened since.
+pub(crate) async fn automated(own: &Session) -> Result<BTreeSet<String>> {
+    let policy = stored(own, APPROVALS).await?;
+    let lost = lost(own, &policy).await?;
+    let said = policy.policy.keys().filter(|runbook| says(&policy.policy, runbook) && !lost.contains(*runbook));
+    Ok(said.cloned().collect())
 }
 
-/// Whether it was denied or has failed since a time.
-fn has_failed(known: &[Known], since_us: i64) -> bool {
-    known.iter().any(|one| !one.is_good && one.at_us > since_us)
+/// The runbooks that the policy lets run and that were denied or have failed since it was changed.
+async fn lost(own: &Session, policy: &Stored) -> Result<BTreeSet<String>> {
+    let mut lost = BTreeSet::new();
+    if !policy.policy.keys().any(|runbook| says(&policy.policy, runbook)) {
+        return Ok(lost);
+    }
+    let denied = "SELECT DISTINCT plan ->> 'runbook' AS runbook FROM juno_approvals WHERE operation = 'healing_remediate' \
+                  AND requested_by = $1 AND state = 'denied' AND decided_at > $2";
+    let failed =
+        "SELECT DISTINCT runbook FROM juno_remediations WHERE actor = $1 AND state = 'failed' AND ended_at > $2";
+    for sql in [denied, failed] {
+        let rows = own.objects(sql, &[AUTOPILOT.into(), rfc3339(policy.changed_us).into()]).await?;
+        let runbooks = rows.iter().filter_map(|row| row["runbook"].as_str());
+        lost.extend(runbooks.filter(|runbook| says(&policy.policy, runbook)).map(str::to_owned));
+    }
+    Ok(lost)
+}
+
+/// Before a policy is changed: those runbooks are 0 in the new one that have failed under the old one, as what fails counts since
+/// the last change.
+pub(super) async fn settle(
+    own: &Session,
+    (policy_type, old): (&str, &Stored),
+    new: &mut Map<String, Value>,
+) -> Result<()> {
+    if policy_type == APPROVALS {
+        for runbook in lost(own, old).await? {
+            if says(new, &runbook) {
+                new.insert(runbook, 0.into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Successes in a row, up to the newest, since a time.
@@ -102,37 +140,61 @@ async fn known(own: &Session) -> Result<BTreeMap<String, Vec<Known>>> {
     Ok(all)
 }
 
-/// The changes of the policy, oldest first.
+/// The adaptations of the policy that are in force, oldest first.
 async fn changes(own: &Session) -> Result<Vec<Change>> {
-    let all = "SELECT id, timestamp, old_policy, new_policy, effectiveness_score, rollback_at FROM governance_adaptations \
-               WHERE policy_type = $1 ORDER BY timestamp, id";
+    let all = "SELECT id, timestamp, old_policy, new_policy, effectiveness_score FROM governance_adaptations \
+               WHERE policy_type = $1 AND rollback_at IS NULL ORDER BY timestamp, id";
     let one = |row: Map<String, Value>| {
         let policy = |name: &str| row[name].as_object().cloned().unwrap_or_default();
-        let us = |name: &str| row[name].as_str().and_then(time_us);
         Change {
-            id: row["id"].clone(),
+            id: row["id"].as_str().unwrap_or_default().to_owned(),
             old: policy("old_policy"),
             new: policy("new_policy"),
-            at_us: us("timestamp").unwrap_or_default(),
-            rolled_back_us: us("rollback_at"),
+            at_us: row["timestamp"].as_str().and_then(time_us).unwrap_or_default(),
             is_measured: !row["effectiveness_score"].is_null(),
         }
     };
     Ok(own.objects(all, &[APPROVALS.into()]).await?.into_iter().map(one).collect())
 }
 
-/// When the policy last came to say something else of a runbook.
-fn changed_us(changes: &[Change], runbook: &str) -> i64 {
-    let own = changes.iter().filter(|change| change.touches(runbook));
-    own.map(|change| change.rolled_back_us.unwrap_or(change.at_us)).max().unwrap_or(i64::MIN)
+/// What the policy was from each of its changes on, oldest first.
+async fn audited(own: &Session) -> Result<Vec<Since>> {
+    let all = "SELECT at, record FROM juno_audit WHERE record ->> 'stage' = 'after' \
+               AND record ->> 'operation' IN ('governance_propose', 'governance_rollback') ORDER BY seq";
+    let one = |row: Map<String, Value>| {
+        let result = row["record"]["result"]
+            .as_object()
+            .filter(|result| result.get("policy_type").is_some_and(|kind| kind == APPROVALS))?;
+        // A proposal tells the new policy, a rollback the policy.
+        let policy = result.get("new_policy").or(result.get("policy"))?.as_object().cloned()?;
+        Some(Since { at_us: row["at"].as_str().and_then(time_us)?, policy })
+    };
+    Ok(own.objects(all, &[]).await?.into_iter().filter_map(one).collect())
 }
 
-/// The runbooks that have earned it, with how often in a row they were approved and healed.
-pub(super) async fn earned(own: &Session) -> Result<BTreeMap<String, u64>> {
-    let (known, changes) = (known(own).await?, changes(own).await?);
-    let counted = known.iter().map(|(runbook, known)| {
-        let count = in_a_row(known, changed_us(&changes, runbook));
-        (runbook.clone(), count)
+/// When the policy last came to say something else of a runbook.
+fn changed_us(audited: &[Since], runbook: &str) -> i64 {
+    let (mut changed_us, mut said) = (i64::MIN, false);
+    for since in audited {
+        let says = says(&since.policy, runbook);
+        if says != said {
+            (changed_us, said) = (since.at_us, says);
+        }
+    }
+    changed_us
+}
+
+/// The runbooks that have earned it and that the policy does not let run, with how often in a row they were approved and healed.
+pub(super) async fn earned(own: &Session, policy: &Stored) -> Result<BTreeMap<String, u64>> {
+    let mut known = known(own).await?;
+    known.retain(|runbook, known| !says(&policy.policy, runbook) && is_earned(in_a_row(known, i64::MIN)));
+    if known.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let audited = audited(own).await?;
+    let counted = known.into_iter().map(|(runbook, known)| {
+        let count = in_a_row(&known, changed_us(&audited, &runbook));
+        (runbook, count)
     });
     Ok(counted.filter(|(_, count)| is_earned(*count)).collect())
 }
@@ -140,42 +202,52 @@ pub(super) async fn earned(own: &Session) -> Result<BTreeMap<String, u64>> {
 impl Session {
     /// Automates what has earned it and takes back what has lost it; at most one of them at a time.
     pub(super) async fn adapt_approvals(&self, autopilot: &Session) -> Result<Vec<Adapted>> {
-        let (known, changes) = (known(self).await?, changes(self).await?);
         let policy = stored(self, APPROVALS).await?;
-        let told = |what, reason: String| Adapted { policy_type: APPROVALS.to_owned(), what, reason };
         let mut done = Vec::new();
+        if policy.policy.keys().any(|runbook| says(&policy.policy, runbook))
+            && self.keep(autopilot, &policy, &mut done).await?
+        {
+            return Ok(done);
+        }
+        let Some((runbook, count)) = earned(self, &policy).await?.into_iter().next() else { return Ok(done) };
+        if !self.rests(APPROVALS).await? {
+            let reason = format!("{runbook} was approved and healed {count} times in a row");
+            done.push(proposed(autopilot, change_of(&runbook, 1, &reason, policy.etag()), reason).await?);
+        }
+        Ok(done)
+    }
+
+    /// Measures what is automated, and takes back the first that has lost it; whether there is one.
+    async fn keep(&self, autopilot: &Session, policy: &Stored, done: &mut Vec<Adapted>) -> Result<bool> {
+        let (lost, changes) = (lost(self, policy).await?, changes(self).await?);
         for runbook in policy.policy.keys().filter(|runbook| says(&policy.policy, runbook)) {
-            let since_us = changed_us(&changes, runbook);
-            let is_over = known.get(runbook).is_some_and(|known| has_failed(known, since_us));
-            let change = changes.iter().rfind(|change| change.rolled_back_us.is_none() && change.touches(runbook));
+            let is_over = lost.contains(runbook);
+            let change = changes.iter().rfind(|change| change.touches(runbook));
             if let Some(change) = change.filter(|change| !change.is_measured)
                 && let Some(reason) = self.measure_automation(change, runbook, is_over).await?
             {
                 done.push(told("measured", reason));
             }
-            if is_over {
-                let reason = format!("{runbook} was denied or failed since it runs without asking");
-                let is_newest = changes.iter().rfind(|change| change.rolled_back_us.is_none()).map(|newest| &newest.id);
-                let own = change.map(|change| &change.id).filter(|id| is_newest == Some(*id));
-                let etag = policy.etag();
-                match own {
-                    Some(id) => {
-                        let arguments = json!({ "id": id, "reason": reason });
-                        autopilot.operate(&rollback::OPERATION, request(arguments, Some(etag))).await?;
-                        done.push(told("rolled_back", reason));
-                    }
-                    None => done.push(proposed(autopilot, change_of(runbook, 0, &reason, etag), told, reason).await?),
-                }
-                return Ok(done);
+            if !is_over {
+                continue;
             }
+            if self.rests(APPROVALS).await? {
+                return Ok(true);
+            }
+            let reason = format!("{runbook} was denied or failed since it runs without asking");
+            let own = change
+                .filter(|change| policy.adaptation_id.as_ref() == Some(&change.id) && !says(&change.old, runbook));
+            let is_taken_back = match own {
+                Some(change) => taken_back(autopilot, &change.id, &reason, policy.etag()).await?,
+                None => false,
+            };
+            done.push(match is_taken_back {
+                true => told("rolled_back", reason),
+                false => proposed(autopilot, change_of(runbook, 0, &reason, policy.etag()), reason).await?,
+            });
+            return Ok(true);
         }
-        let mut earned = earned(self).await?.into_iter();
-        if let Some((runbook, count)) = earned.find(|(runbook, _)| !says(&policy.policy, runbook)) {
-            let reason = format!("{runbook} was approved and healed {count} times in a row");
-            let change = change_of(&runbook, 1, &reason, policy.etag());
-            done.push(proposed(autopilot, change, told, reason).await?);
-        }
-        Ok(done)
+        Ok(false)
     }
 
     /// Writes down how remediations went since a change, once there are enough of them, or one failed; none before.
@@ -191,7 +263,7 @@ impl Session {
         }
         let score = (100.0 * good as f64 / all as f64).round() / 100.0;
         let set = "UPDATE governance_adaptations SET effectiveness_score = $2 WHERE id = $1";
-        self.changed_rows(set, &[change.id.clone(), score.into()]).await?;
+        self.changed_rows(set, &[change.id.as_str().into(), score.into()]).await?;
         Ok(Some(format!("{good} of {all} remediations by {runbook} healed since it runs without asking")))
     }
 }
@@ -202,13 +274,22 @@ fn change_of(runbook: &str, steps: u32, reason: &str, etag: String) -> Request {
     request(json!({ "policy_type": APPROVALS, "policy": policy, "reason": reason }), Some(etag))
 }
 
+fn told(what: &'static str, reason: String) -> Adapted {
+    Adapted { policy_type: APPROVALS.to_owned(), what, reason }
+}
+
+/// Takes an adaptation back as anybody could; whether it is, and not refused or asked about.
+async fn taken_back(autopilot: &Session, id: &str, reason: &str, etag: String) -> Result<bool> {
+    let arguments = json!({ "id": id, "reason": reason });
+    match autopilot.operate(&rollback::OPERATION, request(arguments, Some(etag))).await {
+        Ok(answered) => Ok(!answered.pending),
+        Err(Error::Refused(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Proposes it as anybody could; what guard rails say against it is told.
-async fn proposed(
-    autopilot: &Session,
-    change: Request,
-    told: impl Fn(&'static str, String) -> Adapted,
-    reason: String,
-) -> Result<Adapted> {
+async fn proposed(autopilot: &Session, change: Request, reason: String) -> Result<Adapted> {
     match autopilot.operate(&propose::OPERATION, change).await {
         Ok(_) => Ok(told("proposed", reason)),
         Err(Error::Refused(refusal)) => Ok(told("refused", refusal.detail)),

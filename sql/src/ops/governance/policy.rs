@@ -175,6 +175,26 @@ pub(crate) fn judge(
     Verdict { decision, rules }
 }
 
+/// Judges going back to `before`: what is other there, and what is missing there. A day sees as many of these as it needs.
+pub(crate) fn judge_back(
+    policy: &str,
+    now: &Map<String, Value>,
+    before: &Map<String, Value>,
+    limits: Limits,
+) -> Verdict {
+    let is_same = |one: &Value, other: &Value| one == other || (one.is_number() && one.as_f64() == other.as_f64());
+    let changed = before.iter().filter(|&(key, value)| !now.get(key).is_some_and(|now| is_same(now, value)));
+    let changes: Map<String, Value> = changed.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut verdict = judge(policy, now, &changes, Limits { changes_per_day: f64::INFINITY, ..limits }, 0);
+    // A runbook that is not named asks, as one does that is 0.
+    for key in now.keys().filter(|key| policy != APPROVALS && !before.contains_key(*key)) {
+        let detail = "there would be no such limit any more".into();
+        verdict.rules.push(Said { key: key.clone(), decision: Decision::NeedsApproval, detail });
+    }
+    verdict.decision = verdict.rules.iter().map(|said| said.decision).max().unwrap_or(Decision::Allow);
+    verdict
+}
+
 fn member(policy: &str, key: &str, old: Option<&Value>, new: &Value, limits: Limits) -> Said {
     let said = |decision, detail: String| Said { key: key.to_owned(), decision, detail };
     let Some(rail) = rail_of(policy, key) else {
@@ -273,6 +293,31 @@ mod tests {
         let back = json!({ "failover": 0 });
         let back = judge(APPROVALS, old.as_object().unwrap(), back.as_object().unwrap(), LIMITS, 0);
         assert_eq!(back.decision, Decision::Allow, "less is never asked about");
+    }
+
+    #[test]
+    fn going_back_is_judged_as_a_change_is_and_a_limit_that_goes_is_asked_about() {
+        let now = json!({"actions_per_hour": 10, "cooldown_s": 300});
+        for (before, expected) in [
+            (json!({"actions_per_hour": 10.0, "cooldown_s": 300}), Decision::Allow),
+            (json!({"actions_per_hour": 8, "cooldown_s": 600}), Decision::Allow),
+            (json!({"actions_per_hour": 12, "cooldown_s": 300}), Decision::Allow),
+            (json!({"actions_per_hour": 13, "cooldown_s": 300}), Decision::NeedsApproval),
+            (json!({"actions_per_hour": 10}), Decision::NeedsApproval),
+            (json!({"actions_per_hour": 8, "cooldown_s": 1}), Decision::Deny),
+            (json!({"actions_per_hour": "all", "cooldown_s": 300}), Decision::Deny),
+        ] {
+            let verdict = judge_back("healing", now.as_object().unwrap(), before.as_object().unwrap(), LIMITS);
+            assert_eq!(verdict.decision, expected, "{before}");
+        }
+        for (now, before, expected) in [
+            (json!({"failover": 1}), json!({}), Decision::Allow),
+            (json!({"failover": 0}), json!({"failover": 1}), Decision::NeedsApproval),
+            (json!({}), json!({"failover": 1}), Decision::NeedsApproval),
+        ] {
+            let verdict = judge_back(APPROVALS, now.as_object().unwrap(), before.as_object().unwrap(), LIMITS);
+            assert_eq!(verdict.decision, expected, "{now} to {before}");
+        }
     }
 
     #[test]

@@ -4,8 +4,8 @@
 
 use serde_json::{Value, json};
 
-use super::policy::{self, Decision as Rails, Limits};
-use super::{automate, etag, replace, stored};
+use super::policy::{self, Decision as Rails};
+use super::{automate, etag, limits, replace, stored};
 use crate::Result;
 use crate::operation::{Decision, Doing, Effect, Form, Kind, Lasts, Member, Operation, Parameter, Refusal, Refused};
 use crate::role::Role;
@@ -68,12 +68,10 @@ async fn decided(invocation: &Invocation) -> Result<Decision> {
     let made = "SELECT count(*) AS made FROM governance_adaptations WHERE timestamp > $1";
     let made = invocation.own.objects(made, &[day.into()]).await?;
     let made = made.first().and_then(|row| row["made"].as_u64()).unwrap_or_default();
-    let governance = stored(&invocation.own, "governance").await?.policy;
-    let number = |key: &str| governance.get(key).and_then(Value::as_f64).unwrap_or_default();
-    let limits = Limits { changes_per_day: number("changes_per_day"), step_pct: number("step_pct") };
+    let limits = limits(&invocation.own).await?;
     let mut verdict = policy::judge(policy_type, &old.policy, &changes, limits, made);
     if policy_type == policy::APPROVALS {
-        for (runbook, count) in automate::earned(&invocation.own).await? {
+        for (runbook, count) in automate::earned(&invocation.own, &old).await? {
             verdict.earn(&runbook, &format!("people have approved it, and it has healed, {count} times in a row"));
         }
     }
@@ -85,6 +83,7 @@ async fn decided(invocation: &Invocation) -> Result<Decision> {
     }
     let mut new = old.policy.clone();
     new.extend(changes);
+    automate::settle(&invocation.own, (policy_type, &old), &mut new).await?;
     let plan = json!({
         "policy_type": policy_type,
         "old_policy": old.policy,
@@ -108,8 +107,9 @@ async fn propose(invocation: &Invocation) -> Result<Value> {
         let text = format!("policy {policy_type} was changed meanwhile: read it again");
         return Err(Refusal::new(Refused::PreconditionFailed, text).into());
     }
-    let new = plan["new_policy"].as_object().cloned().unwrap_or_default();
     let (id, now) = (invocation.new_id(), invocation.now());
+    let mut new = plan["new_policy"].as_object().cloned().unwrap_or_default();
+    automate::settle(&invocation.own, (policy_type, &old), &mut new).await?;
     let insert = "INSERT INTO governance_adaptations (id, timestamp, policy_type, old_policy, new_policy, adaptation_reason) \
                   VALUES ($1, $2, $3, $4, $5, $6)";
     let values = vec![
@@ -120,7 +120,7 @@ async fn propose(invocation: &Invocation) -> Result<Value> {
         Value::Object(new.clone()),
         invocation.word("reason").into(),
     ];
-    let by = (invocation.actor(), now.as_str(), id.as_str());
+    let by = (invocation.actor(), now.as_str(), Some(id.as_str()));
     replace(&invocation.own, policy_type, &old, &new, by, (insert, values)).await?;
     Ok(json!({
         "adaptation_id": id,

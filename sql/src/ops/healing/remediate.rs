@@ -162,6 +162,15 @@ async fn move_on(own: &Session, asked: &Asked) -> Result<()> {
     Ok(())
 }
 
+/// Refuses where people have closed the incident just before its remediation began; from then on they may not.
+async fn still_open(own: &Session, id: &str) -> Result<()> {
+    let _turn = own.operations().incidents.lock().await;
+    if own.incident(id).await?.status == Status::Resolved {
+        return Err(Refusal::new(Refused::AlreadyResolved, "the incident is resolved").at("/incident_id").into());
+    }
+    Ok(())
+}
+
 async fn remediate(invocation: &Invocation) -> Result<Value> {
     let asked = Asked::of(invocation).await?;
     let own = &invocation.own;
@@ -169,6 +178,10 @@ async fn remediate(invocation: &Invocation) -> Result<Value> {
     let id = invocation.new_id();
     let cooldown_s = asked.cooldown_s(own).await?;
     past::begin(invocation, &asked, &id, cooldown_s).await?;
+    if let Err(error) = still_open(own, &asked.incident.id).await {
+        past::cut_off(own, &id).await?;
+        return Err(error);
+    }
     let moves = asked.incident.status.is_under_way();
     if moves && let Err(error) = move_on(own, &asked).await {
         // People have closed it meanwhile.

@@ -15,6 +15,8 @@ use crate::{Error, Result};
 
 /// How long an approval is waited for: a day.
 const KEPT_US: i64 = 86_400_000_000;
+/// How long a job may be decided anew at most: one that still waits then was left behind when the process ended.
+const RESUMING_US: i64 = 3_600_000_000;
 
 impl Invocation {
     /// Makes a job that waits for an approval, and answers with it.
@@ -79,20 +81,32 @@ impl Invocation {
 }
 
 impl Session {
-    /// Ends the jobs whose approval nobody gave in time; how many there were. One whose approval was lost with the process, or was
-    /// given when the process ended, waits no longer than the others.
+    /// Ends the jobs whose approval nobody gave in time, where one expired since the last time; how many there were.
+    ///
+    /// # Errors
+    /// As [`Session::expire_approvals`].
+    pub async fn expire_due_approvals(&self) -> Result<usize> {
+        let now_us = self.shared.db.system().clock().now_us();
+        if self.operations().figures.is_due(now_us) { self.expire_approvals().await } else { Ok(0) }
+    }
+
+    /// Ends the jobs whose approval nobody gave in time; how many there were. One whose approval was lost with the process waits no
+    /// longer than the others, one that was approved when the process ended an hour longer at most.
     ///
     /// # Errors
     /// Where juno's own tables cannot be read or written.
     pub async fn expire_approvals(&self) -> Result<usize> {
         let due = "SELECT j.id AS job, a.id AS approval FROM juno_jobs AS j LEFT JOIN juno_approvals AS a ON a.job_id = j.id \
-                   WHERE j.state = 'awaiting_approval' AND (a.expires_at <= $1 OR (a.id IS NULL AND j.created_at <= $2))";
+                   WHERE j.state = 'awaiting_approval' AND ((a.id IS NULL AND j.created_at <= $2) OR (a.expires_at <= $1 \
+                   AND (a.state = 'pending' OR a.decided_at IS NULL OR a.decided_at <= $3)))";
         let now_us = self.shared.db.system().clock().now_us();
         let mut ended = 0;
-        for row in self.objects(due, &[rfc3339(now_us).into(), rfc3339(now_us - KEPT_US).into()]).await? {
+        let values: [Value; 3] = [now_us, now_us - KEPT_US, now_us - RESUMING_US].map(|us| rfc3339(us).into());
+        for row in self.objects(due, &values).await? {
             let job = row["job"].as_str().unwrap_or_default();
             ended += usize::from(self.expire(job, row["approval"].as_str()).await?);
         }
+        self.operations().figures.swept(now_us);
         Ok(ended)
     }
 
@@ -134,26 +148,27 @@ impl Session {
 
     /// Begins a job that waited: it is decided anew, and then runs as who asked for it.
     async fn resume(&self, job: &str, approver: &str) -> Result<()> {
-        let Some(row) = self.waiting(job).await? else {
-            return Err(Refusal::new(Refused::Conflict, "the job does not wait any more").into());
-        };
+        let over = || Error::from(Refusal::new(Refused::Conflict, "the job does not wait any more"));
+        let row = self.waiting(job).await?.ok_or_else(over)?;
         let mut invocation = self.stored_invocation(&row)?;
         invocation.approved_by = Some(approver.to_owned());
         match Box::pin(invocation.decide()).await {
             Ok(decision) => invocation.plan = decision.map(|decision| decision.plan),
             Err(error) => {
                 invocation.audit("refused", Some(&error), None).await?;
-                let fail = "UPDATE juno_jobs SET state = 'failed', error = $2, finished_at = $3 WHERE id = $1";
+                let fail = "UPDATE juno_jobs SET state = 'failed', error = $2, finished_at = $3 WHERE id = $1 \
+                            AND state = 'awaiting_approval'";
                 let problem = self.shared.operations.problem(&error);
-                self.changed_rows(fail, &[job.into(), problem, invocation.now().into()]).await?;
-                return Ok(());
+                let failed = self.changed_rows(fail, &[job.into(), problem, invocation.now().into()]).await?;
+                return if failed == 1 { Ok(()) } else { Err(over()) };
             }
         }
         let queue = "UPDATE juno_jobs SET state = 'queued', plan = $2 WHERE id = $1 AND state = 'awaiting_approval'";
         let plan = invocation.plan.clone().unwrap_or_default();
-        if self.changed_rows(queue, &[job.into(), plan]).await? == 1 {
-            invocation.start(job.to_owned());
+        if self.changed_rows(queue, &[job.into(), plan]).await? == 0 {
+            return Err(over());
         }
+        invocation.start(job.to_owned());
         Ok(())
     }
 

@@ -72,9 +72,17 @@ impl Figures {
     }
 
     fn pending(&self, now_us: i64) -> u64 {
-        let mut approvals = self.approvals.lock();
-        approvals.retain(|_, expires_us| *expires_us > now_us);
-        approvals.len() as u64
+        self.approvals.lock().values().filter(|expires_us| **expires_us > now_us).count() as u64
+    }
+
+    /// Whether an approval has expired that was not swept.
+    pub(super) fn is_due(&self, now_us: i64) -> bool {
+        self.approvals.lock().values().any(|expires_us| *expires_us <= now_us)
+    }
+
+    /// What had expired by then was swept.
+    pub(super) fn swept(&self, now_us: i64) {
+        self.approvals.lock().retain(|_, expires_us| *expires_us > now_us);
     }
 }
 
@@ -148,6 +156,9 @@ mod tests {
         figures.awaits("one", 10);
         figures.awaits("two", 20);
         assert_eq!((figures.pending(5), figures.pending(10)), (2, 1));
+        assert!(!figures.is_due(5) && figures.is_due(10), "what was counted is still to be swept");
+        figures.swept(10);
+        assert!(!figures.is_due(10) && figures.is_due(20));
         figures.decided("two");
         assert_eq!(figures.pending(5), 0);
     }

@@ -11,11 +11,15 @@ use crate::operation::{Decision, Effect, Refusal, Refused};
 
 /// Changes that rules are asked about as they are about what acts. What makes things safer is not among them.
 const CHANGES: [&str; 2] = ["governance_propose", "rl_policies_promote"];
+/// Is asked about too where its plan says that it makes a policy looser.
+const BACK: &str = "governance_rollback";
 
 impl Invocation {
     /// The decision with what the rules of the house say of it.
     pub(super) fn ruled(&self, decision: Option<Decision>) -> Result<Option<Decision>> {
-        let asks = self.operation.effect == Effect::Acts || CHANGES.contains(&self.operation.name);
+        let name = self.operation.name;
+        let is_looser = || decision.as_ref().is_some_and(|decision| decision.plan["looser"] == true);
+        let asks = self.operation.effect == Effect::Acts || CHANGES.contains(&name) || (name == BACK && is_looser());
         let Some(rules) = self.settings.rules.as_ref().filter(|_| asks) else { return Ok(decision) };
         let plan = decision.as_ref().map(|decision| decision.plan.clone());
         let ruling = rules.judge(&self.input(plan)).map_err(|error| {

@@ -201,6 +201,7 @@ async fn what_nobody_approves_in_time_ends_and_is_told() {
     }
     let [old, lost, fresh] = [&jobs[0], &jobs[1], &jobs[2]];
     assert_eq!(own.expire_approvals().await.expect("a sweep"), 0);
+    assert_eq!(own.expire_due_approvals().await.expect("none is due"), 0);
     for change in [
         format!("UPDATE juno_approvals SET expires_at = now() - INTERVAL '1 second' WHERE job_id = '{old}'"),
         format!("DELETE FROM juno_approvals WHERE job_id = '{lost}'"),
@@ -228,6 +229,15 @@ async fn what_nobody_approves_in_time_ends_and_is_told() {
     let late = json!({ "id": own.objects(late, &[]).await.expect("rows")[0]["id"] });
     let late = approver.operate(&crate::ops::operations::approvals::APPROVE, request(&late, None)).await;
     assert_eq!(kind(late), Some(Refused::Conflict));
+    // What was approved just in time may take a while to be decided anew.
+    for (ago, ended) in [("1 second", 0), ("2 hours", 1)] {
+        let given = format!(
+            "UPDATE juno_approvals SET state = 'approved', expires_at = now() - INTERVAL '1 minute', \
+             decided_at = now() - INTERVAL '{ago}' WHERE job_id = '{fresh}'"
+        );
+        own.query(&given).await.expect("an approval");
+        assert_eq!(own.expire_approvals().await.expect("a sweep"), ended, "{ago}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -112,7 +112,7 @@ impl Asked {
         let tries = past.tries(&self.runbook.name);
         let settings = &invocation.settings;
         let by_autopilot = invocation.actor() == AUTOPILOT;
-        let is_automated = by_autopilot && governance::automate::is_automated(own, &self.runbook.name).await?;
+        let is_automated = by_autopilot && governance::automate::automated(own).await?.contains(&self.runbook.name);
         let proposal = Proposal {
             origin: if by_autopilot { Origin::Autopilot } else { Origin::Person(invocation.actor()) },
             risk: self.runbook.risk,

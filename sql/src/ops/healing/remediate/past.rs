@@ -1,6 +1,6 @@
 //! Remediations so far: what guards count, and what runbooks have achieved.
 //!
-//! **Invariant:** what was cut off counts as neither a success nor a failure.
+//! **Invariant:** what was cut off counts as neither a success nor a failure; what was so before it did anything counts nowhere.
 
 use std::collections::BTreeMap;
 
@@ -42,6 +42,11 @@ impl One {
             ended_us: time("ended_at"),
             state: text("state"),
         }
+    }
+
+    /// Whether it was cut off before it did anything.
+    fn is_nothing(&self) -> bool {
+        self.state == "interrupted" && self.cooldown_until_us <= self.began_us
     }
 
     fn success(&self) -> Option<bool> {
@@ -95,14 +100,18 @@ impl Past {
         own.map(|one| one.cooldown_until_us).filter(|until_us| *until_us > now_us).max()
     }
 
-    /// How many began since.
+    /// How many began since, and did something.
     pub(super) fn since(&self, from_us: i64) -> usize {
-        self.0.iter().filter(|one| one.began_us > from_us).count()
+        self.all_since(from_us).count()
     }
 
     /// When the first of those began.
     pub(super) fn first_since(&self, from_us: i64) -> Option<i64> {
-        self.0.iter().map(|one| one.began_us).filter(|began_us| *began_us > from_us).min()
+        self.all_since(from_us).map(|one| one.began_us).min()
+    }
+
+    fn all_since(&self, from_us: i64) -> impl Iterator<Item = &One> {
+        self.0.iter().filter(move |one| one.began_us > from_us && !one.is_nothing())
     }
 
     /// How a runbook's tries ended.
@@ -160,15 +169,14 @@ pub(super) async fn begin(invocation: &Invocation, asked: &Asked, id: &str, cool
 
 /// Writes down how one ended.
 pub(super) async fn end(own: &Session, id: &str, success: bool) -> Result<()> {
-    over(own, id, if success { "succeeded" } else { "failed" }).await
-}
-
-/// Writes down that one was cut off before it tried anything.
-pub(super) async fn cut_off(own: &Session, id: &str) -> Result<()> {
-    over(own, id, "interrupted").await
-}
-
-async fn over(own: &Session, id: &str, state: &str) -> Result<()> {
+    let state = if success { "succeeded" } else { "failed" };
     let update = "UPDATE juno_remediations SET state = $2, ended_at = $3 WHERE id = $1";
     own.changed_rows(update, &[id.into(), state.into(), own.now().into()]).await.map(drop)
+}
+
+/// Writes down that one was cut off before it did anything: its target needs no rest.
+pub(super) async fn cut_off(own: &Session, id: &str) -> Result<()> {
+    let update =
+        "UPDATE juno_remediations SET state = 'interrupted', ended_at = $2, cooldown_until = began_at WHERE id = $1";
+    own.changed_rows(update, &[id.into(), own.now().into()]).await.map(drop)
 }

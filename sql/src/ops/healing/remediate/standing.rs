@@ -46,9 +46,10 @@ async fn standing(own: &Session) -> Result<[Value; 3]> {
     let (past, now_us) = (past::of(own).await?, own.db().system().clock().now_us());
     let policy = governance::stored(own, "healing").await?.policy;
     let (settings, breaker) = (own.operation_settings(), breaker(&policy));
+    let automated = governance::automate::automated(own).await?;
     let mut runbooks = Vec::new();
     for runbook in built_in() {
-        let is_automated = governance::automate::is_automated(own, &runbook.name).await?;
+        let is_automated = automated.contains(&runbook.name);
         let acts = |is_autonomous| acts_alone(runbook.risk, (is_autonomous, is_automated), &settings, now_us);
         runbooks.push(told(&runbook, &past, breaker, acts, now_us));
     }

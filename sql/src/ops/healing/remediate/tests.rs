@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::ops::actuator::fake::{World, refusal, result};
+use crate::ops::operations::approvals;
 
 const ADA: (&str, Role) = ("ada", Role::Responder);
 const INCIDENT: &str = "00000000-0000-7000-8000-0000000000cc";
@@ -136,4 +137,40 @@ async fn a_verification_takes_a_condition_or_a_value() {
     ] {
         assert_eq!(refusal(world.ask(&OPERATION, ADA, asked(verify.clone())).await), kind, "{verify}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_done_about_an_incident_that_people_closed_meanwhile() {
+    for status in ["open", "escalated", "failed"] {
+        let world = world("people").await;
+        let told = format!("UPDATE healing_incidents SET remediation_actions = '{{\"status\": \"{status}\"}}'");
+        world.own.query(&told).await.expect("a status");
+        let closed = "UPDATE healing_incidents SET remediation_actions = '{\"status\": \"resolved\"}', resolved_at = now(), \
+                      success = true";
+        // It is read when it is decided and when it begins: the second time it is closed just after it was read.
+        *world.fake.meanwhile.lock() = [closed, ""].map(|sql| (world.own.connect(), sql.to_owned())).into();
+        let restart = json!({ "incident_id": INCIDENT, "action": "restart" });
+        let job = world.ask(&OPERATION, ADA, restart).await.expect("a job").value;
+        assert_eq!(job["state"], "failed", "{status}: {job:#}");
+        assert!(world.fake.meanwhile.lock().is_empty() && world.fake.orders.lock().is_empty(), "{status}");
+        let row = world.row("SELECT state, cooldown_until = began_at AS rested FROM juno_remediations").await;
+        assert_eq!((&row["state"], &row["rested"]), (&json!("interrupted"), &json!(true)), "{status}");
+        let budget = world.row("SELECT budget FROM healing_status").await.remove("budget");
+        assert_eq!(budget, Some(json!({ "actions_used_1h": 0, "limit": 10 })), "{status}: nothing was used up");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_approves_what_ended_while_it_was_decided_anew_is_told_so() {
+    let world = world("people").await;
+    let restart = json!({ "incident_id": INCIDENT, "action": "restart", "approval": "required" });
+    let waits = world.ask(&OPERATION, ADA, restart).await.expect("a job").value;
+    assert_eq!(waits["state"], "awaiting_approval", "{waits:#}");
+    let ended = "UPDATE juno_jobs SET state = 'cancelled' WHERE state = 'awaiting_approval'".to_owned();
+    *world.fake.meanwhile.lock() = vec![(world.own.connect(), ended)];
+    let approval = json!({ "id": waits["approval_id"] });
+    let approved = world.ask(&approvals::APPROVE, ("eve", Role::Approver), approval).await;
+    assert_eq!(refusal(approved), Refused::Conflict);
+    let job = world.row("SELECT state FROM juno_jobs").await;
+    assert_eq!((&job["state"], world.fake.orders.lock().len()), (&json!("cancelled"), 0));
 }
