@@ -94,6 +94,17 @@ fn job(operation: &Operation) -> Value {
     json!({ "allOf": [reference(JOBS), { "type": "object", "properties": own }] })
 }
 
+/// An event of a stream as it is sent: the row is the text of its data.
+fn event(row: &Value) -> Value {
+    let data = json!({ "type": "string", "contentMediaType": "application/json", "contentSchema": row });
+    let properties = json!({
+        "id": { "type": "string", "format": "uuid", "description": "What Last-Event-ID takes up from." },
+        "event": { "type": "string", "description": "The type of the event." },
+        "data": data,
+    });
+    json!({ "type": "object", "required": ["id", "event", "data"], "properties": properties })
+}
+
 /// The answers of a row where all went well, by status.
 pub(super) fn responses(row: &Endpoint, operation: Option<&Operation>, selected: &Selected) -> Map<String, Value> {
     let own = match selected {
@@ -112,7 +123,7 @@ pub(super) fn responses(row: &Endpoint, operation: Option<&Operation>, selected:
             let page = any(vec![schema::page(&own), schema::summary()]);
             add(200, "A page of rows, or their summary.", with(json_of(&page), &ROWS));
         }
-        Shape::Events => add(200, "Events as they come.", json!({ "text/event-stream": { "schema": own } })),
+        Shape::Events => add(200, "Events as they come.", json!({ "text/event-stream": { "schema": event(&own) } })),
         Shape::Series => add(200, "The answer.", with(with(json_of(&own), &ROWS), &EXPOSITIONS)),
         Shape::Steps(_) => add(200, "The answer, or its steps as rows.", with(json_of(&own), &ROWS)),
         Shape::One | Shape::Item | Shape::Computed => add(200, "The answer.", json_of(&own)),
