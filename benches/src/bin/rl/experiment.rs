@@ -84,7 +84,7 @@ impl Judged {
         let (mean, half) = interval(&rewards);
         let gain = |base: &Run, value: f64| 100.0 * (value - self.reward(base)) / self.reward(base).abs();
         let runs: Vec<&Run> = self.learned.iter().collect();
-        let days = |base: &Run| improvement(&runs, base, &self.objective, self.price, 5);
+        let days = |base: &Run| improvement(&runs, base, &self.objective, self.price, (DAY_EPOCHS, 5));
         let (over_default, over_tuned) = (days(&self.default)?, days(&self.tuned)?);
         let cost = self.learned.iter().map(|run| run.cost).sum::<f64>() / count;
         let lost = 100.0 * self.learned.iter().map(|run| run.violation).sum::<f64>() / count;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::load::Load;
 use super::policy::Policy;
 use super::policy::action::{ActionSpace, KNOB_NAMES, Knobs};
-use super::policy::comparison::{DAY_EPOCHS, Improvement, improvement};
+use super::policy::comparison::{DAY_EPOCHS, Improvement, block_of, improvement};
 use super::policy::refusal::{Refusal, Result};
 use super::policy::reward::Objective;
 use super::policy::simulator::load::{generated, resampled};
@@ -156,7 +156,7 @@ impl Scene {
 
 /// The lead of a run over another one.
 pub(crate) fn lead(run: &Run, base: &Run, objective: &Objective, price: f64, seed: u64) -> Result<Improvement> {
-    improvement(&[run], base, objective, price, seed)
+    improvement(&[run], base, objective, price, (block_of(base.outcomes.len()), seed))
 }
 
 /// Knobs as answers have them.

@@ -1,7 +1,7 @@
 //! What a run in the simulator brought over another one on the same load.
 //!
-//! The interval is a bootstrap of blocks of time, the same for both, as neighbouring epochs are alike: of whole days, 96 epochs,
-//! and where there are fewer than a week of these, of four hours. What is left over at the end is not judged.
+//! The interval is a bootstrap of blocks of time, the same for both, as neighbouring epochs are alike: whole days, 96 epochs, where
+//! there is a week of them. What is left over at the end is not judged.
 //!
 //! **Invariant:** the interval follows from the runs and the seed.
 
@@ -28,11 +28,23 @@ pub struct Improvement {
     pub ci95: [f64; 2],
 }
 
-/// Compares runs with a base at a price of violations; several runs, such as those of several seeds, count as their mean.
+/// The epochs of the blocks that runs of so many epochs are compared by: two days say nothing of days, but do of four hours.
+pub fn block_of(epochs: usize) -> usize {
+    if epochs < DAYS_MIN * DAY_EPOCHS { SHORT_EPOCHS } else { DAY_EPOCHS }
+}
+
+/// Compares runs with a base at a price of violations by blocks of so many epochs; several runs, such as those of several seeds,
+/// count as their mean.
 ///
 /// # Errors
 /// [`Refusal::InsufficientExperience`] without runs or for less than two days, [`Refusal::Parameter`] for runs of other lengths.
-pub fn improvement(runs: &[&Run], base: &Run, objective: &Objective, price: f64, seed: u64) -> Result<Improvement> {
+pub fn improvement(
+    runs: &[&Run],
+    base: &Run,
+    objective: &Objective,
+    price: f64,
+    (block, seed): (usize, u64),
+) -> Result<Improvement> {
     if runs.is_empty() || base.outcomes.len() < 2 * DAY_EPOCHS {
         let text = "a comparison needs runs of two days or more";
         return Err(Refusal::InsufficientExperience(text.to_owned()));
@@ -40,10 +52,9 @@ pub fn improvement(runs: &[&Run], base: &Run, objective: &Objective, price: f64,
     if runs.iter().any(|run| run.outcomes.len() != base.outcomes.len()) {
         return Err(Refusal::Parameter("runs of other lengths cannot be compared".to_owned()));
     }
-    let block = if base.outcomes.len() < DAYS_MIN * DAY_EPOCHS { SHORT_EPOCHS } else { DAY_EPOCHS };
     let blocks = |run: &Run| -> Vec<f64> {
         let rewards: Vec<f64> = run.outcomes.iter().map(|outcome| objective.reward(outcome, price)).collect();
-        rewards.chunks_exact(block).map(|block| block.iter().sum()).collect()
+        rewards.chunks_exact(block.max(1)).map(|block| block.iter().sum()).collect()
     };
     let theirs = blocks(base);
     let mut own = vec![0.0; theirs.len()];
@@ -82,18 +93,38 @@ mod tests {
     fn half_the_cost_is_fifty_percent_better_and_days_make_the_interval() {
         let objective = Objective::new(Goal::Balanced);
         let base = run(|_| 0.4);
-        let found = improvement(&[&run(|_| 0.1), &run(|_| 0.3)], &base, &objective, 100.0, 1).unwrap();
+        let found = improvement(&[&run(|_| 0.1), &run(|_| 0.3)], &base, &objective, 100.0, (DAY_EPOCHS, 1)).unwrap();
         assert!((found.percent - 50.0).abs() < 1e-9 && found.ci95.iter().all(|x| (x - 50.0).abs() < 1e-9));
-        let uneven = improvement(&[&run(|day| if day == 0 { 2.0 } else { 0.1 })], &base, &objective, 100.0, 1).unwrap();
+        let uneven =
+            improvement(&[&run(|day| if day == 0 { 2.0 } else { 0.1 })], &base, &objective, 100.0, (DAY_EPOCHS, 1))
+                .unwrap();
         assert!(uneven.ci95[0] < 0.0 && uneven.ci95[1] > uneven.percent, "{uneven:?}");
+    }
+
+    #[test]
+    fn two_days_are_no_two_numbers() {
+        let objective = Objective::new(Goal::Balanced);
+        assert_eq!((block_of(2 * DAY_EPOCHS), block_of(7 * DAY_EPOCHS)), (16, DAY_EPOCHS));
+        let two = |cost: &dyn Fn(usize) -> f64| Run {
+            outcomes: (0..2 * DAY_EPOCHS + 1)
+                .map(|epoch| Components { cost: cost(epoch), ..Default::default() })
+                .collect(),
+            ..Default::default()
+        };
+        // A little better on both days, and by day no more than chance: half of the blocks are worse.
+        let mixed = two(&|epoch| if (epoch / 16) % 2 == 0 { 0.1 } else { 0.29 });
+        let base = two(&|_| 0.2);
+        let by = |block| improvement(&[&mixed], &base, &objective, 100.0, (block, 1)).unwrap();
+        assert!(by(DAY_EPOCHS).ci95[0] > 0.0, "days alone would call it better");
+        assert!(by(16).ci95[0] < 0.0, "{:?}", by(16));
     }
 
     #[test]
     fn runs_that_cannot_be_compared_are_refused() {
         let (objective, base) = (Objective::new(Goal::Balanced), run(|_| 0.4));
-        assert!(improvement(&[], &base, &objective, 1.0, 1).is_err());
+        assert!(improvement(&[], &base, &objective, 1.0, (DAY_EPOCHS, 1)).is_err());
         let mut short = run(|_| 0.4);
         short.outcomes.pop();
-        assert!(matches!(improvement(&[&short], &base, &objective, 1.0, 1), Err(Refusal::Parameter(_))));
+        assert!(matches!(improvement(&[&short], &base, &objective, 1.0, (DAY_EPOCHS, 1)), Err(Refusal::Parameter(_))));
     }
 }
