@@ -152,7 +152,7 @@ fn ranks(detector: &Detector, looks: &[Looks], services: &[&str], graph: &Graph)
 
 /// What is written of a service, and what verification sees.
 pub(super) fn health(evidence: &Evidence, look: &Look) -> [(&'static str, Option<f64>); 4] {
-    let excess = evidence.error_share.map(|share| share - evidence.error_usual.unwrap_or(0.0));
+    let excess = evidence.failing();
     [
         ("healthy", Some(if is_good(look) { 1.0 } else { 0.0 })),
         ("error_excess", excess),

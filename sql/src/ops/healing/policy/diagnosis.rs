@@ -5,6 +5,10 @@
 //! and 2, and 1 where there is no ranking; x is 6 for a cause that travels up the calls where a service that is called has
 //! a cause of its own of at least one half. So two services can both be ill, and what calls an ill one is not for that.
 //!
+//! Failures add up on their way: who calls a service that fails now and then fails more often. So a service that fails in a
+//! twentieth of its requests or more is held to fail as often as a caller of it does, as long as up to four calls a request
+//! account for that: e ≤ 1 − (1 − own)⁴.
+//!
 //! **Invariant:** services do not share a probability: each candidate's is that of its service having that cause.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +26,10 @@ const NOTHING: f64 = 2.0;
 const EXPLAINED: f64 = 6.0;
 /// How much a ranking may speak for or against a service.
 const RANK_MAX: f64 = 2.0;
+/// A share of failures, above the usual one, that is no chance.
+const FAILING_MIN: f64 = 0.05;
+/// So many calls of a request to one service may add up.
+const CALLS_MAX: i32 = 4;
 /// From which probability a cause is held for one.
 pub const PROBABLE: f64 = 0.5;
 /// Less probable candidates are not told.
@@ -75,6 +83,7 @@ impl Diagnosis {
 
 /// The causes of an incident, given what is known of each of its services.
 pub fn diagnose(services: &BTreeMap<String, Evidence>, graph: &Graph) -> Diagnosis {
+    let services = &passed_down(services, graph);
     let alone: BTreeMap<&str, f64> =
         services.iter().map(|(service, evidence)| (service.as_str(), own(evidence))).collect();
     let mut candidates = Vec::new();
@@ -108,6 +117,23 @@ pub fn diagnose(services: &BTreeMap<String, Evidence>, graph: &Graph) -> Diagnos
     });
     let inconclusive = candidates.first().is_none_or(|candidate| !is_probable(candidate));
     Diagnosis { candidates, inconclusive }
+}
+
+/// The services with the failures of their callers that they account for.
+fn passed_down(services: &BTreeMap<String, Evidence>, graph: &Graph) -> BTreeMap<String, Evidence> {
+    let mut all = services.clone();
+    for (caller, evidence) in services {
+        let Some(felt) = evidence.failing() else { continue };
+        for callee in graph.reached(caller) {
+            let Some(evidence) = all.get_mut(callee) else { continue };
+            let own = services[callee].failing().unwrap_or_default();
+            let accounts = own >= FAILING_MIN && felt <= 1.0 - (1.0 - own).powi(CALLS_MAX);
+            if accounts && evidence.failing().is_some_and(|known| known < felt) {
+                evidence.error_share = Some(felt + evidence.error_usual.unwrap_or_default());
+            }
+        }
+    }
+    all
 }
 
 /// The probability of each cause of one service.
@@ -189,6 +215,22 @@ mod tests {
         let diagnosis = diagnose(&services(&[]), &graph());
         assert!(diagnosis.inconclusive && diagnosis.next(0.5, |_| false).is_none(), "{diagnosis:?}");
         assert!(diagnose(&BTreeMap::new(), &graph()).inconclusive);
+    }
+
+    #[test]
+    fn failures_that_add_up_on_their_way_are_of_the_one_that_is_called() {
+        let failing = |share| Evidence { error_share: Some(share), error_usual: Some(0.0), ..calm() };
+        let ill = services(&[("store", failing(0.12)), ("orders", failing(0.25)), ("shop", failing(0.4))]);
+        let diagnosis = diagnose(&ill, &graph());
+        let first = diagnosis.next(0.8, |_| false).unwrap();
+        assert_eq!((first.service.as_str(), first.cause), ("store", Cause::Errors), "{diagnosis:?}");
+        let others = diagnosis.next(0.5, |candidate| candidate.service == "store");
+        assert_eq!(others, None, "{diagnosis:?}");
+        let own = services(&[("store", failing(0.06)), ("shop", failing(0.8))]);
+        let diagnosis = diagnose(&own, &graph());
+        assert_eq!(diagnosis.next(0.8, |_| false).unwrap().service, "shop", "so few cannot make so many");
+        let chance = services(&[("store", failing(0.02)), ("orders", failing(0.25))]);
+        assert_eq!(diagnose(&chance, &graph()).next(0.8, |_| false).unwrap().service, "orders", "that is chance");
     }
 
     #[test]

@@ -56,9 +56,14 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// The share of requests that fails above the usual one.
+    pub fn failing(&self) -> Option<f64> {
+        self.error_share.map(|share| share - self.error_usual.unwrap_or(0.0))
+    }
+
     /// How much a failing share is above the usual one, from 0 to 1.
     pub fn errors(&self) -> f64 {
-        self.error_share.map_or(0.0, |share| ramp(share - self.error_usual.unwrap_or(0.0), 0.03, 0.25))
+        self.failing().map_or(0.0, |failing| ramp(failing, 0.03, 0.25))
     }
 
     /// How much its latency is above the usual one, from 0 to 1: from twice to five times.
