@@ -15,6 +15,8 @@ mod same;
 mod scaling;
 mod stream;
 
+use std::time::{Duration, Instant};
+
 use juno_tests::Server;
 use serde_json::{Value, json};
 
@@ -57,6 +59,19 @@ fn problem(answer: &Answer, status: u16, slug: &str) -> Value {
 fn good(answer: &Answer, status: u16) -> Value {
     assert_eq!(answer.status, status, "{}", answer.text());
     answer.json()
+}
+
+/// Asks until the answer is what is wanted.
+#[expect(clippy::disallowed_methods, reason = "other processes are waited for")]
+fn wait<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + patience;
+    loop {
+        if let Some(found) = ask() {
+            return found;
+        }
+        assert!(Instant::now() < until, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(250));
+    }
 }
 
 /// The ETag of a policy.

@@ -3,31 +3,18 @@
 //! **Invariant:** what juno says of a service is checked by asking the service.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use juno_server::demo::fleet::fleet;
 use juno_tests::Server;
 use serde_json::{Value, json};
 
-use super::{good, post, problem, send, with_fleet};
+use super::{good, post, problem, send, wait, with_fleet};
 use crate::client::{Postgres, get};
 use crate::{name_program, skip};
 
 /// How long the loop may take; it takes some ten seconds on a free machine.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Asks until the answer is what is wanted.
-#[expect(clippy::disallowed_methods, reason = "other processes are waited for")]
-fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = ask() {
-            return found;
-        }
-        assert!(Instant::now() < until, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(250));
-    }
-}
 
 fn incidents(server: &Server) -> Vec<Value> {
     let answer = get(server, "/api/v4/healing/incidents?from=now-1h&order=asc");
@@ -65,10 +52,10 @@ fn a_killed_service_is_healed_and_every_door_tells() {
         found.and_then(|service| service.port).expect(name)
     };
     let mut server = with_fleet(&json!(fleet));
-    wait("the fleet", || fleet.services.iter().all(|service| service.port.is_some_and(works)).then_some(()));
+    wait(PATIENCE, "the fleet", || fleet.services.iter().all(|service| service.port.is_some_and(works)).then_some(()));
 
     kill("store", port("store"));
-    let healed = wait("a resolved incident", || {
+    let healed = wait(PATIENCE, "a resolved incident", || {
         incidents(&server).into_iter().find(|incident| incident["status"] == "resolved")
     });
     assert!(works(port("store")) && works(port("gateway")), "what is called healed must work");
@@ -97,12 +84,16 @@ fn a_killed_service_is_healed_and_every_door_tells() {
 
     // The machine ends in the middle of an incident: the next start goes on with it.
     kill("mail", port("mail"));
-    let open = wait("a new incident", || incidents(&server).into_iter().find(|incident| incident["service"] == "mail"));
+    let open = wait(PATIENCE, "a new incident", || {
+        incidents(&server).into_iter().find(|incident| incident["service"] == "mail")
+    });
     server.kill().expect("a crash");
     server.run().expect("juno starts again");
     let id = open["id"].as_str().expect("an id");
     let path = format!("/api/v4/healing/incidents/{id}");
-    wait("the end of the incident", || (good(&get(&server, &path), 200)["status"] == "resolved").then_some(()));
+    wait(PATIENCE, "the end of the incident", || {
+        (good(&get(&server, &path), 200)["status"] == "resolved").then_some(())
+    });
     assert!(works(port("mail")));
     let running = "SELECT count(*) FROM juno_intents WHERE state = 'intended'";
     assert_eq!(Postgres::connect(&server).value(running), "0");
@@ -202,7 +193,7 @@ fn telemetry_that_stands_out_becomes_one_diagnosed_incident() {
     }
     let written = crate::client::http(&server, "POST", "/write?precision=s", &[], lines.join("\n").as_bytes());
     assert_eq!(written.status, 204, "{}", written.text());
-    let found = wait("a diagnosed incident", || {
+    let found = wait(PATIENCE, "a diagnosed incident", || {
         incidents(&server).into_iter().find(|incident| !incident["diagnosis"].is_null())
     });
     assert_eq!((&found["service"], &found["status"]), (&json!("shop"), &json!("diagnosing")));

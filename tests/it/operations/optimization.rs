@@ -3,12 +3,12 @@
 //!
 //! **Invariant:** everything is asked over HTTP.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use juno_tests::Server;
 use serde_json::{Value, json};
 
-use super::{good, post, problem, with_fleet};
+use super::{good, post, problem, wait, with_fleet};
 use crate::client::{get, http};
 use crate::name_program;
 
@@ -38,18 +38,6 @@ fn rows(server: &Server, sql: &str) -> Value {
     good(&answer, 200)["rows"].clone()
 }
 
-#[expect(clippy::disallowed_methods, reason = "another process is waited for")]
-fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = ask() {
-            return found;
-        }
-        assert!(Instant::now() < until, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(250));
-    }
-}
-
 #[test]
 fn knobs_that_are_better_are_found_put_in_force_and_written_down() {
     name_program();
@@ -69,7 +57,7 @@ fn knobs_that_are_better_are_found_put_in_force_and_written_down() {
     let begun = post(&server, "operations/optimize", &optimize);
     let location = begun.header("location").to_owned();
     good(&begun, 202);
-    let job = wait("the end of the job", || {
+    let job = wait(PATIENCE, "the end of the job", || {
         let job = good(&get(&server, &location), 200);
         job["finished_at"].is_string().then_some(job)
     });
@@ -100,7 +88,7 @@ fn knobs_that_are_better_are_found_put_in_force_and_written_down() {
     }
 
     // The service goes on being scaled, by the rule that takes the knobs up.
-    let all = wait("a decision", || {
+    let all = wait(PATIENCE, "a decision", || {
         let all = good(&get(&server, "/api/v4/scaling/autoscale"), 200);
         all["items"][0]["decided_at"].is_string().then_some(all)
     });

@@ -21,7 +21,8 @@ use crate::ops::healing::policy::verification::{Comparison, Condition, Verificat
 use crate::session::{Found, Invocation, Session};
 use crate::{Error, Result};
 
-const HOUR_US: i64 = 3_600_000_000;
+/// What counts for the budget of actions.
+pub(super) const HOUR_US: i64 = 3_600_000_000;
 const STEP: &[Member] = &[Member::new("action", Form::Text, "What is done."), Member::new("params", Form::Any, "How.")];
 const CONDITION: &[Member] = &[
     Member::new("metric", Form::Text, "What is looked at."),

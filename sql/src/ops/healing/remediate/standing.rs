@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use serde_json::{Value, json};
 
-use super::asked::{breaker, number};
+use super::asked::{HOUR_US, breaker, number};
 use super::past::{self, Past};
 use crate::operation::{Component, OperationSettings, time_us};
 use crate::ops::governance;
@@ -24,8 +24,6 @@ use crate::{Result, computed};
 
 /// The view.
 pub(crate) const VIEW: &str = "healing_standing";
-/// What counts for the budget.
-const HOUR_US: i64 = 3_600_000_000;
 
 /// The view: one row.
 pub(crate) fn view(operations: &Arc<Operations>) -> Result<Arc<dyn TableProvider>> {
